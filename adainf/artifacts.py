@@ -1,0 +1,210 @@
+"""What stages hand each other: requests, manifests and the run that holds them.
+
+An artifact is a set of objects and a manifest. The folder is *claimed* first, by the request that it will answer
+(``real/request.json``), and *committed* last, by its manifest (``real/manifest.json``): the manifest's presence means
+"whole". Both are put conditionally, so a folder never holds a mix of two requests. An artifact that is a single object
+(``plan.json``) is its own manifest and needs no claim.
+
+Manifests hold nothing that differs between two runs of the same request: no time, no host, no duration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from adainf import __version__
+from adainf.exitcodes import BadInput
+from adainf.storage import NotFound, PreconditionFailed, Store, open_store
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of a JSON value that digests are taken of. Raises `ValueError` for NaN and infinities."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def to_json(self) -> bytes:
+        return canonical_json(self.model_dump(mode="json"))
+
+
+RecordT = TypeVar("RecordT", bound=_Record)
+
+
+class Request(_Record):
+    """All that determines an artifact: the same request gives the same bytes."""
+
+    stage: str
+    settings: dict[str, JsonValue]
+    """The part of the recipe that this stage reads."""
+    inputs: dict[str, str] = {}
+    """Name of each input artifact → SHA-256 of its manifest."""
+
+
+class Output(_Record):
+    """One object of an artifact."""
+
+    key: str
+    """Relative to the run."""
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """The commit mark of an artifact, and all that a later stage needs to read it."""
+
+    schema_version: Literal[1] = 1
+    made_by: str = f"adainf {__version__}"
+    request: Request
+    outputs: list[Output] = []
+    content: dict[str, JsonValue] = {}
+    """What the stage has to say: counts, the plan, scores. Typed by the room that writes it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest as stored; it names the artifact in later requests."""
+        return sha256(self.to_json())
+
+
+class Run:
+    """A run: a store whose objects are the artifacts of one chain of stages.
+
+    Artifacts are named by the key of their manifest without ``/manifest.json`` or ``.json``: ``real``, ``plan``,
+    ``pretrain/adainf/seed-0``, ``evaluate/adainf``.
+    """
+
+    SINGLE_OBJECT = ("plan", "evaluate/")
+    """Names (or beginnings of names) of the artifacts that are one object and so need no claim."""
+
+    def __init__(self, store: Store | str) -> None:
+        self.store = open_store(store) if isinstance(store, str) else store
+
+    @property
+    def uri(self) -> str:
+        return self.store.uri
+
+    def locate(self, key: str) -> str:
+        """The key as a user would find it, for messages."""
+        return f"{self.uri.rstrip('/')}/{key}"
+
+    def _is_single(self, name: str) -> bool:
+        return any(name == single or (single.endswith("/") and name.startswith(single)) for single in self.SINGLE_OBJECT)
+
+    def manifest_key(self, name: str) -> str:
+        return f"{name}.json" if self._is_single(name) else f"{name}/manifest.json"
+
+    def find(self, name: str) -> Manifest | None:
+        """The artifact's manifest, or None while it is not committed. Raises `BadInput` where it cannot be read."""
+        key = self.manifest_key(name)
+        try:
+            data = self.store.get(key)
+        except NotFound:
+            return None
+        return self._parse(Manifest, key, data)
+
+    def require(self, name: str, command: str) -> Manifest:
+        """The artifact's manifest; `BadInput` names the `command` that makes it where it is missing."""
+        manifest = self.find(name)
+        if manifest is None:
+            raise BadInput(f"{self.locate(self.manifest_key(name))} is missing: run `adainf {command}` on this run first")
+        return manifest
+
+    def claim(self, name: str, request: Request) -> Manifest | None:
+        """Take the artifact's folder for `request`; return the manifest if it is finished already.
+
+        Raises `BadInput`, naming the settings that differ, where the folder belongs to another request.
+        """
+        if not self._is_single(name):
+            key = f"{name}/request.json"
+            try:
+                self.store.put_if_absent(key, request.to_json())
+            except PreconditionFailed:
+                self._same(name, key, self._parse(Request, key, self.store.get(key)), request)
+        manifest = self.find(name)
+        if manifest is not None:
+            self._same(name, self.manifest_key(name), manifest.request, request)
+        return manifest
+
+    def commit(self, name: str, manifest: Manifest) -> Manifest:
+        """Publish the artifact. A second commit of the same bytes is no error; of other bytes it is `BadInput`."""
+        key = self.manifest_key(name)
+        try:
+            self.store.put_if_absent(key, manifest.to_json())
+        except PreconditionFailed:
+            if self.store.get(key) != manifest.to_json():
+                raise BadInput(
+                    f"{self.locate(key)} was committed by another process with another result; delete "
+                    f"{self._folder(name)} and run the stage again, on one machine at a time"
+                ) from None
+        return manifest
+
+    def write(self, key: str, data: bytes) -> Output:
+        """Put one object of an artifact that is not committed yet."""
+        self.store.put(key, data)
+        return Output(key=key, size_bytes=len(data), sha256=sha256(data))
+
+    def read(self, output: Output) -> bytes:
+        """The object's bytes, checked against its manifest. Raises `BadInput` where they differ."""
+        try:
+            data = self.store.get(output.key)
+        except NotFound:
+            raise BadInput(
+                f"{self.locate(output.key)} is named by its manifest but missing; restore it, or delete the folder and "
+                "run its stage again"
+            ) from None
+        if len(data) != output.size_bytes or sha256(data) != output.sha256:
+            raise BadInput(
+                f"{self.locate(output.key)} does not match its manifest ({len(data)} bytes, SHA-256 {sha256(data)[:12]}; "
+                f"expected {output.size_bytes} bytes, {output.sha256[:12]}): it was changed or damaged after it was "
+                "committed; restore it, or delete the folder and run its stage again"
+            )
+        return data
+
+    def _folder(self, name: str) -> str:
+        return self.locate(self.manifest_key(name) if self._is_single(name) else f"{name}/")
+
+    def _parse(self, kind: type[RecordT], key: str, data: bytes) -> RecordT:
+        try:
+            return kind.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise BadInput(
+                f"{self.locate(key)} is damaged ({where}: {first['msg']}); restore it, or delete the folder and run its "
+                "stage again"
+            ) from None
+
+    def _same(self, name: str, key: str, stored: Request, wanted: Request) -> None:
+        if stored == wanted:
+            return
+        differences = _differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
+        raise BadInput(
+            f"{self.locate(key)} was written by another recipe or from other inputs ({'; '.join(differences[:3])}); "
+            f"choose another --run, or delete {self._folder(name)} to make it again"
+        )
+
+
+def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, as "path: stored there, wanted here"."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        keys = sorted(stored.keys() | wanted.keys())
+        return [d for k in keys for d in _differences(stored.get(k), wanted.get(k), f"{path}.{k}" if path else k)]
+    if stored == wanted:
+        return []
+    return [f"{path}: {_short(stored)} there, {_short(wanted)} in the recipe"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,426 @@
+"""The recipe: one YAML file is one experiment. Every field, its unit and its default are here.
+
+``adainf recipe schema`` prints this as JSON Schema, ``adainf recipe show RECIPE`` a recipe with all defaults filled in.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adainf.exitcodes import BadInput
+
+Arm = Literal["none", "vanilla", "adainf"]
+"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Precision = Literal["no", "bf16", "fp16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+# ------------------------------------------------------------------------------------------------------------- real
+
+
+class _Real(_Section):
+    image_size_px: PositiveInt | None = None
+    """Resize (bilinear, after a centre crop to a square) to this height and width; null keeps the images' own size."""
+    validation_fraction: Fraction = 0.1
+    """Share of the training images held out for decisions; the test split is read by `evaluate` alone."""
+    split_seed: Seed = 0
+    """Seed of the permutation that carves the held-out splits."""
+    train_limit_images: PositiveInt | None = None
+    """Keep only so many training images (chosen by `split_seed`); null keeps all. The paper's half CIFAR-10 is 25000."""
+    shard_images: PositiveInt = 10_000
+    """Images per tar shard."""
+
+
+class _RealWithPath(_Real):
+    path: str
+    """Folder or file with the data. Not part of the run's identity: the same images elsewhere are the same experiment."""
+
+
+class _OwnTest(_Section):
+    test_fraction: Fraction = 0.2
+    """Share of all images set apart as the test split, as the source has none of its own."""
+
+
+class Digits(_Real, _OwnTest):
+    """The 1,797 handwritten digits, 8x8 grey, that scikit-learn carries."""
+
+    kind: Literal["digits"]
+
+
+class FashionMnist(_Real):
+    """Fashion-MNIST: 60,000 + 10,000 images, 28x28 grey, as the four IDX .gz files."""
+
+    kind: Literal["fashion-mnist"]
+    path: str = "/usr/share/datasets/fashion-mnist"
+    """Folder with the four files (Debian's package dataset-fashion-mnist puts them there), or torchvision's root."""
+
+
+class Cifar(_RealWithPath):
+    """CIFAR-10 or CIFAR-100 through torchvision: 50,000 + 10,000 images, 32x32 RGB."""
+
+    kind: Literal["cifar10", "cifar100"]
+    download: bool = False
+    """Let torchvision download the archive when it is not under `path`."""
+
+
+class ImageFolder(_RealWithPath, _OwnTest):
+    """A folder of images; sub-folders are classes. With `train/` and `test/` (or `val/`) inside, those are the splits."""
+
+    kind: Literal["folder"]
+
+
+class Npz(_RealWithPath, _OwnTest):
+    """A .npz with `image` (uint8, N x H x W x 3, RGB) and, if there are labels, `label` (integers; -1 is none)."""
+
+    kind: Literal["npz"]
+
+
+class Shards(_RealWithPath, _OwnTest):
+    """Existing WebDataset tar shards: a folder of .tar files whose samples hold an image and, if labelled, a .cls."""
+
+    kind: Literal["shards"]
+
+
+Real = Annotated[Union[Digits, FashionMnist, Cifar, ImageFolder, Npz, Shards], Field(discriminator="kind")]
+
+# -------------------------------------------------------------------------------------------------------- generator
+
+
+class Unet(_Section):
+    channels: PositiveInt = 32
+    """Channels at full resolution; a multiple of 8."""
+    multipliers: tuple[PositiveInt, ...] = (1, 2, 2)
+    """Channel multiplier at each resolution, from full downward; each further one halves the image."""
+    attention_below_px: int = 8
+    """Self-attention where the feature map is at most this wide; 0 for none."""
+
+
+class HeunSampler(_Section):
+    """EDM's deterministic second-order sampler (Karras et al. 2022, algorithm 1)."""
+
+    steps: PositiveInt = 18
+    """Noise levels; costs 2 x steps - 1 evaluations of the network."""
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
+    batch: PositiveInt = 256
+    """Images sampled together. Part of the identity: another batch size may differ in the last bit."""
+
+
+class EdmGenerator(_Section):
+    """Diffusion with EDM preconditioning, fitted on the real training images only, without labels."""
+
+    kind: Literal["edm"]
+    unet: Unet = Unet()
+    steps: PositiveInt
+    """Optimiser steps of the fit."""
+    batch: PositiveInt = 128
+    learning_rate: Positive = 1e-3
+    warmup_steps: int = Field(default=100, ge=0)
+    """Linear warm-up of the learning rate."""
+    ema_half_life_images: PositiveInt = 500_000
+    """Half-life of the weights' moving average, in training images; shorter at the start (EDM's ramp-up of 5 %)."""
+    noise_log_mean: float = -1.2
+    """P_mean of ln(sigma) in training (Karras et al. 2022, table 1)."""
+    noise_log_std: Positive = 1.2
+    """P_std of ln(sigma) in training."""
+    horizontal_flip: bool = False
+    """Fit on mirrored images too."""
+    precision: Precision = "no"
+    checkpoint_every_steps: PositiveInt = 1000
+    seed: Seed = 0
+    sampler: HeunSampler = HeunSampler()
+
+
+class Provenance(_Section):
+    """What the user declares about images that the run did not generate itself; copied into manifest and report."""
+
+    generator: str
+    """Name of the generative model, for example "STF (Xu et al. 2023), NCSN++"."""
+    trained_on: str
+    """The images it was fitted on, for example "CIFAR-10 train, the 50,000 images of this recipe"."""
+    used_labels: bool
+    """Whether labels were used in fitting, sampling or filtering; the method's claim needs false."""
+    source: str = ""
+    """Where the images came from: address, date, licence."""
+
+
+class ImportedImages(_Section):
+    """Images that exist already take the place of `fit` and `generate`."""
+
+    kind: Literal["import"]
+    format: Literal["npz", "shards", "folder"]
+    path: str
+    """The .npz (`image` uint8 N x H x W x 3), the folder of tar shards, or the image folder. Not part of the identity."""
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    """Order in which the file holds the channels; an order that contradicts the real images' means is refused."""
+    provenance: Provenance
+
+
+Generator = Annotated[Union[EdmGenerator, ImportedImages], Field(discriminator="kind")]
+
+
+class Generate(_Section):
+    images: PositiveInt | None = None
+    """How many images to generate; null takes all of an import, and is refused for a fitted generator."""
+    shard_images: PositiveInt = 10_000
+    """Images per tar shard; also the most that an interruption can lose."""
+    seed: Seed = 0
+    """Image i is a function of the generator, this seed and i alone."""
+
+
+# ------------------------------------------------------------------------------------------------- plan, augmentation
+
+
+class Plan(_Section):
+    reference_images: PositiveInt = 50_000
+    """The data size at which the base augmentation's min crop scale (0.08) is right; the paper's is CIFAR-10's 50,000."""
+    augmentation_rule: Literal["recipe", "crop_only"] = "recipe"
+    """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
+    max_generated_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Most of a batch that may be generated, for the `adainf` arm."""
+
+
+class Augmentation(_Section):
+    """The default profile, used as it stands by `none` and `vanilla` and weakened by the plan for `adainf`."""
+
+    family: Literal["symmetric", "asymmetric"] = "symmetric"
+    """`symmetric`: SimCLR, MoCo v2. `asymmetric`: BYOL, Barlow Twins (no blur, second view solarised)."""
+    min_scale: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Least area of a random resized crop, as a share of the image."""
+    jitter_probability: Probability = 0.8
+    grayscale_probability: Probability = 0.2
+    blur_probability: Probability = 0.5
+    flip_probability: Probability = 0.5
+    """Of a horizontal flip; set 0 where mirroring changes what an image is, as for digits."""
+
+
+# --------------------------------------------------------------------------------------------------------- pretrain
+
+
+class SimClr(_Section):
+    """SimCLR (Chen et al. 2020): NT-Xent over all pairs of the global batch."""
+
+    kind: Literal["simclr"] = "simclr"
+    temperature: Positive = 0.2
+    projector_hidden: PositiveInt = 2048
+    projector_out: PositiveInt = 256
+
+
+class Backbone(_Section):
+    name: Literal["resnet18", "resnet-small"] = "resnet18"
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """`cifar`: 3x3 stride 1, no pooling. `imagenet`: 7x7 stride 2 and max-pooling."""
+    stem_padding: int = Field(default=1, ge=0, le=3)
+    """Padding of the stem's convolution. The paper's code uses 2 with the cifar stem; most others 1."""
+
+
+class Optimizer(_Section):
+    """LARS (You et al. 2017) over momentum SGD; bias and normalisation parameters are neither adapted nor decayed."""
+
+    learning_rate: Positive = 0.4
+    """For the whole global batch; never scaled by the number of processes."""
+    momentum: Fraction = 0.9
+    weight_decay: NotNegative = 1e-4
+    trust_coefficient: Positive = 0.02
+    clip: bool = True
+    """Never let the adapted rate exceed `learning_rate`."""
+
+
+class Pretrain(_Section):
+    """Same steps, same global batch, same learning rate for every arm: the paper's fair-compute rule."""
+
+    method: SimClr = SimClr()
+    backbone: Backbone = Backbone()
+    augmentation: Augmentation = Augmentation()
+    optimizer: Optimizer = Optimizer()
+    steps: PositiveInt = 100_000
+    """Optimiser steps of every arm, whatever the size of its data."""
+    global_batch: Annotated[int, Field(ge=2)] = 512
+    """Images (of two views each) per step over all processes."""
+    warmup_fraction: Fraction = 0.01
+    """Share of the steps with linear warm-up; cosine decay to zero after it."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    """One encoder per arm and seed; the report gives mean and deviation over them."""
+    precision: Precision = "no"
+    checkpoint_every_steps: PositiveInt = 1000
+    log_every_steps: PositiveInt = 50
+    """Steps between two points of the loss curve."""
+
+    @model_validator(mode="after")
+    def _seeds_are_distinct(self) -> Pretrain:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("holds a seed twice; list each seed once")
+        return self
+
+
+# --------------------------------------------------------------------------------------------------------- evaluate
+
+
+class Evaluate(_Section):
+    """One protocol for all arms: frozen backbone, features of the un-augmented images, probes fitted on train labels."""
+
+    knn_neighbours: PositiveInt = 20
+    l2_grid: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    """L2 penalties (per image) of the linear probe that the validation split chooses from."""
+    batch: PositiveInt = 512
+
+
+class Recipe(_Section):
+    """One experiment, from real images to a judged encoder."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
+    """Lower-case letters, digits and hyphens; the run's default folder is runs/NAME."""
+    real: Real
+    generator: Generator
+    generate: Generate = Generate()
+    plan: Plan = Plan()
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
+    """Which encoders to pretrain and judge."""
+    pretrain: Pretrain = Pretrain()
+    evaluate: Evaluate = Evaluate()
+    cpu_threads: PositiveInt | None = None
+    """Threads of the numerical libraries; null leaves them alone. Fixing it makes CPU results the same on any number of
+    cores."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError("arms holds an arm twice; list each arm once")
+        if self.generate.images is None and not isinstance(self.generator, ImportedImages):
+            raise ValueError("generate.images is missing; set how many images to generate")
+        return self
+
+    @property
+    def uses_generated(self) -> bool:
+        """Whether any arm needs generated images."""
+        return any(arm != "none" for arm in self.arms)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check one recipe. Raises `BadInput`, one sentence naming file, field and mend."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such recipe; see recipes/ for the ones that come with AdaInf") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BadInput(f"{path}:{where} is not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_explain(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a recipe as one sentence: field, what is wrong, the mend."""
+    problems = error.errors()
+    # An unknown key often comes with "field required" for the key that was meant: the unknown key is the cause.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    location = [part for part in problem["loc"]]
+    field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        section = _section_at(location[:-1])
+        known = list(section.model_fields) if section else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{field} is not a setting; {mend}"
+    if problem["type"] == "missing":
+        return f"{field} is missing; add it"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tags = problem["ctx"].get("expected_tags", "")
+        return f"{field}.kind must be one of {tags or _tags_at(location)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if field == "recipe" else f"{field} {message}"
+    return f"{field} is {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is Annotated or get_origin(annotation) is Union:
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+
+
+def _tag(section: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ()
+
+
+def _section_at(location: list[Any]) -> type[BaseModel] | None:
+    """The section that a pydantic error location points at; tags of unions are part of such a location."""
+    section: type[BaseModel] = Recipe
+    options: list[type[BaseModel]] = []
+    for part in location:
+        tagged = [option for option in options if part in _tag(option)]
+        if tagged:
+            section = tagged[0]
+            continue
+        if part not in section.model_fields:
+            return None
+        options = list(_sections(section.model_fields[part].annotation))
+        if options:
+            section = options[0]
+    return section
+
+
+def _without_tags(location: list[Any]) -> list[Any]:
+    """The location as the user wrote it: without the tags of unions."""
+    path: list[Any] = []
+    for index, part in enumerate(location):
+        options = location[:index] in (["real"], ["generator"])
+        if not options:
+            path.append(part)
+    return path
+
+
+def _tags_at(location: list[Any]) -> str:
+    field = Recipe.model_fields[str(location[0])]
+    return ", ".join(repr(tag) for section in _sections(field.annotation) for tag in _tag(section))
+
+
+def _kind(value: Any) -> str:
+    return {"NoneType": "an empty file", "list": "a list", "str": "a text"}.get(type(value).__name__, repr(value))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,67 @@
+"""What is known of a set of shards without opening one: the content of a source's manifest, and a shard's index."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from adainf.artifacts import Output, canonical_json
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def to_json(self) -> bytes:
+        return canonical_json(self.model_dump(mode="json"))
+
+
+class SampleIndex(_Record):
+    """Where one sample lies in its tar: byte offsets of the data (not the headers), so that one range read gets it."""
+
+    key: str
+    image_offset: int
+    image_size_bytes: int
+    label: int | None = None
+
+
+class ShardIndex(_Record):
+    """The sidecar of one shard (``train-000000.json`` beside ``train-000000.tar``), written after it."""
+
+    schema_version: Literal[1] = 1
+    tar: Output
+    height_px: int
+    width_px: int
+    pixels_sha256: str
+    """Over the decoded pixels in order: equal for equal images, however they were compressed."""
+    channel_sums: tuple[int, int, int]
+    """Sum of all R, of all G and of all B values."""
+    samples: list[SampleIndex]
+
+
+class Shard(_Record):
+    tar: Output
+    index: Output
+    images: int
+
+
+class Split(_Record):
+    images: int
+    labelled: bool
+    channel_means: tuple[float, float, float]
+    """Mean of R, G and B over the split, 0..255."""
+    shards: list[Shard]
+
+
+class ShardSet(_Record):
+    """The content of the manifests of `real` and `generated`."""
+
+    height_px: int
+    width_px: int
+    channels: Literal["RGB"] = "RGB"
+    dtype: Literal["uint8"] = "uint8"
+    classes: list[str] = []
+    """Names of the labels 0, 1, …; empty without labels."""
+    splits: dict[str, Split]
+    origin: dict[str, JsonValue] = {}
+    """Where the images came from: the generator's digest, or what the user declared."""

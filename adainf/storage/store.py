@@ -1,0 +1,78 @@
+"""The protocol that every store keeps, and the one place that turns a URI into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class NotFound(LookupError):
+    """There is no object with this key."""
+
+
+class PreconditionFailed(Exception):
+    """A conditional put found another object than its condition asked for; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object's key (relative to the store), size in bytes, and an ETag that changes with its content."""
+
+    key: str
+    size_bytes: int
+    etag: str
+
+
+class Store(Protocol):
+    """Whole objects by key. Every put is atomic: a reader sees the old object or the new one, never a part.
+
+    Keys are relative, "/"-separated, without "." or ".." segments. Errors that a user can mend (no such bucket, wrong
+    credentials, no free disk) are raised as `BadInput`.
+    """
+
+    uri: str
+    """The folder or ``s3://bucket/prefix`` as the user would write it; never holds credentials."""
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes. Raises `NotFound`."""
+        ...
+
+    def get_range(self, key: str, start_bytes: int, size_bytes: int) -> bytes:
+        """Exactly `size_bytes` bytes from `start_bytes` on. Raises `NotFound`; `ValueError` past the end."""
+        ...
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        """Write or replace the object."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
+        """Write the object unless one is there. Of several concurrent callers one wins; the others get `PreconditionFailed`."""
+        ...
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> ObjectInfo:
+        """Replace the object if its ETag is still `etag`, else raise `PreconditionFailed`."""
+        ...
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The object's size and ETag, or None where there is none."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects whose key starts with `prefix`, in ascending order of key."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error where there is none."""
+        ...
+
+
+def open_store(uri: str) -> Store:
+    """The store at `uri`: ``s3://bucket/prefix`` or a local folder (made by the first put)."""
+    if uri.startswith("s3://"):
+        from adainf.storage.s3 import S3Store  # boto3 takes 0.3 s to import; local runs do not need it
+
+        return S3Store(uri)
+    from adainf.storage.local import LocalStore
+
+    return LocalStore(uri)
