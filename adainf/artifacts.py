@@ -49,7 +49,7 @@ class Request(_Record):
     settings: dict[str, JsonValue]
     """The part of the recipe that this stage reads."""
     inputs: dict[str, str] = {}
-    """Name of each input artifact → SHA-256 of its manifest."""
+    """Name of each input artifact → SHA-256 of its manifest; ``data`` → SHA-256 that names what came from outside."""
 
 
 class Output(_Record):
@@ -113,13 +113,6 @@ class Run:
             return None
         return self._parse(Manifest, key, data)
 
-    def require(self, name: str, command: str) -> Manifest:
-        """The artifact's manifest; `BadInput` names the `command` that makes it where it is missing."""
-        manifest = self.find(name)
-        if manifest is None:
-            raise BadInput(f"{self.locate(self.manifest_key(name))} is missing: run `adainf {command}` on this run first")
-        return manifest
-
     def claim(self, name: str, request: Request) -> Manifest | None:
         """Take the artifact's folder for `request`; return the manifest if it is finished already.
 
@@ -130,11 +123,21 @@ class Run:
             try:
                 self.store.put_if_absent(key, request.to_json())
             except PreconditionFailed:
-                self._same(name, key, self._parse(Request, key, self.store.get(key)), request)
+                self.check_request(name, self._parse(Request, key, self.store.get(key)), request)
         manifest = self.find(name)
         if manifest is not None:
-            self._same(name, self.manifest_key(name), manifest.request, request)
+            self.check_request(name, manifest.request, request)
         return manifest
+
+    def check_request(self, name: str, stored: Request, wanted: Request) -> None:
+        """Raise `BadInput`, naming what differs, where the artifact answers another request than the one wanted."""
+        if stored == wanted:
+            return
+        differences = _differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
+        raise BadInput(
+            f"{self._folder(name)} was written by another recipe or from other inputs ({'; '.join(differences[:3])}); "
+            "choose another --run, or delete it to make it again"
+        )
 
     def commit(self, name: str, manifest: Manifest) -> Manifest:
         """Publish the artifact. A second commit of the same bytes is no error; of other bytes it is `BadInput`."""
@@ -184,15 +187,6 @@ class Run:
                 f"{self.locate(key)} is damaged ({where}: {first['msg']}); restore it, or delete the folder and run its "
                 "stage again"
             ) from None
-
-    def _same(self, name: str, key: str, stored: Request, wanted: Request) -> None:
-        if stored == wanted:
-            return
-        differences = _differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
-        raise BadInput(
-            f"{self.locate(key)} was written by another recipe or from other inputs ({'; '.join(differences[:3])}); "
-            f"choose another --run, or delete {self._folder(name)} to make it again"
-        )
 
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -97,7 +98,7 @@ class Shards(_RealWithPath, _OwnTest):
     kind: Literal["shards"]
 
 
-Real = Annotated[Union[Digits, FashionMnist, Cifar, ImageFolder, Npz, Shards], Field(discriminator="kind")]
+Real = Annotated[Digits | FashionMnist | Cifar | ImageFolder | Npz | Shards, Field(discriminator="kind")]
 
 # -------------------------------------------------------------------------------------------------------- generator
 
@@ -173,7 +174,7 @@ class ImportedImages(_Section):
     provenance: Provenance
 
 
-Generator = Annotated[Union[EdmGenerator, ImportedImages], Field(discriminator="kind")]
+Generator = Annotated[EdmGenerator | ImportedImages, Field(discriminator="kind")]
 
 
 class Generate(_Section):
@@ -353,7 +354,7 @@ def _explain(error: ValidationError) -> str:
     problems = error.errors()
     # An unknown key often comes with "field required" for the key that was meant: the unknown key is the cause.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [part for part in problem["loc"]]
+    location = list(problem["loc"])
     field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
     if problem["type"] == "extra_forbidden":
         section = _section_at(location[:-1])
@@ -376,7 +377,7 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
     """The sections that an annotation may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) is Annotated or get_origin(annotation) is Union:
+    elif get_origin(annotation) in (Annotated, UnionType):
         for argument in get_args(annotation):
             yield from _sections(argument)
 

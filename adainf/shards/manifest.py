@@ -65,3 +65,8 @@ class ShardSet(_Record):
     splits: dict[str, Split]
     origin: dict[str, JsonValue] = {}
     """Where the images came from: the generator's digest, or what the user declared."""
+
+    @property
+    def outputs(self) -> list[Output]:
+        """Every tar and every index, in the order of the splits."""
+        return [output for split in self.splits.values() for shard in split.shards for output in (shard.tar, shard.index)]

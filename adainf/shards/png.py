@@ -14,6 +14,8 @@ from PIL import Image
 Pixels = NDArray[np.uint8]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+"""The last chunk: length, type, CRC."""
 _PIXELS_AT = 48
 """Signature 8, IHDR chunk 25, IDAT length and type 8, zlib header 2, stored block header 5."""
 _BLOCK = 0xFFFF
@@ -37,7 +39,7 @@ def encode_stored_png(image_HWC: Pixels) -> bytes:
     )
     stream += struct.pack(">I", zlib.adler32(raw))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, colour type 2 = RGB, not interlaced
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _chunk(b"IEND", b"")
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _END
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -47,7 +49,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def decode_image(data: bytes) -> Pixels:
     """The pixels of an encoded image, H x W x 3 uint8 RGB; grey and palette images become RGB, transparency is dropped.
 
-    Raises `ValueError` with the reason where the image cannot be decoded whole.
+    Raises `ValueError` with the reason where the image cannot be decoded whole or has more than 8 bits per channel.
     """
     stored = _decode_stored_png(data)
     if stored is not None:
@@ -55,10 +57,18 @@ def decode_image(data: bytes) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if data.startswith(_SIGNATURE):  # Pillow stops at the last pixel: a lost end or a wrong sum is found by this
+                with Image.open(io.BytesIO(data)) as image:
+                    image.verify()
+                if _END not in data:
+                    raise ValueError("its last chunk is cut")
             with Image.open(io.BytesIO(data)) as image:
-                return np.array(image.convert("RGB"))
+                mode = image.mode
+                if not mode.startswith(("I", "F")):
+                    return np.array(image.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds for damaged bytes, struct.error and SyntaxError among them
         raise ValueError(f"not a whole image ({type(error).__name__}: {error})") from None
+    raise ValueError(f"its pixels have more than 8 bits (mode {mode})")  # Pillow would clip these, not scale them
 
 
 def _decode_stored_png(data: bytes) -> Pixels | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -14,7 +15,10 @@ import numpy as np
 from adainf.shards.manifest import SampleIndex
 from adainf.shards.png import Pixels, encode_stored_png
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
+
+
+_META = re.compile(r"__[^/]*__($|/)")
 
 
 class Sample(NamedTuple):
@@ -45,7 +49,7 @@ def encode_shard(first_index: int, samples: Sequence[Sample]) -> EncodedShard:
             if label is not None:
                 _add(tar, buffer, f"{key}.cls", str(label).encode())
             index.append(SampleIndex(key=key, image_offset=offset, image_size_bytes=len(png), label=label))
-            pixels.update(np.ascontiguousarray(image))
+            pixels.update(np.ascontiguousarray(image).data)
             sums += image.reshape(-1, 3).sum(0, dtype=np.int64)
     red, green, blue = sums.tolist()
     return EncodedShard(buffer.getvalue(), index, pixels.hexdigest(), (red, green, blue))
@@ -70,19 +74,25 @@ class ForeignSample(NamedTuple):
 def read_foreign_tar(data: bytes) -> Iterator[ForeignSample]:
     """The samples of any WebDataset tar, in order. Raises `ValueError` where the archive is damaged or not whole.
 
-    Python's tarfile takes a damaged header for the end of the archive; here every byte must be accounted for.
+    As in webdataset, neighbours that differ only after the first dot of their names are one sample, and hidden files,
+    files without a suffix and ``__meta__`` entries are none. Python's tarfile takes a damaged header for the end of the
+    archive; here every byte must be accounted for.
     """
     group: dict[str, bytes] = {}
     current: str | None = None
     for name, content in _members(data):
         path = PurePosixPath(name)
         stem, _, suffix = path.name.partition(".")
-        key = str(path.with_name(stem))
+        if not stem or not suffix or _META.match(name):
+            continue
+        key, field = str(path.with_name(stem)), f".{suffix.lower()}"
         if key != current and group:
             yield _foreign_sample(current or "", group)
             group = {}
+        if field in group:
+            raise ValueError(f"sample {key} holds {field} twice")
         current = key
-        group[f".{suffix.lower()}"] = content
+        group[field] = content
     if group:
         yield _foreign_sample(current or "", group)
 
@@ -99,7 +109,11 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
                     stream = tar.extractfile(member)
                     assert stream is not None
                     yield member.name, stream.read()
-    except tarfile.TarError as error:
+                elif not member.isdir():  # a link to an image would be a sample less, without a word
+                    raise ValueError(f"{member.name} is no plain file")
+    except ValueError:
+        raise
+    except Exception as error:  # tarfile lets IndexError, OverflowError and others through for damaged extended headers
         raise ValueError(f"not a whole tar archive ({error})") from None
     rest = data[end:]
     if len(rest) < 2 * tarfile.BLOCKSIZE:

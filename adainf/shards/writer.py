@@ -51,9 +51,7 @@ def write_split(
     return Split(images=count, labelled=labelled, channel_means=(red, green, blue), shards=shards)
 
 
-def _write_shard(
-    run: Run, stem: str, indices: range, samples: Callable[[range], list[Sample]]
-) -> tuple[ShardIndex, Output]:
+def _write_shard(run: Run, stem: str, indices: range, samples: Callable[[range], list[Sample]]) -> tuple[ShardIndex, Output]:
     key = f"{stem}.json"
     try:
         data = run.store.get(key)

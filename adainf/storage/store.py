@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from adainf.exitcodes import BadInput
+
+PROBE = ".adainf-probe-"
+"""How the key of the object begins with which `S3Store` tries out a store's conditional writes."""
+RESERVED = (".tmp", PROBE)
+"""No key begins so: the stores' own files, which `Store.list` never shows."""
+
 
 class NotFound(LookupError):
     """There is no object with this key."""
@@ -27,8 +34,9 @@ class ObjectInfo:
 class Store(Protocol):
     """Whole objects by key. Every put is atomic: a reader sees the old object or the new one, never a part.
 
-    Keys are relative, "/"-separated, without "." or ".." segments. Errors that a user can mend (no such bucket, wrong
-    credentials, no free disk) are raised as `BadInput`.
+    Keys are relative, "/"-separated, without empty, "." or ".." segments (`check_key`; every method raises `ValueError`
+    for others). No key may be the folder of another one ("a" beside "a/b"): S3 would take it, a disk cannot. Errors that
+    a user can mend (no such bucket, wrong credentials, no free disk) are raised as `BadInput`.
     """
 
     uri: str
@@ -47,7 +55,10 @@ class Store(Protocol):
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
-        """Write the object unless one is there. Of several concurrent callers one wins; the others get `PreconditionFailed`."""
+        """Write the object unless one is there. Of several concurrent callers one wins; the others get `PreconditionFailed`.
+
+        Callers with the same bytes may all be told that they won, where answers were lost on the way (see `S3Store`).
+        """
         ...
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> ObjectInfo:
@@ -59,7 +70,7 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key starts with `prefix`, in ascending order of key."""
+        """All objects whose key starts with `prefix` (any string, not only whole segments), in ascending order of key."""
         ...
 
     def delete(self, key: str) -> None:
@@ -67,12 +78,29 @@ class Store(Protocol):
         ...
 
 
+def is_key(key: str) -> bool:
+    """Whether `key` is one that a store accepts."""
+    segments = key.split("/")
+    return not (any(s in ("", ".", "..") for s in segments) or "\0" in key or key.startswith(RESERVED))
+
+
+def check_key(key: str) -> None:
+    """Raise `ValueError` for a key that is absolute, leaves the store, or belongs to the store itself."""
+    if not is_key(key):
+        raise ValueError(f"{key!r} is no key: keys are relative, '/'-separated, without '', '.', '..' segments or '.tmp'")
+
+
 def open_store(uri: str) -> Store:
-    """The store at `uri`: ``s3://bucket/prefix`` or a local folder (made by the first put)."""
+    """The store at `uri`: ``s3://bucket/prefix`` or a local folder (made by the first put).
+
+    Raises `BadInput` for an address of another kind, a bucket without a name, or a file where the folder should be.
+    """
     if uri.startswith("s3://"):
         from adainf.storage.s3 import S3Store  # boto3 takes 0.3 s to import; local runs do not need it
 
         return S3Store(uri)
+    if "://" in uri:
+        raise BadInput(f"{uri.split('://')[0]}:// is no kind of store; use s3://bucket/prefix or a folder as --run")
     from adainf.storage.local import LocalStore
 
     return LocalStore(uri)

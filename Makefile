@@ -1,0 +1,47 @@
+# make demo       real images to a judged encoder, on this machine, in minutes
+# make test       everything that must hold before a change lands (also what CI runs)
+# make test-slow  the rest: tests of many minutes
+# make format     let ruff lay out the code
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-slow check format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/adainf run recipes/demo.yaml --run runs/demo
+
+test: check
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -m "not slow" -ra
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=85
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow -ra
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "AdaInf needs Python 3.11 or later; set PYTHON"'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(INSTALL) --editable '.[train,generate]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(INSTALL) --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Augmentation: what strength means (`profiles`), and the batched operations on the device (`views`)."""

@@ -1,0 +1,133 @@
+"""The chain as data: which command makes each artifact, from which others, and which part of the recipe decides it.
+
+``ingest → fit → generate → plan → pretrain → evaluate → report`` is a small graph: arm `none` needs the real images
+only. Artifacts are named as in `artifacts`: by the key of their manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from adainf.artifacts import Manifest, Request, Run
+from adainf.exitcodes import BadInput
+from adainf.recipe import ImportedImages, Recipe
+
+UNTRAINED = "untrained"
+"""The encoder that every arm starts from, judged beside the arms."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """How one artifact comes about."""
+
+    stage: str
+    inputs: tuple[str, ...]
+    """The artifacts that it is made from."""
+    settings: dict[str, Any]
+    """The part of the recipe that decides it; places of data and how often to save are no part."""
+
+
+def pretrained(arm: str, seed: int) -> str:
+    """The artifact with the encoder of one arm and seed."""
+    return f"pretrain/{arm}/seed-{seed}"
+
+
+def evaluated(arm: str) -> str:
+    """The artifact with the scores of one arm."""
+    return f"evaluate/{arm}"
+
+
+def chain(recipe: Recipe) -> dict[str, Link]:
+    """All artifacts of a recipe, each after those that it is made from."""
+    links = {"real": Link("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
+    if recipe.uses_generated:
+        links |= _generated(recipe)
+    if "adainf" in recipe.arms:
+        augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
+        settings = {"plan": recipe.plan.model_dump(mode="json"), "augmentation": augmentation}
+        links["plan"] = Link("plan", ("real", "generated"), settings)
+    seeds = recipe.pretrain.seeds
+    common = recipe.pretrain.model_dump(mode="json", exclude={"seeds", "checkpoint_every_steps"})
+    sources = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}
+    for name in recipe.arms:
+        links |= {pretrained(name, s): Link("pretrain", sources[name], {"arm": name, "seed": s, **common}) for s in seeds}
+    protocol = {
+        "seeds": list(seeds),
+        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"batch"}),
+        "backbone": recipe.pretrain.backbone.model_dump(mode="json"),
+    }
+    for arm in (*recipe.arms, UNTRAINED):
+        encoders = tuple(pretrained(arm, seed) for seed in seeds if arm != UNTRAINED)
+        links[evaluated(arm)] = Link("evaluate", ("real", *encoders), {"arm": arm, **protocol})
+    return links
+
+
+def _generated(recipe: Recipe) -> dict[str, Link]:
+    generator = recipe.generator
+    generate = recipe.generate.model_dump(mode="json")
+    if isinstance(generator, ImportedImages):
+        imported = generator.model_dump(mode="json", exclude={"path"})
+        return {"generated": Link("generate", ("real",), {"generator": imported, "generate": generate})}
+    fit = generator.model_dump(mode="json", exclude={"sampler", "checkpoint_every_steps"})
+    sampling = {"sampler": generator.sampler.model_dump(mode="json"), "generate": generate}
+    return {"generator": Link("fit", ("real",), fit), "generated": Link("generate", ("real", "generator"), sampling)}
+
+
+def request(recipe: Recipe, name: str, inputs: Mapping[str, Manifest], data_sha256: str | None = None) -> Request:
+    """What artifact `name` must answer; `data_sha256` names what it reads from outside the run."""
+    link = chain(recipe)[name]
+    digests = {key: manifest.digest for key, manifest in inputs.items()}
+    if data_sha256 is not None:
+        digests["data"] = data_sha256
+    return Request(stage=link.stage, settings=link.settings, inputs=digests)
+
+
+class Begun(NamedTuple):
+    """What a stage needs to know before it computes."""
+
+    inputs: dict[str, Manifest]
+    request: Request
+    finished: Manifest | None
+    """The artifact, where an earlier run of the stage has committed it."""
+
+
+def begin(recipe: Recipe, run: Run, name: str) -> Begun:
+    """Find what artifact `name` is made from, and claim it. Raises `BadInput` as `require` and `Run.claim` do."""
+    inputs = require_inputs(recipe, run, name)
+    wanted = request(recipe, name, inputs)
+    return Begun(inputs, wanted, run.claim(name, wanted))
+
+
+def require_inputs(recipe: Recipe, run: Run, name: str) -> dict[str, Manifest]:
+    """The finished artifacts that `name` is made from; see `require`."""
+    return require(recipe, run, chain(recipe)[name].inputs)
+
+
+def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifest]:
+    """Finished artifacts of this recipe, by name. Raises `BadInput` where one is missing, was made by another recipe, or
+    from another input than the run holds now: a run is never a mix of two."""
+    links = chain(recipe)
+    found: dict[str, Manifest] = {}
+
+    def visit(name: str) -> None:
+        if name in found:
+            return
+        link = links[name]
+        for before in link.inputs:
+            visit(before)
+        manifest = run.find(name)
+        if manifest is None:
+            command = f"{link.stage} RECIPE" + (f" --arm {link.settings['arm']}" if "arm" in link.settings else "")
+            raise BadInput(f"{run.locate(run.manifest_key(name))} is missing: run `adainf {command}` on this run first")
+        # Data from outside the run are known to the stage alone that read them.
+        data = manifest.request.inputs.get("data")
+        wanted = request(recipe, name, {before: found[before] for before in link.inputs}, data)
+        run.check_request(name, manifest.request, wanted)
+        found[name] = manifest
+
+    wanted_names = list(names)
+    for name in wanted_names:
+        visit(name)
+    return {name: found[name] for name in wanted_names}

@@ -1,0 +1,96 @@
+"""The command line: ``adainf run RECIPE`` is the whole chain, and each stage is a command of its own.
+
+Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import yaml
+
+from adainf import __version__, stopping
+from adainf.artifacts import Run
+from adainf.exitcodes import OK, AdaInfError, BadInput
+from adainf.progress import Reporter
+from adainf.recipe import Recipe, load_recipe
+
+STAGES = {
+    "run": "the whole chain: every stage below, in order",
+    "ingest": "real images into shards, with held-out splits",
+    "fit": "the generator, on the real training images only",
+    "generate": "generated images into shards",
+    "plan": "weight of a real image and strength of augmentation",
+    "pretrain": "one encoder per arm and seed",
+    "evaluate": "linear probe and nearest neighbours",
+    "report": "the results as one HTML page",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{self.prog}: {message}; see `{self.prog} --help`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=__doc__)
+    parser.add_argument("--version", action="version", version=f"adainf {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, what in STAGES.items():
+        stage = commands.add_parser(name, help=what, description=f"{name}: {what}.")
+        _add_run_arguments(stage)
+        if name in ("pretrain", "evaluate"):
+            stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
+        if name == "pretrain":
+            stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
+    recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
+    views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
+    views.add_parser("schema", help="every setting, as JSON Schema")
+    views.add_parser("show", help="a recipe with all defaults filled in").add_argument("recipe")
+    return parser
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file; see recipes/")
+    parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code and prints any error as one sentence."""
+    stopping.install()
+    try:
+        parsed = build_parser().parse_args(arguments)
+        if parsed.command == "recipe":
+            _show(parsed)
+        else:
+            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed")}
+            run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
+    except AdaInfError as error:
+        print(f"adainf: {error}", file=sys.stderr)
+        return error.exit_code
+    return OK
+
+
+def _show(parsed: argparse.Namespace) -> None:
+    if parsed.view == "schema":
+        print(json.dumps(Recipe.model_json_schema(), indent=2))
+    else:
+        print(yaml.safe_dump(load_recipe(parsed.recipe).model_dump(mode="json"), sort_keys=False), end="")
+
+
+def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
+    """One stage on one run, by the function of the stage's name. Raises `AdaInfError`."""
+    run = Run(uri or f"runs/{recipe.name}")
+    reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
+    # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.
+    stage = getattr(importlib.import_module(f"adainf.stages.{command}"), command)
+    try:
+        stage(recipe, run, reporter, **options)
+    finally:
+        reporter.flush()

@@ -1,0 +1,81 @@
+"""Every collective of the project; nothing else imports `torch.distributed`.
+
+Their backward is a *sum* over ranks. As DistributedDataParallel averages gradients, a loss that is the mean over the
+local rows against gathered rows then has exactly the gradient of the whole batch, on any number of ranks. Backwards
+that average, or that keep the own slot only, give the right loss and a wrong gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        ctx.rows = len(local)
+        parts = [torch.empty_like(local) for _ in range(world_size())]
+        dist.all_gather(parts, local.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+class _SumRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        total = local.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def gather_rows(local_bD: Tensor) -> Tensor:
+    """All ranks' rows, b x D each → (W b) x D, in the order of ranks. Every rank must hold the same number of rows."""
+    if world_size() == 1:
+        return local_bD
+    return _GatherRows.apply(local_bD)
+
+
+def sum_ranks(local: Tensor) -> Tensor:
+    """The sum of a tensor over the ranks, of the same shape on each."""
+    if world_size() == 1:
+        return local
+    return _SumRanks.apply(local)
+
+
+def mean_over_ranks(value: Tensor) -> float:
+    """A scalar averaged over the ranks, for the log; no gradient."""
+    return float(sum_ranks(value.detach().double())) / world_size()
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank, so that all take the same turn."""
+    return bool(sum_ranks(torch.tensor(float(flag), device=device)) > 0)
+
+
+def wait_for_all() -> None:
+    """Return once every rank has come here."""
+    if world_size() > 1:
+        dist.barrier()

@@ -1,0 +1,1 @@
+"""Generative models, fitted on the run's own real images only and without labels."""

@@ -1,0 +1,157 @@
+"""The inflation plan: from sizes and quality to the weight of a real image and the strength of augmentation.
+
+Two measured facts of the paper (Wang, Zhang and Wang, ICLR 2024) carry the rule: one real image is worth about ten
+generated ones of a very good generator (figure 2), and the best min crop scale grows with the size of the data: 0.02,
+0.08, 0.20 and 0.30 at 25k, 50k, 150k and 1.05M images (figure 3a). Everything between and beyond those points is
+ours, and the plan says which is which.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from adainf.augment.profiles import Profile, Views
+from adainf.recipe import Plan
+
+Basis = Literal["paper's point", "interpolation", "our prior"]
+
+PAPER_REFERENCE_IMAGES = 50_000
+PAPER_SIZES = (25_000, 50_000, 150_000, 1_050_000)
+PAPER_MIN_SCALES = (0.02, 0.08, 0.20, 0.30)
+PAPER_WEIGHT = 10.0
+"""Weight of a real image against one of the paper's best generator (STF, FID 1.94)."""
+MAX_WEIGHT = 100.0
+RECIPE_MIN_SCALE = 0.20
+"""Weakest crop together with weaker jitter: both spend the same budget, the paper ships 0.20 with half the jitter."""
+
+
+class Inputs(BaseModel):
+    """What the plan is made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    real_images: int
+    """Real training images."""
+    generated_images: int
+    quality: float = 1.0
+    """0..1; 1 is as good as the paper's best generator."""
+    quality_is_measured: bool = False
+    copy_rate: float = 0.0
+    """Share of the generated images that copy a real one."""
+    reference_images: int = PAPER_REFERENCE_IMAGES
+
+
+class Choice(BaseModel):
+    """One number of the plan, how it came about and how far it can be trusted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    value: float
+    formula: str
+    basis: Basis
+
+
+class InflationPlan(BaseModel):
+    """The plan of the `adainf` arm: what a person reads, and what `pretrain` obeys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    inputs: Inputs
+    real_weight: float
+    """Weight of one real image against one generated image."""
+    generated_share: float
+    """Probability that an item of a batch is generated."""
+    views: tuple[Profile, Profile]
+    """The augmentation of the two views."""
+    choices: list[Choice]
+    warnings: list[str]
+
+
+def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
+    """The plan for these sizes and this quality. Raises `ValueError` for counts below one or shares outside 0..1.
+
+    Effective size n = N + q M', with M' the generated images that are no copies; weight w = 10 / q, at least so much
+    that a batch holds `max_generated_share` generated images at most; min crop scale s(n) through the paper's points.
+    """
+    real, quality, copies = inputs.real_images, inputs.quality, inputs.copy_rate
+    if real < 1 or inputs.generated_images < 1 or not 0 < quality <= 1 or not 0 <= copies < 1:
+        raise ValueError(f"a plan needs images of both kinds, 0 < quality <= 1 and 0 <= copy rate < 1: {inputs}")
+    generated = inputs.generated_images * (1 - copies)
+    weight, weight_basis = _real_weight(real, generated, quality, rule)
+    share = generated / (weight * real + generated)
+    effective = real + quality * generated
+    scale, scale_basis = min_scale(effective, rule.reference_images, default[0].min_scale)
+    jitter = 1.0 - 0.5 * min(max((scale - 0.08) / 0.12, 0.0), 1.0)
+    if rule.augmentation_rule == "recipe":
+        scale = min(scale, max(RECIPE_MIN_SCALE, default[0].min_scale))
+    else:
+        jitter = 1.0
+    choices = [
+        Choice(
+            name="real weight",
+            value=weight,
+            formula="10 / q, with a real share of at least 1 - max",
+            basis=weight_basis,
+        ),
+        Choice(name="generated share", value=round(share, 6), formula="M' / (w N + M')", basis=weight_basis),
+        Choice(name="effective images", value=round(effective, 1), formula="N + q M'", basis="our prior"),
+        Choice(name="min crop scale", value=scale, formula="s(n / reference), piecewise linear in log2", basis=scale_basis),
+        Choice(name="jitter multiplier", value=round(jitter, 4), formula="1 - (s - 0.08) / 0.24", basis="our prior"),
+    ]
+    first, second = (view.weakened(scale, jitter) for view in default)
+    return InflationPlan(
+        inputs=inputs,
+        real_weight=weight,
+        generated_share=round(share, 6),
+        views=(first, second),
+        choices=choices,
+        warnings=_warnings(inputs),
+    )
+
+
+def _real_weight(real: int, generated: float, quality: float, rule: Plan) -> tuple[float, Basis]:
+    wanted = min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
+    least = generated / real * (1 - rule.max_generated_share) / rule.max_generated_share
+    weight = _three_digits(max(wanted, least))
+    return weight, "paper's point" if weight == PAPER_WEIGHT and quality == 1 else "our prior"
+
+
+def min_scale(effective_images: float, reference_images: int, default: float = 0.08) -> tuple[float, Basis]:
+    """Best min crop scale for so many effective images, and what the number rests on.
+
+    Piecewise linear in log2(effective / reference) through the paper's points, constant outside them. `default` is
+    what is right at the reference size; the paper's 0.08 unless the recipe says otherwise, and then the curve is
+    shifted by the difference. Non-decreasing in `effective_images`.
+    """
+    ratio = effective_images / reference_images
+    at = [math.log2(size / PAPER_REFERENCE_IMAGES) for size in PAPER_SIZES]
+    scale = float(np.interp(math.log2(ratio), at, PAPER_MIN_SCALES)) + (default - 0.08)
+    scale = min(max(round(scale, 4), 0.01), 1.0)
+    on_point = any(math.isclose(ratio, size / PAPER_REFERENCE_IMAGES, rel_tol=1e-6) for size in PAPER_SIZES)
+    paper_size = reference_images == PAPER_REFERENCE_IMAGES and default == 0.08
+    if not paper_size:
+        return scale, "our prior"
+    return scale, "paper's point" if on_point else "interpolation"
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _warnings(inputs: Inputs) -> list[str]:
+    warnings = []
+    if not inputs.quality_is_measured:
+        warnings.append(
+            "the generated images' quality was not measured: the weight assumes a generator as good as the paper's best "
+            "(q = 1), and a worse one deserves less weight"
+        )
+    if inputs.real_images < 10_000:
+        warnings.append(
+            f"with {inputs.real_images:,} real images this is far below the paper's smallest set: every number is a prior"
+        )
+    return warnings

@@ -1,0 +1,1 @@
+"""Networks: backbones (with their stem recorded), heads, the denoiser."""

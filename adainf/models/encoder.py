@@ -1,0 +1,73 @@
+"""An encoder as later stages use it: uint8 images in, features out, and one file that says what it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adainf import recipe
+from adainf.checkpoint import decode, encode
+from adainf.exitcodes import BadInput
+from adainf.models.backbones import build_backbone
+from adainf.shards.png import Pixels
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and deviation of R, G and B, in 0..1, that an encoder's inputs are standardised with."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: Pixels) -> Normalisation:
+        """That of N x H x W x 3 uint8 images; a constant channel gets deviation 1."""
+        # Counts of the 256 values are exact, so the result does not depend on the order in which a library adds.
+        counts = np.stack([np.bincount(images[..., channel].reshape(-1), minlength=256) for channel in range(3)])
+        values = np.arange(256) / 255
+        mean = (counts * values).sum(1) / counts.sum(1)
+        variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
+        std = np.where(variance > 1e-8, np.sqrt(variance), 1.0)
+        return cls(tuple(mean.round(6).tolist()), tuple(std.round(6).tolist()))
+
+    def apply(self, x_BCHW: Tensor) -> Tensor:
+        """Standardise B x 3 x H x W floats of 0..1."""
+        mean = torch.tensor(self.mean, device=x_BCHW.device)[:, None, None]
+        std = torch.tensor(self.std, device=x_BCHW.device)[:, None, None]
+        return (x_BCHW - mean) / std
+
+
+class Encoder(nn.Module):
+    """A backbone with what its inputs are standardised by."""
+
+    def __init__(self, config: recipe.Backbone, backbone: nn.Module, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.config, self.backbone, self.normalisation = config, backbone, normalisation
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        """uint8 B x H x W x 3 RGB → B x num_features."""
+        features: Tensor = self.backbone(self.normalisation.apply(images_BHWC.permute(0, 3, 1, 2).float() / 255))
+        return features
+
+    def to_bytes(self) -> bytes:
+        """Weights and description (backbone, stem, padding, normalisation) as one safetensors file."""
+        described = {"backbone": self.config.model_dump(mode="json"), "normalisation": asdict(self.normalisation)}
+        return encode(self.backbone.state_dict(), described)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str, expected: recipe.Backbone | None = None) -> Encoder:
+        """The encoder of a file. Raises `BadInput` for a damaged file, and for one of another backbone or stem than
+        `expected`: another stem padding has the same weight shapes, and would load without a sound."""
+        tensors, described = decode(data, where)
+        config = recipe.Backbone.model_validate(described["backbone"])
+        if expected is not None and config != expected:
+            raise BadInput(
+                f"{where} holds {config}, the recipe asks for {expected}; set pretrain.backbone to what the file holds"
+            )
+        backbone = build_backbone(config)
+        backbone.load_state_dict(tensors)
+        mean, std = described["normalisation"]["mean"], described["normalisation"]["std"]
+        return cls(config, backbone, Normalisation(tuple(mean), tuple(std)))

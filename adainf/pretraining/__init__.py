@@ -1,0 +1,1 @@
+"""The contrastive training loop and what it optimises with."""

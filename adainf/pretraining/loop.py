@@ -1,0 +1,177 @@
+"""The pretraining loop of one arm and seed: the same steps, batch and learning rate whatever the data.
+
+One step: positions of the schedule → images → two views → loss → gradient averaged over the processes → update. All
+randomness is addressed by (seed, step), so what is trained does not depend on the number of processes, and resuming is
+loading a state and going on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+
+from adainf import dist
+from adainf.augment.profiles import Views
+from adainf.augment.views import augment, draw
+from adainf.checkpoint import Checkpoint, flatten_optimizer, restore_optimizer, with_prefix, without_prefix
+from adainf.compute import fresh_weights
+from adainf.exitcodes import BadInput, Interrupted, StageFailed
+from adainf.methods import build_method
+from adainf.models.backbones import Backbone, build_backbone
+from adainf.models.encoder import Normalisation
+from adainf.models.norm import synchronise_batch_norm
+from adainf.pretraining.optim import Lars, learning_rate_at, trainable
+from adainf.progress import Reporter
+from adainf.recipe import Pretrain
+from adainf.shards.png import Pixels
+from adainf.shards.schedule import MixtureSchedule
+from adainf.stopping import deferred
+
+
+@dataclass
+class Trained:
+    """What a run of the loop leaves."""
+
+    backbone: Backbone
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """(step, loss averaged over the processes) every `log_every_steps`."""
+
+
+def build_encoder(config: Pretrain, seed: int) -> Backbone:
+    """The backbone before any training, as every arm of this seed starts from it."""
+    with fresh_weights(seed):
+        return build_backbone(config.backbone)
+
+
+def make_accelerator(config: Pretrain) -> Accelerator:
+    """Devices, processes and precision as `accelerate launch` set them up; alone it is one process on one device."""
+    # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    return Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
+
+
+def pretrain_arm(
+    config: Pretrain,
+    seed: int,
+    sources: Sequence[Pixels],
+    schedule: MixtureSchedule,
+    views: Views,
+    normalisation: Normalisation,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint,
+    reporter: Reporter,
+    label: str,
+) -> Trained:
+    """Train one encoder, from the last checkpoint if there is one.
+
+    `sources`: N_s x H x W x 3 uint8 each, as `schedule` counts them. Raises `Interrupted` after saving when asked to
+    stop, `StageFailed` when the loss is no longer finite, `BadInput` for a batch that the processes cannot share.
+    """
+    loop = _Loop(config, seed, sources, schedule, views, normalisation, accelerator)
+    start, curve = loop.restore(checkpoint)
+    main = accelerator.is_main_process
+    with reporter.track(label, config.steps, start) as track, deferred() as stop:
+        for step in range(start, config.steps):
+            loss = loop.step(step)
+            done = step + 1
+            if done % config.log_every_steps == 0 or done == config.steps:
+                value = dist.mean_over_ranks(loss)
+                if not np.isfinite(value):
+                    raise StageFailed(f"{label}: the loss is {value} at step {done}; lower pretrain.optimizer.learning_rate")
+                curve.append((done, round(value, 6)))
+                track.advance(done - track.done, loss=value)
+                if dist.any_rank(stop.received, accelerator.device):
+                    if main:
+                        checkpoint.save(*loop.state(done, curve))
+                    dist.wait_for_all()
+                    raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
+            if main and done % config.checkpoint_every_steps == 0 and done < config.steps:
+                checkpoint.save(*loop.state(done, curve))
+    return Trained(loop.method.backbone, curve)
+
+
+class _Loop:
+    """Everything that one step needs."""
+
+    def __init__(
+        self,
+        config: Pretrain,
+        seed: int,
+        sources: Sequence[Pixels],
+        schedule: MixtureSchedule,
+        views: Views,
+        normalisation: Normalisation,
+        accelerator: Accelerator,
+    ) -> None:
+        world = accelerator.num_processes
+        if config.global_batch % world:
+            raise BadInput(
+                f"pretrain.global_batch is {config.global_batch}, which {world} processes cannot share equally; choose a "
+                f"multiple of {world}, or another number of processes"
+            )
+        self.config, self.seed, self.schedule, self.views = config, seed, schedule, views
+        self.sources = [torch.from_numpy(images) for images in sources]
+        self.normalisation, self.accelerator = normalisation, accelerator
+        backbone = build_encoder(config, seed)
+        with fresh_weights(seed + 1):
+            method = build_method(config.method, backbone)
+        self.method = synchronise_batch_norm(method, accelerator.device)
+        self.method.to(accelerator.device)
+        self.optimizer = Lars(trainable(self.method), config.optimizer)
+        # Only the model and its optimiser: a prepared scheduler would step once per process, a prepared loader drops data.
+        self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
+        local = config.global_batch // world
+        self.slice = slice(accelerator.process_index * local, (accelerator.process_index + 1) * local)
+
+    def step(self, step: int) -> Tensor:
+        """One optimiser step; returns the local loss."""
+        config = self.config
+        rate = learning_rate_at(step, config.steps, config.optimizer.learning_rate, config.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images = self._images(step)
+        draws = torch.from_numpy(draw(self.seed, step, config.global_batch)[self.slice]).to(images.device)
+        view1, view2 = (
+            self.normalisation.apply(augment(images, draws[:, index], profile)) for index, profile in enumerate(self.views)
+        )
+        loss: Tensor = self.wrapped(view1, view2)
+        self.prepared.zero_grad()
+        self.accelerator.backward(loss)
+        self.prepared.step()
+        return loss.detach()
+
+    def _images(self, step: int) -> Tensor:
+        """This rank's slice of the global batch, b x H x W x 3 uint8 on the device."""
+        batch = self.config.global_batch
+        first = step * batch + self.slice.start
+        sources, indices = self.schedule.at(np.arange(first, first + self.slice.stop - self.slice.start))
+        images = torch.empty((len(sources), *self.sources[0].shape[1:]), dtype=torch.uint8)
+        for number, source in enumerate(self.sources):
+            rows = np.flatnonzero(sources == number)
+            images[rows] = source[indices[rows]]
+        return images.to(self.accelerator.device, non_blocking=True)
+
+    def state(self, step: int, curve: list[tuple[int, float]]) -> tuple[dict[str, Tensor], Any]:
+        """All that the next step depends on."""
+        tensors = with_prefix("model", self.method.state_dict()) | flatten_optimizer(self.optimizer)
+        scaler = self.accelerator.scaler
+        return tensors, {"step": step, "curve": curve, "scaler": scaler.state_dict() if scaler else None}
+
+    def restore(self, checkpoint: Checkpoint) -> tuple[int, list[tuple[int, float]]]:
+        """Load the last state; returns the next step and the curve so far."""
+        saved = checkpoint.load()
+        if saved is None:
+            return 0, []
+        tensors, extra = saved
+        self.method.load_state_dict(without_prefix("model", tensors))
+        restore_optimizer(self.optimizer, tensors)
+        if extra["scaler"] and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(extra["scaler"])
+        return extra["step"], [(int(step), float(loss)) for step, loss in extra["curve"]]

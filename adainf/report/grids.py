@@ -1,0 +1,65 @@
+"""Sample grids: the first images of a split as one PNG, small images enlarged without smoothing."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from adainf.artifacts import Run
+from adainf.exitcodes import BadInput
+from adainf.shards.manifest import ShardIndex, ShardSet
+from adainf.shards.png import Pixels, decode_image
+
+COLUMNS = 8
+ROWS = 8
+TILE_PX = 48
+"""Width that small images are enlarged to at least, by a whole factor."""
+LARGEST_TILE_PX = 96
+GAP_PX = 4
+
+
+def first_images(run: Run, shards: ShardSet, split: str = "train", count: int = COLUMNS * ROWS) -> list[Pixels]:
+    """The split's first images, at most `count`; reads no more shards than hold them. Raises `BadInput`."""
+    images: list[Pixels] = []
+    for shard in shards.splits[split].shards:
+        if len(images) >= count:
+            break
+        index = ShardIndex.model_validate_json(run.read(shard.index))
+        tar = run.read(shard.tar)
+        for sample in index.samples[: count - len(images)]:
+            try:
+                images.append(decode_image(tar[sample.image_offset : sample.image_offset + sample.image_size_bytes]))
+            except ValueError as error:
+                raise BadInput(f"{run.locate(shard.tar.key)}: sample {sample.key}: {error}; make the shard again") from None
+    return images
+
+
+def grid_png(images: list[Pixels]) -> bytes | None:
+    """A PNG of the images (uint8 H x W x 3, all of one size) in rows of `COLUMNS`, gaps transparent; None for none."""
+    if not images:
+        return None
+    tiles = [_tile(image) for image in images[: COLUMNS * ROWS]]
+    height, width = tiles[0].shape[:2]
+    rows, columns = math.ceil(len(tiles) / COLUMNS), min(len(tiles), COLUMNS)
+    sheet = np.zeros((rows * (height + GAP_PX) - GAP_PX, columns * (width + GAP_PX) - GAP_PX, 4), np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = (height + GAP_PX) * (number // COLUMNS), (width + GAP_PX) * (number % COLUMNS)
+        sheet[top : top + height, left : left + width, :3] = tile
+        sheet[top : top + height, left : left + width, 3] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _tile(image_HWC: Pixels) -> Pixels:
+    """Enlarged by a whole factor to at least `TILE_PX` wide; reduced where the page would be heavy with it."""
+    height, width = image_HWC.shape[:2]
+    if max(height, width) > LARGEST_TILE_PX:
+        factor = LARGEST_TILE_PX / max(height, width)
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        return np.asarray(Image.fromarray(image_HWC).resize(size, Image.Resampling.BOX))
+    factor = max(1, math.ceil(TILE_PX / width))
+    return image_HWC.repeat(factor, axis=0).repeat(factor, axis=1)

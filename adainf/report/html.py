@@ -1,0 +1,208 @@
+"""The report as one self-contained HTML page: same artifacts, same bytes; it asks no other host for anything."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from pydantic import JsonValue
+
+from adainf import __version__
+from adainf.artifacts import Run
+from adainf.augment.profiles import Profile
+from adainf.inflation.policy import InflationPlan
+from adainf.recipe import ImportedImages, Recipe
+from adainf.report import figures
+from adainf.report.grids import first_images, grid_png
+from adainf.report.summary import Summary, Trained
+from adainf.report.table import COLUMNS, NOTHING, amount, cells
+from adainf.report.verdict import digits_for
+from adainf.shards.manifest import Split
+
+PATH = "PATH"
+"""Stands for where data lie on a user's machine: that is no part of an experiment."""
+
+_SHOWN_CLASSES = 30
+
+_BADGES = {"paper's point": "paper", "interpolation": "between", "our prior": "prior"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sample images of one source as the page shows them."""
+
+    title: str
+    images: int
+    data_uri: str
+    alt: str
+
+
+def render(summary: Summary, run: Run) -> bytes:
+    """The page of a run. Reads the first shards for the sample grids; raises `BadInput` where one is damaged."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["amount"] = amount
+    template = environment.from_string(files("adainf.report").joinpath("report.html").read_text(encoding="utf-8"))
+    return (template.render(**_context(summary, run)).strip() + "\n").encode()
+
+
+def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
+    """The recipe as the report prints it: without what changes no artifact, and with `PATH` for the paths."""
+    shown: dict[str, Any] = recipe.model_dump(
+        mode="json",
+        exclude={
+            "real": {"download"},
+            "generator": {"checkpoint_every_steps"},
+            "pretrain": {"checkpoint_every_steps"},
+            "evaluate": {"batch"},
+        },
+    )
+    for name in ("real", "generator"):
+        section = {"kind": shown[name].pop("kind"), **shown[name]}  # the kind says what the other settings mean
+        shown[name] = section | {"path": PATH} if "path" in section else section
+    return shown
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists on one line: those of a recipe hold a few numbers or names each."""
+
+
+def _on_one_line(dumper: _Dumper, data: list[Any]) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_Dumper.add_representer(list, _on_one_line)
+
+
+def _as_yaml(shown: dict[str, JsonValue]) -> str:
+    return yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _context(summary: Summary, run: Run) -> dict[str, Any]:
+    recipe = summary.recipe
+    digits = digits_for(summary.test_images)
+    first = {arm: seeds[0] for arm, seeds in summary.trained.items()}
+    return {
+        "summary": summary,
+        "version": __version__,
+        "facts": _facts(summary),
+        "columns": COLUMNS,
+        "table": [(row, cells(row, digits)) for row in summary.rows],
+        "grids": _grids(summary, run),
+        "accuracy_svg": _markup(figures.accuracy(summary.rows, summary.test_images)),
+        "loss_svg": _markup(figures.loss_curves({arm: [one.curve for one in all_] for arm, all_ in summary.trained.items()})),
+        "generator_svg": _markup(figures.generator_curve(summary.fitted.curve) if summary.fitted else None),
+        "policy_svg": _markup(figures.crop_policy(summary.plan, recipe) if summary.plan else None),
+        "plan_inputs": _plan_inputs(summary.plan) if summary.plan else [],
+        "badges": _BADGES,
+        "arms": first,
+        "views": [view for arm in first.values() for view in _views(arm)],
+        "real_origin": _real_origin(summary),
+        "generated_origin": _generated_origin(summary),
+        "imported": isinstance(recipe.generator, ImportedImages),
+        "recipe_yaml": _as_yaml(shown_recipe(recipe)),
+        "has_paths": any(hasattr(section, "path") for section in (recipe.real, recipe.generator)),
+        "digests": {name: manifest.digest for name, manifest in summary.manifests.items()},
+        "makers": sorted({manifest.made_by for manifest in summary.manifests.values()}),
+        "nothing": NOTHING,
+    }
+
+
+def _markup(svg: str | None) -> Markup | None:
+    # Safe to inline: matplotlib escapes its texts, and none of them comes from data.
+    return None if svg is None else Markup(svg)
+
+
+def _facts(summary: Summary) -> list[str]:
+    """The experiment's size in a few words each."""
+    seeds = f"{summary.seeds} seeds" if summary.seeds > 1 else "one seed"
+    facts = [f"{summary.real.splits['train'].images:,} real training images"]
+    if summary.generated:
+        facts.append(f"{summary.generated.splits['train'].images:,} generated")
+    pretrain = summary.recipe.pretrain
+    return [
+        *facts,
+        f"{summary.real.width_px} × {summary.real.height_px} px",
+        f"{pretrain.backbone.name}, {pretrain.method.kind}",
+        f"{pretrain.steps:,} steps of {pretrain.global_batch} for every arm",
+        seeds,
+    ]
+
+
+def _grids(summary: Summary, run: Run) -> list[Grid]:
+    grids = []
+    for title, shards in (("Real", summary.real), ("Generated", summary.generated)):
+        images = first_images(run, shards) if shards else []
+        png = grid_png(images)
+        if png:
+            alt = f"The first {len(images)} {title.lower()} training images, in a grid"
+            uri = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+            grids.append(Grid(title, len(images), uri, alt))
+    return grids
+
+
+def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:
+    inputs = plan.inputs
+    measured = "measured" if inputs.quality_is_measured else "assumed, not measured"
+    return [
+        ("N, real training images", f"{inputs.real_images:,}"),
+        ("M, generated images", f"{inputs.generated_images:,}"),
+        ("q, quality of the generated images (1 is the paper's best generator)", f"{inputs.quality:g} ({measured})"),
+        ("share of copies among them (M' = M less the copies)", f"{100 * inputs.copy_rate:g} % ({measured})"),
+        ("reference images, at which the default crop is right", f"{inputs.reference_images:,}"),
+    ]
+
+
+def _views(arm: Trained) -> list[tuple[str, str, Profile]]:
+    """(arm, which views, profile): one line where both views are alike."""
+    first, second = arm.views
+    if first == second:
+        return [(arm.arm, "both views", first)]
+    return [(arm.arm, "view 1", first), (arm.arm, "view 2", second)]
+
+
+def _real_origin(summary: Summary) -> list[tuple[str, str]]:
+    real = summary.real
+    origin = [("Source", str(real.origin.get("kind", summary.recipe.real.kind)))]
+    origin += [(f"{name.capitalize()} split", f"{split.images:,} images") for name, split in _in_order(real.splits)]
+    if real.classes:
+        more = f" and {len(real.classes) - _SHOWN_CLASSES} more" if len(real.classes) > _SHOWN_CLASSES else ""
+        origin.append((f"{len(real.classes)} classes", ", ".join(real.classes[:_SHOWN_CLASSES]) + more))
+    return [*origin, ("SHA-256 of the manifest", summary.manifests["real"].digest)]
+
+
+def _in_order(splits: dict[str, Split]) -> list[tuple[str, Split]]:
+    order = ("train", "validation", "test")
+    return sorted(splits.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
+
+
+def _generated_origin(summary: Summary) -> list[tuple[str, str]]:
+    """Where the generated images came from: the run's own generator, or what the user declared."""
+    if summary.generated is None:
+        return []
+    images = ("Images", f"{summary.generated.splits['train'].images:,}")
+    digest = ("SHA-256 of the manifest", summary.manifests["generated"].digest)
+    labels = ("Labels used", "yes" if summary.used_labels else "no")
+    origin = {key: str(value) for key, value in summary.generated.origin.items()}
+    if summary.fitted is None:
+        declared = [
+            ("Generator", origin.get("generator", "")),
+            ("Fitted on", origin.get("trained_on", "")),
+            ("Source", origin.get("source", "")),
+            ("Channel order in the file", origin.get("channel_order_in_file", "")),
+        ]
+        return [("Kind", "imported, as declared in the recipe"), *((k, v) for k, v in declared if v), labels, images, digest]
+    fitted = summary.fitted
+    own = origin.get("trained_on") == summary.manifests["real"].digest
+    return [
+        ("Kind", f"{origin.get('kind', '').upper()} diffusion model, fitted in this run"),
+        ("Fitted on", "the real training images above, and nothing else" if own else origin.get("trained_on", "unknown")),
+        labels,
+        ("Fit", f"{fitted.steps:,} steps, {fitted.images_seen:,} images seen"),
+        images,
+        digest,
+    ]

@@ -1,0 +1,178 @@
+"""All that the report says, collected from the manifests of a run as one typed object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from adainf.artifacts import Manifest, Run
+from adainf.augment.profiles import Profile
+from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
+from adainf.evaluation.scores import ArmScores
+from adainf.inflation.policy import InflationPlan
+from adainf.recipe import Recipe
+from adainf.report.verdict import Score, Verdict, judge
+from adainf.shards.manifest import ShardSet
+
+CHANCE = "chance"
+
+Curve = list[tuple[int, float]]
+"""(step, loss)."""
+
+
+class _Content(BaseModel):
+    # What a stage adds to its manifest later must not break the report of it.
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Fitted(_Content):
+    """What the report reads of ``generator/``."""
+
+    steps: int
+    images_seen: int
+    sigma_data: float
+    curve: Curve = []
+    used_labels: bool = False
+
+
+class Trained(_Content):
+    """What the report reads of ``pretrain/ARM/seed-S/``."""
+
+    arm: str
+    seed: int
+    steps: int
+    global_batch: int
+    curve: Curve = []
+    generated_share: float
+    real_weight: float
+    passes_per_real_image: float
+    passes_per_generated_image: float
+    views: tuple[Profile, Profile]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results table."""
+
+    name: str
+    """An arm, `untrained` or `chance`."""
+    linear: Score | None
+    knn: Score | None
+    difference: float | None
+    """Linear probe less that of `none`, 0..1; None for `none` itself, and where there is nothing to compare."""
+    trained: Trained | None
+    """The first seed; what is shown of it is the same for all."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run, as the report shows it."""
+
+    recipe: Recipe
+    manifests: dict[str, Manifest]
+    """Every artifact that was read, by name, in the order of the chain."""
+    real: ShardSet
+    generated: ShardSet | None
+    fitted: Fitted | None
+    plan: InflationPlan | None
+    trained: dict[str, list[Trained]]
+    """By arm, one for each seed."""
+    test_images: int
+    chance: float | None
+    """Accuracy of always naming the most common training label; None without labels."""
+    rows: list[Row]
+    """The recipe's arms in its order, then `untrained` and `chance`."""
+    verdict: Verdict
+    used_labels: bool
+    """Whether the generated images owe anything to labels, which the method must not use."""
+
+    @property
+    def seeds(self) -> int:
+        return len(self.recipe.pretrain.seeds)
+
+
+def collect(recipe: Recipe, run: Run) -> Summary:
+    """Read the manifests of a finished chain. Raises `BadInput` as `chain.require` does."""
+    manifests = require(recipe, run, chain(recipe))
+    real = ShardSet.model_validate(manifests["real"].content)
+    generated = ShardSet.model_validate(manifests["generated"].content) if "generated" in manifests else None
+    trained: dict[str, list[Trained]] = {
+        arm: [Trained.model_validate(manifests[pretrained(arm, s)].content) for s in recipe.pretrain.seeds]
+        for arm in recipe.arms
+    }
+    judged = (*recipe.arms, UNTRAINED)
+    scores = {name: ArmScores.model_validate(manifests[evaluated(name)].content) for name in judged}
+    linear, knn = _by_seed(scores, "linear_accuracy"), _by_seed(scores, "knn_accuracy")
+    first = scores[recipe.arms[0]]
+    chance = first.chance if linear else None
+    fitted = Fitted.model_validate(manifests["generator"].content) if "generator" in manifests else None
+    used_labels = _used_labels(fitted, generated)
+    return Summary(
+        recipe=recipe,
+        manifests=manifests,
+        real=real,
+        generated=generated,
+        fitted=fitted,
+        plan=InflationPlan.model_validate(manifests["plan"].content) if "plan" in manifests else None,
+        trained=trained,
+        test_images=first.test_images,
+        chance=chance,
+        rows=_rows(recipe, linear, knn, trained, chance),
+        verdict=judge(linear, recipe.arms, first.test_images, used_labels),
+        used_labels=used_labels,
+    )
+
+
+def _used_labels(fitted: Fitted | None, generated: ShardSet | None) -> bool:
+    if fitted is not None and fitted.used_labels:
+        return True
+    return generated is not None and bool(generated.origin.get("used_labels", False))
+
+
+def _by_seed(scores: Mapping[str, ArmScores], measure: str) -> dict[str, Score]:
+    """The measure's values of every arm that was probed."""
+    return {
+        arm: Score(tuple(getattr(seed, measure) for seed in judged.seeds.values()))
+        for arm, judged in scores.items()
+        if judged.seeds
+    }
+
+
+def _rows(
+    recipe: Recipe,
+    linear: Mapping[str, Score],
+    knn: Mapping[str, Score],
+    trained: Mapping[str, list[Trained]],
+    chance: float | None,
+) -> list[Row]:
+    rows = []
+    for name in (*recipe.arms, UNTRAINED):
+        comparable = name != "none" and "none" in linear and name in linear
+        difference = linear[name].mean - linear["none"].mean if comparable else None
+        arm = trained[name][0] if name in trained else None
+        rows.append(Row(name, linear.get(name), knn.get(name), difference, arm))
+    if chance is not None:
+        rows.append(Row(CHANCE, Score((chance,)), Score((chance,)), None, None))
+    return rows
+
+
+def rows_as_json(summary: Summary) -> dict[str, JsonValue]:
+    """The results for the report's own manifest: fractions 0..1, null where there is nothing."""
+
+    def score(value: Score | None) -> JsonValue:
+        if value is None:
+            return None
+        return {"mean": round(value.mean, 6), "deviation": None if value.deviation is None else round(value.deviation, 6)}
+
+    rows: list[JsonValue] = [
+        {
+            "name": row.name,
+            "linear": score(row.linear),
+            "knn": score(row.knn),
+            "difference_to_none": None if row.difference is None else round(row.difference, 6),
+        }
+        for row in summary.rows
+    ]
+    return {"rows": rows, "verdict": summary.verdict.text, "outcome": summary.verdict.outcome}

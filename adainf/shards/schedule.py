@@ -1,0 +1,78 @@
+"""The mixture as a schedule: which image of which source stands at each position of the endless training sequence.
+
+A pure function of (counts, weights, seed, position). Any number of ranks that take slices of the same global batch see
+the same images, and to resume is to go on at the next position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MixtureSchedule:
+    """Sources of `counts` images each; an image of source s comes `weights[s]` times as often as one of weight 1.
+
+    In any stretch of L positions a source has its share of L, rounded down or up; each pass over a source is a fresh
+    permutation in which every image comes once. Raises `ValueError` where no source has both images and weight.
+    """
+
+    counts: Sequence[int]
+    weights: Sequence[float]
+    seed: int
+    shares: tuple[Fraction, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The decimal that the plan shows is meant, not the nearest binary number: 15.2 is 76/5.
+        masses = [count * Fraction(str(weight)) for count, weight in zip(self.counts, self.weights, strict=True)]
+        total = sum(masses)
+        if total <= 0 or min(masses) < 0:
+            raise ValueError(f"no source has both images and weight: counts {self.counts}, weights {self.weights}")
+        object.__setattr__(self, "shares", tuple(Fraction(mass / total) for mass in masses))
+
+    def at(self, positions: Positions) -> tuple[Positions, Positions]:
+        """(source, image index) of each position, as two arrays of the shape of `positions`."""
+        sources = np.empty_like(positions)
+        images = np.empty_like(positions)
+        left = np.arange(len(positions))
+        turns = positions.copy()
+        remaining = Fraction(1)
+        for source, share in enumerate(self.shares):
+            part = share / remaining if remaining else Fraction(0)
+            before = _floor_multiple(turns, part)
+            mine = _floor_multiple(turns + 1, part) > before
+            sources[left[mine]] = source
+            images[left[mine]] = self._image(source, before[mine])
+            # Positions of the other sources count on among themselves, so that each pair is interleaved exactly.
+            left, turns = left[~mine], (turns - before)[~mine]
+            remaining -= share
+        return sources, images
+
+    def _image(self, source: int, draws: Positions) -> Positions:
+        """The k-th image ever drawn of a source: its place in the permutation of that pass."""
+        count = self.counts[source]
+        images = np.empty_like(draws)
+        for epoch in np.unique(draws // count) if len(draws) else ():
+            here = draws // count == epoch
+            images[here] = _permutation(count, self.seed, source, int(epoch))[draws[here] % count]
+        return images
+
+
+def _floor_multiple(turns: Positions, part: Fraction) -> Positions:
+    """floor(turn x part), exactly; split so that 64 bits hold it."""
+    numerator, denominator = part.numerator, part.denominator
+    whole, rest = turns // denominator, turns % denominator
+    return whole * numerator + rest * numerator // denominator
+
+
+@lru_cache(maxsize=8)
+def _permutation(count: int, seed: int, source: int, epoch: int) -> Positions:
+    return np.random.default_rng([seed, source, epoch]).permutation(count)

@@ -1,0 +1,41 @@
+"""Reading what users bring: one small file per kind of source, each giving images by index."""
+
+from __future__ import annotations
+
+from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Real
+from adainf.sources.base import BadData, ImageSource, SourceImages
+from adainf.sources.cifar import open_cifar
+from adainf.sources.digits import open_digits
+from adainf.sources.folder import open_flat_folder, open_folder
+from adainf.sources.idx import open_fashion_mnist
+from adainf.sources.npz import open_npz
+from adainf.sources.tars import open_tars
+
+__all__ = ["BadData", "ImageSource", "SourceImages", "open_import", "open_source"]
+
+
+def open_source(real: Real) -> ImageSource:
+    """The real images that a recipe names. Raises `BadInput`: one sentence naming the file, what is wrong and the mend."""
+    if isinstance(real, Digits):
+        return open_digits()
+    if isinstance(real, FashionMnist):
+        return open_fashion_mnist(real.path)
+    if isinstance(real, Cifar):
+        return open_cifar(real.kind, real.path, real.download)
+    if isinstance(real, ImageFolder):
+        return open_folder(real.path)
+    if isinstance(real, Npz):
+        return open_npz(real.path)
+    return open_tars(real.path)
+
+
+def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
+    """The images that take the place of generated ones, channels as the file has them, and their fingerprint.
+
+    Labels that come with them are not for use. Raises `BadInput` as `open_source` does.
+    """
+    field = "generator.path"
+    if generator.format == "folder":
+        return open_flat_folder(generator.path, field)
+    source = open_npz(generator.path, field) if generator.format == "npz" else open_tars(generator.path, field)
+    return source.train, source.fingerprint

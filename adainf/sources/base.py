@@ -1,0 +1,89 @@
+"""What every kind of source gives: images by index, made or decoded when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adainf.exitcodes import BadInput
+from adainf.shards.png import Pixels
+from adainf.shards.tar import Sample
+from adainf.shards.writer import Images
+
+MOST_CLASSES = 65_536
+"""Labels are 0 … this - 1: a larger one is a damaged file or no class number."""
+
+
+class BadData(BadInput):
+    """What the user brought cannot be read: the data are at fault, not the run and its store."""
+
+
+class SourceImages(Images, Protocol):
+    """Images that can say where each of them came from."""
+
+    def locate(self, index: int) -> str:
+        """Image `index` as the user would find it, for messages."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One opened source. Images are H x W x 3 uint8 RGB; their sizes may still differ from each other."""
+
+    train: SourceImages
+    test: SourceImages | None
+    """None where the source has no test split of its own."""
+    classes: list[str]
+    """Names of the labels 0, 1, …; empty without labels."""
+    fingerprint: str
+    """SHA-256 that names the data: other data under the same path are noticed when an ingest is resumed."""
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images that lie in one array, in memory or in a mapped file."""
+
+    images: Pixels
+    """N x H x W x 3, RGB, or N x H x W for grey."""
+    labels: NDArray[np.int64] | None
+    """N; -1 is none."""
+    origin: str
+    """The file, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = np.asarray(self.images[index])
+        if image.ndim == 2:
+            image = np.repeat(image[:, :, None], 3, axis=2)
+        label = -1 if self.labels is None else int(self.labels[index])
+        return Sample(image, None if label < 0 else label)
+
+    def locate(self, index: int) -> str:
+        return f"{self.origin}: image {index}"
+
+
+def fingerprint_of(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over the arrays, each with its shape and type, so that no two lists of arrays look alike."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype.str}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def numbered_classes(labels: list[int] | NDArray[np.integer[Any]], origin: str) -> list[str]:
+    """Names "0", "1", … for labels without names, -1 being none. Raises `BadData` for a label that is no class number."""
+    if not len(labels):
+        return []
+    # min and max of Python's own for a list: a number of any size may stand in a .cls
+    least, most = (min(labels), max(labels)) if isinstance(labels, list) else (int(labels.min()), int(labels.max()))
+    if least < -1 or most >= MOST_CLASSES:
+        label = least if least < -1 else most
+        raise BadData(f"{origin}: label {label} is no class number; use 0, 1, … (below {MOST_CLASSES}), or -1 for none")
+    return [str(label) for label in range(most + 1)]

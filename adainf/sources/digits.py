@@ -1,0 +1,25 @@
+"""The handwritten digits that scikit-learn carries: 1,797 grey images of 8 x 8 pixels, no download."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adainf.exitcodes import BadInput
+from adainf.sources.base import ArrayImages, ImageSource, fingerprint_of
+
+
+def open_digits() -> ImageSource:
+    """All digits; there is no test split. Raises `BadInput` where scikit-learn is not installed."""
+    try:
+        from sklearn.datasets import load_digits  # half a second to import; only this source needs it
+    except ImportError:
+        raise BadInput("real.kind digits needs scikit-learn; pip install 'adainf[train]'") from None
+    values, labels = load_digits(return_X_y=True)
+    images = np.rint(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # pixels are 0 … 16
+    labels = labels.astype(np.int64)
+    return ImageSource(
+        train=ArrayImages(images, labels, "scikit-learn's digits"),
+        test=None,
+        classes=[str(digit) for digit in range(10)],
+        fingerprint=fingerprint_of(images, labels),
+    )

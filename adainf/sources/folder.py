@@ -1,0 +1,174 @@
+"""A folder of images: sub-folders are classes; ``train/`` beside ``test/`` or ``val/`` are the splits.
+
+Tiny ImageNet works as it is unpacked: ``train/<class>/images/*.JPEG`` and ``val/images/*.JPEG`` with
+``val/val_annotations.txt``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adainf.artifacts import canonical_json, sha256
+from adainf.shards.png import decode_image
+from adainf.shards.tar import IMAGE_SUFFIXES, Sample
+from adainf.sources.base import BadData, ImageSource
+
+_ANNOTATIONS = "val_annotations.txt"
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Image files, each decoded when it is asked for."""
+
+    files: list[Path]
+    labels: list[int | None]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises `BadData` naming the file that cannot be decoded."""
+        try:
+            return Sample(decode_image(self.files[index].read_bytes()), self.labels[index])
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except ValueError as error:
+            reason = str(error)
+        raise BadData(f"{self.files[index]}: {reason}; replace or remove this file")
+
+    def locate(self, index: int) -> str:
+        return str(self.files[index])
+
+
+def open_folder(path: str, field: str = "real.path") -> ImageSource:
+    """The images below `path`, in the order of their names; hidden files and files of other kinds are ignored.
+
+    With ``train/`` and ``test/`` (else ``val/``) inside, those are the splits and the rest is left alone. Images that lie
+    in no class folder have no label. Raises `BadData`, naming `field` as what to mend, where there is no image.
+    """
+    root = _existing(path, field)
+    test_root = _test_folder(root)
+    if test_root is None:
+        found = _scan(root)
+        classes = _classes(found)
+        return ImageSource(_images(root, found, classes, field), None, classes, _fingerprint(root, found))
+    train_found, test_found = _scan(root / "train"), _scan(test_root)
+    classes = _classes(train_found)
+    train = _images(root / "train", train_found, classes, field)
+    if (test_root / _ANNOTATIONS).is_file():
+        test = _annotated(test_root, test_found, classes)
+    else:
+        test = _images(test_root, test_found, classes, field)
+    return ImageSource(train, test, classes, _fingerprint(root, train_found + test_found))
+
+
+def open_flat_folder(path: str, field: str) -> tuple[FolderImages, str]:
+    """All images below `path` without labels, whatever the sub-folders mean, and the fingerprint of them."""
+    root = _existing(path, field)
+    found = _scan(root)
+    return _images(root, found, None, field), _fingerprint(root, found)
+
+
+def _existing(path: str, field: str) -> Path:
+    root = Path(path)
+    if not root.is_dir():
+        raise BadData(f"{root}: {'is a file' if root.exists() else 'no such folder'}; set {field} to the folder of images")
+    return root
+
+
+def _test_folder(root: Path) -> Path | None:
+    if not (root / "train").is_dir():
+        return None
+    # Tiny ImageNet's own test/ has no labels; the split that everybody tests on is val/.
+    names = ("val",) if (root / "val" / _ANNOTATIONS).is_file() else ("test", "val")
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+_Found = list[tuple[Path, str]]
+"""Image files and the class of each: its outermost folder, "" for none."""
+
+
+def _scan(root: Path) -> _Found:
+    found = []
+    for file in _walk(root, (os.path.realpath(root),)):
+        inner = file.relative_to(root).parts
+        found.append((file, inner[0] if len(inner) > 1 else ""))
+    return found
+
+
+def _walk(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names alone; a large folder takes a second less
+    except OSError as error:
+        raise BadData(f"{folder}: {error.strerror}; make the folder readable") from None
+    for name in names:
+        if name.startswith("."):
+            continue
+        if not _is_text(name):
+            raise BadData(f"{folder}: the name {name!a} is not UTF-8; rename it")
+        entry = folder / name
+        if entry.is_dir():
+            real = os.path.realpath(entry)
+            if real in parents:
+                raise BadData(f"{entry}: is a link to a folder that holds it; remove the link")
+            yield from _walk(entry, (*parents, real))
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            yield entry
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8 come as lone surrogates, which no manifest can hold
+        return False
+    return True
+
+
+def _classes(found: _Found) -> list[str]:
+    return sorted({name for _, name in found if name})
+
+
+def _images(root: Path, found: _Found, classes: list[str] | None, field: str) -> FolderImages:
+    """Labels by `classes`; None for no labels at all."""
+    if not found:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise BadData(f"{root}: holds no image ({kinds}); set {field} to the folder of images")
+    if classes is None:
+        return FolderImages([file for file, _ in found], [None] * len(found))
+    number: dict[str, int | None] = {name: label for label, name in enumerate(classes)}
+    number[""] = None
+    for file, name in found:
+        if name not in number:
+            raise BadData(f"{file}: {name} is no class of train/; give test images the classes of the training images")
+    return FolderImages([file for file, _ in found], [number[name] for _, name in found])
+
+
+def _annotated(root: Path, found: _Found, classes: list[str]) -> FolderImages:
+    """Tiny ImageNet's validation images: every image has a line, every line has an image."""
+    table = root / _ANNOTATIONS
+    try:
+        lines = table.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"{table} cannot be read ({error}); unpack the archive again") from None
+    class_of = {}
+    for number, line in enumerate(lines, 1):
+        fields = line.split("\t")
+        if len(fields) < 2 or fields[1] not in classes:
+            raise BadData(f"{table} line {number}: {line[:60]!r} names no class of train/; unpack the archive again")
+        class_of[fields[0]] = fields[1]
+    files = [file for file, _ in found]
+    odd = sorted({file.name for file in files} ^ class_of.keys())
+    if odd or not files:
+        raise BadData(f"{table}: {odd[0] if odd else 'no image'} is not in both the table and the folder; unpack again")
+    return FolderImages(files, [classes.index(class_of[file.name]) for file in files])
+
+
+def _fingerprint(root: Path, found: _Found) -> str:
+    """Names and sizes: reading every file twice to hash it would double the time of an ingest."""
+    try:
+        return sha256(canonical_json([[file.relative_to(root).as_posix(), file.stat().st_size] for file, _ in found]))
+    except OSError as error:
+        raise BadData(f"{error.filename}: {error.strerror}; replace or remove this file") from None

@@ -1,0 +1,62 @@
+"""Images of one size out of images as they come: crop, resize, channel order, and the check that the size is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from adainf.shards.png import Pixels
+from adainf.shards.tar import Sample
+from adainf.sources.base import BadData, SourceImages
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some images of a source, all of one size: what a split is written from."""
+
+    images: SourceImages
+    indices: NDArray[np.int64]
+    """Which of them, in the order of the split."""
+    height_px: int
+    width_px: int
+    image_size_px: int | None
+    """Crop and resize to this square; None takes the images as they are."""
+    bgr: bool = False
+    """The source holds its channels as B, G, R."""
+    labelled: bool = True
+    """Pass labels on."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Sample:
+        """Raises `BadData` naming the image whose size is another."""
+        index = int(self.indices[position])
+        image, label = self.images[index]
+        if self.image_size_px is not None:
+            image = resized(image, self.image_size_px)
+        if image.shape != (self.height_px, self.width_px, 3):
+            height, width, _ = image.shape
+            raise BadData(
+                f"{self.images.locate(index)} is {height} x {width} px where {self.height_px} x {self.width_px} px are "
+                "expected, as all images must have one size; set real.image_size_px"
+            )
+        return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None)
+
+    def take(self, positions: range) -> list[Sample]:
+        """The samples of a range of positions: what `write_split` asks for."""
+        return [self[position] for position in positions]
+
+
+def resized(image_HWC: Pixels, size_px: int) -> Pixels:
+    """The largest central square, scaled to `size_px` x `size_px` (Pillow's bilinear, which averages when it shrinks)."""
+    height, width, _ = image_HWC.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image_HWC[top : top + side, left : left + side]
+    if side == size_px:
+        return square
+    return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize((size_px, size_px), Image.Resampling.BILINEAR))

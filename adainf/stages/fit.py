@@ -1,0 +1,68 @@
+"""fit: the generator, from the real training images only and without their labels."""
+
+from __future__ import annotations
+
+from adainf.artifacts import Manifest, Run
+from adainf.chain import begin
+from adainf.checkpoint import Checkpoint, encode
+from adainf.compute import default_device, prepare
+from adainf.exitcodes import BadInput
+from adainf.generators.fit import fit as fit_generator
+from adainf.progress import Reporter
+from adainf.recipe import EdmGenerator, Recipe
+from adainf.shards.manifest import ShardSet
+from adainf.shards.reader import read_split
+
+
+def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
+    """Write ``generator/``; None where the recipe imports its generated images and there is nothing to fit."""
+    config = recipe.generator
+    if not isinstance(config, EdmGenerator):
+        reporter.say("fit: not needed, the recipe imports its generated images")
+        return None
+    inputs, wanted, finished = begin(recipe, run, "generator")
+    real = inputs["real"]
+    checkpoint = Checkpoint(run, "generator")
+    if finished:
+        checkpoint.delete()
+        reporter.say("fit: done already (same recipe and inputs); skipped")
+        return finished
+    prepare(recipe.cpu_threads)
+    shards = ShardSet.model_validate(real.content)
+    images = read_split(run, shards, "train").images
+    if config.batch > len(images):
+        raise BadInput(
+            f"generator.batch is {config.batch}, more than the {len(images)} real training images; choose at most that"
+        )
+    _check_size(config, shards)
+    fitted = fit_generator(config, images, default_device(), checkpoint, reporter)
+    output = run.write("generator/model.safetensors", encode(fitted.weights, {"sigma_data": fitted.sigma_data}))
+    manifest = run.commit(
+        "generator",
+        Manifest(
+            request=wanted,
+            outputs=[output],
+            content={
+                "kind": config.kind,
+                "trained_on": real.digest,
+                "used_labels": False,
+                "sigma_data": fitted.sigma_data,
+                "steps": config.steps,
+                "images_seen": config.steps * config.batch,
+                "curve": [list(point) for point in fitted.curve],
+            },
+        ),
+    )
+    checkpoint.delete()
+    reporter.say(f"fit: done, {config.steps:,} steps on {len(images):,} images")
+    return manifest
+
+
+def _check_size(config: EdmGenerator, shards: ShardSet) -> None:
+    halvings = len(config.unet.multipliers) - 1
+    if shards.height_px != shards.width_px or shards.height_px % 2**halvings or config.unet.channels % 8:
+        raise BadInput(
+            f"generator.unet with {halvings + 1} multipliers and {config.unet.channels} channels needs square images of a "
+            f"multiple of {2**halvings} px and channels in multiples of 8; the real images are {shards.height_px} x "
+            f"{shards.width_px}: set real.image_size_px, or change generator.unet"
+        )

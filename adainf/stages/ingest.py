@@ -1,0 +1,133 @@
+"""Ingest: the recipe's real images → ``real/``: tar shards of the splits train, validation and test.
+
+Costs one decode of every image. Run again after a kill, it goes on behind the last whole shard.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adainf.artifacts import Manifest, Run
+from adainf.chain import request
+from adainf.progress import Reporter
+from adainf.recipe import Cifar, FashionMnist, Real, Recipe
+from adainf.shards.manifest import ShardSet, Split
+from adainf.shards.writer import write_split
+from adainf.sources import BadData, ImageSource, SourceImages, open_source
+from adainf.sources.uniform import Chosen
+
+NAME = "real"
+
+
+def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
+    """Write the real images, or find them written already. Raises `BadInput`; data that cannot be read leave nothing behind."""
+    done = run.find(NAME)
+    if done is not None:
+        # The data are not asked for again: the run is whole without them.
+        run.claim(NAME, request(recipe, NAME, {}, done.request.inputs.get("data")))
+        reporter.say("ingest: done already (same recipe and data settings); skipped")
+        return done
+    source = open_source(recipe.real)
+    splits = _splits(recipe.real, source)
+    # Shards of an interrupted ingest are kept, so the request must name the data, not the settings alone.
+    wanted = request(recipe, NAME, {}, source.fingerprint)
+    finished = run.claim(NAME, wanted)
+    if finished is not None:
+        return finished
+    try:
+        written = _write(run, splits, recipe.real.shard_images, reporter)
+    except BadData:
+        discard(run, NAME)
+        raise
+    first = splits["train"]
+    shards = ShardSet(
+        height_px=first.height_px,
+        width_px=first.width_px,
+        classes=source.classes,
+        splits=written,
+        origin={"kind": recipe.real.kind},
+    )
+    manifest = Manifest(request=wanted, outputs=shards.outputs, content=shards.model_dump(mode="json"))
+    run.commit(NAME, manifest)
+    reporter.say("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
+    return manifest
+
+
+def discard(run: Run, name: str) -> None:
+    """Remove what an artifact that can never be committed has left, its claim last; nobody has read any of it."""
+    claim = f"{name}/request.json"
+    for key in [info.key for info in run.store.list(f"{name}/") if info.key != claim]:
+        run.store.delete(key)
+    run.store.delete(claim)
+
+
+def _write(run: Run, splits: dict[str, Chosen], shard_images: int, reporter: Reporter) -> dict[str, Split]:
+    with reporter.track("ingest", total=sum(map(len, splits.values()))) as track:
+        return {
+            name: write_split(run, NAME, name, len(chosen), shard_images, chosen.take, track.advance)
+            for name, chosen in splits.items()
+        }
+
+
+def _splits(real: Real, source: ImageSource) -> dict[str, Chosen]:
+    """Train, validation and test, each in the order of the source."""
+    height, width, _ = source.train[0].image.shape
+    if real.image_size_px is not None:
+        height = width = real.image_size_px
+
+    def chosen(images: SourceImages, indices: NDArray[np.int64]) -> Chosen:
+        return Chosen(images, indices, height, width, real.image_size_px)
+
+    train, validation, test = carve(
+        len(source.train),
+        test_fraction=_test_fraction(real) if source.test is None else 0.0,
+        validation_fraction=real.validation_fraction,
+        train_limit=real.train_limit_images,
+        seed=real.split_seed,
+    )
+    return {
+        "train": chosen(source.train, train),
+        "validation": chosen(source.train, validation),
+        "test": chosen(source.train, test) if source.test is None else chosen(source.test, np.arange(len(source.test))),
+    }
+
+
+def _test_fraction(real: Real) -> float:
+    return 0.0 if isinstance(real, FashionMnist | Cifar) else real.test_fraction  # those two bring a test split
+
+
+def carve(
+    count: int, test_fraction: float, validation_fraction: float, train_limit: int | None, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending indices below `count` for train, validation and test, none in two of them.
+
+    One permutation by `seed`; test is cut from its start, then validation as its share of the rest, then train as far as
+    `train_limit` goes. Raises `BadData` where a split that is asked for would be empty.
+    """
+    # Philox's words are the same in every version of numpy; those of Generator.permutation need not be.
+    order = np.argsort(np.random.Philox(seed).random_raw(count), kind="stable").astype(np.int64)
+    in_test = round(count * test_fraction)
+    in_validation = round((count - in_test) * validation_fraction)
+    in_train = count - in_test - in_validation
+    _require("test", test_fraction, in_test, count)
+    _require("validation", validation_fraction, in_validation, count)
+    if in_train < (train_limit or 1):
+        raise BadData(
+            f"real: {in_train} of {count} images are left for training after {in_test} for test and {in_validation} for "
+            f"validation; bring more images, lower the fractions or set real.train_limit_images to at most {in_train}"
+            if train_limit and in_train
+            else f"real: none of {count} images is left for training after {in_test} for test and {in_validation} for "
+            "validation; bring more images or lower real.test_fraction and real.validation_fraction"
+        )
+    validation_at, train_at = in_test, in_test + in_validation
+    train = order[train_at : None if train_limit is None else train_at + train_limit]
+    return np.sort(train), np.sort(order[validation_at:train_at]), np.sort(order[:validation_at])
+
+
+def _require(split: str, fraction: float, images: int, count: int) -> None:
+    if fraction and not images:
+        raise BadData(
+            f"real: {count} images are too few for a {split} split of {fraction:g}; bring more images, raise "
+            f"real.{split}_fraction or set it to 0"
+        )

@@ -1,0 +1,137 @@
+"""pretrain: one encoder per arm and seed; the only stage that runs on several processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from adainf import dist
+from adainf.artifacts import Manifest, Run
+from adainf.augment.profiles import Views, default_views
+from adainf.chain import begin, pretrained
+from adainf.checkpoint import Checkpoint
+from adainf.compute import prepare
+from adainf.exitcodes import BadInput
+from adainf.inflation.policy import InflationPlan
+from adainf.models.encoder import Encoder, Normalisation
+from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.progress import Reporter
+from adainf.recipe import Arm, Recipe
+from adainf.shards.manifest import ShardSet
+from adainf.shards.png import Pixels
+from adainf.shards.reader import read_split
+from adainf.shards.schedule import MixtureSchedule
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """What an arm trains on, before any image is read."""
+
+    sets: list[ShardSet]
+    """Real images, then generated ones where the arm has those."""
+    weights: tuple[float, ...]
+    views: Views
+
+    @property
+    def counts(self) -> list[int]:
+        return [shards.splits["train"].images for shards in self.sets]
+
+
+def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, seed: int | None = None) -> list[Manifest]:
+    """Pretrain all arms and seeds of the recipe, or only those of `arm` and `seed`.
+
+    Every process of a launch calls this with the same arguments.
+    """
+    arms = [known for known in recipe.arms if arm in (None, known)]
+    seeds = [known for known in recipe.pretrain.seeds if seed in (None, known)]
+    if not arms:
+        raise BadInput(f"--arm {arm} is not one of the recipe's arms ({', '.join(recipe.arms)}); add it there")
+    if not seeds:
+        raise BadInput(f"--seed {seed} is not one of pretrain.seeds ({', '.join(map(str, recipe.pretrain.seeds))})")
+    return [_pretrain_one(recipe, run, reporter, arm, seed) for arm in arms for seed in seeds]
+
+
+def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
+    """Write ``pretrain/ARM/seed-SEED/`` with the encoder."""
+    name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
+    inputs, wanted, finished = begin(recipe, run, name)
+    mixture = _mixture(recipe, arm, inputs)
+    check_batch(recipe, arm, mixture.counts)
+    checkpoint = Checkpoint(run, name)
+    if finished:
+        checkpoint.delete()
+        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
+        return finished
+    prepare(recipe.cpu_threads)
+    accelerator = make_accelerator(recipe.pretrain)
+    images = [read_split(run, shards, "train").images for shards in mixture.sets]
+    _check_shapes(images)
+    normalisation = Normalisation.of(images[0])
+    schedule = MixtureSchedule(mixture.counts, mixture.weights, seed)
+    trained = pretrain_arm(
+        recipe.pretrain,
+        seed,
+        images,
+        schedule,
+        mixture.views,
+        normalisation,
+        accelerator,
+        checkpoint,
+        reporter,
+        label,
+    )
+    dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
+    content = _content(recipe, arm, seed, mixture, schedule)
+    content["curve"] = [list(point) for point in trained.curve]
+    manifest = Manifest(request=wanted, content=content)
+    if accelerator.is_main_process:
+        encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
+        manifest = manifest.model_copy(update={"outputs": [run.write(f"{name}/encoder.safetensors", encoder.to_bytes())]})
+        run.commit(name, manifest)
+        checkpoint.delete()
+    dist.wait_for_all()
+    reporter.say(f"{label}: done, {recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images")
+    return manifest
+
+
+def _mixture(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
+    sets = [ShardSet.model_validate(inputs[name].content) for name in ("real", "generated") if name in inputs]
+    if arm == "adainf":
+        plan = InflationPlan.model_validate(inputs["plan"].content)
+        return _Mixture(sets, (plan.real_weight, 1.0), plan.views)
+    return _Mixture(sets, (1.0,) * len(sets), default_views(recipe.pretrain.augmentation))
+
+
+def check_batch(recipe: Recipe, arm: str, counts: list[int]) -> None:
+    """Raise `BadInput` where a batch is larger than the arm's data: it would hold images twice, as their own negatives."""
+    batch = recipe.pretrain.global_batch
+    if batch > sum(counts):
+        raise BadInput(
+            f"pretrain.global_batch is {batch}, more than the {sum(counts)} training images of arm {arm!r}; choose at most "
+            "that, or give more images"
+        )
+
+
+def _check_shapes(images: list[Pixels]) -> None:
+    shapes = {source.shape[1:] for source in images}
+    if len(shapes) > 1:
+        raise BadInput(f"real and generated images differ in size ({sorted(shapes)}); generate them at the real images' size")
+
+
+def _content(recipe: Recipe, arm: Arm, seed: int, mixture: _Mixture, schedule: MixtureSchedule) -> dict[str, JsonValue]:
+    """What the report says about the arm; the paper's fair-compute rule shows in equal steps and unequal passes."""
+    drawn = recipe.pretrain.steps * recipe.pretrain.global_batch
+    shares = [float(share) for share in schedule.shares]
+    passes = [round(drawn * share / count, 4) for share, count in zip(shares, mixture.counts, strict=True)]
+    return {
+        "arm": arm,
+        "seed": seed,
+        "steps": recipe.pretrain.steps,
+        "global_batch": recipe.pretrain.global_batch,
+        "real_weight": mixture.weights[0],
+        "generated_share": round(shares[1], 6) if len(shares) > 1 else 0.0,
+        "passes_per_real_image": passes[0],
+        "passes_per_generated_image": passes[1] if len(passes) > 1 else 0.0,
+        "views": [view.model_dump(mode="json") for view in mixture.views],
+    }

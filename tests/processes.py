@@ -1,0 +1,53 @@
+"""Run a function on several real processes joined by gloo, and get back what each returned."""
+
+from __future__ import annotations
+
+import io
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.queues import Queue
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def run_on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`function(*arguments)` on each of `world` processes; results in the order of ranks. Any failure fails the caller."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = mp.get_context("spawn")
+    results: Queue[tuple[int, Any, str]] = context.Queue()
+    processes = [context.Process(target=_main, args=(rank, world, port, results, function, arguments)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    try:
+        gathered = [results.get(timeout=120) for _ in processes]
+    finally:
+        for process in processes:
+            process.join(timeout=20)
+            if process.is_alive():
+                process.kill()
+    failures = [error for _, _, error in gathered if error]
+    assert not failures, failures[0]
+    ordered = sorted(gathered, key=lambda item: item[0])
+    return [torch.load(io.BytesIO(value), weights_only=True) for _, value, _ in ordered]
+
+
+def _main(
+    rank: int, world: int, port: int, results: Queue[Any], function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+        # As bytes: tensors in a queue are shared memory, which is gone when their process ends.
+        value = io.BytesIO()
+        torch.save(function(*arguments), value)
+        results.put((rank, value.getvalue(), ""))
+        dist.barrier()
+        dist.destroy_process_group()
+    except Exception:
+        results.put((rank, None, traceback.format_exc()))

@@ -1,0 +1,162 @@
+"""A small run on disk, made by hand: every artifact that the report reads, with numbers that a test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adainf.artifacts import Manifest, Run
+from adainf.augment.profiles import default_views
+from adainf.chain import chain, evaluated, pretrained, request
+from adainf.evaluation.scores import ArmScores, SeedScores
+from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.recipe import Recipe
+from adainf.shards.manifest import ShardSet
+from adainf.shards.tar import Sample
+from adainf.shards.writer import write_split
+
+IMPORT: dict[str, Any] = {
+    "kind": "import",
+    "format": "npz",
+    "path": "/somewhere/else/images.npz",
+    "provenance": {"generator": "STF", "trained_on": "CIFAR-10 train", "used_labels": False, "source": "a disk"},
+}
+EDM: dict[str, Any] = {"kind": "edm", "steps": 300}
+
+
+@dataclass
+class Made:
+    """What a synthetic run is made of; a test changes what it is about."""
+
+    linear: dict[str, list[float]] = field(
+        default_factory=lambda: {"none": [0.90], "vanilla": [0.88], "adainf": [0.95], "untrained": [0.80]}
+    )
+    """By arm, one accuracy per seed."""
+    generator: dict[str, Any] = field(default_factory=lambda: dict(EDM))
+    classes: list[str] = field(default_factory=lambda: ["zero", "one"])
+    labelled: bool = True
+    test_images: int = 400
+    image_px: int = 8
+    images: int = 70
+    shard_images: int = 40
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    fitted_with_labels: bool = False
+    image: Callable[[str, int], np.ndarray[Any, np.dtype[np.uint8]]] | None = None
+    """(source, index) → image; noise where it is None."""
+
+    @property
+    def arms(self) -> list[str]:
+        return [arm for arm in self.linear if arm != "untrained"]
+
+    @property
+    def recipe(self) -> Recipe:
+        data = {
+            "name": "toy",
+            "real": {"kind": "npz", "path": "/data/of/this/machine.npz"},
+            "generator": self.generator,
+            "generate": {"images": self.images},
+            "plan": self.plan,
+            "arms": self.arms,
+            "pretrain": {
+                "seeds": list(range(len(self.linear["untrained"]))),
+                "steps": 100,
+                "global_batch": 32,
+                "augmentation": self.augmentation,
+            },
+        }
+        return Recipe.model_validate(data)
+
+
+def write_run(made: Made, folder: Path) -> Run:
+    """Write all artifacts that the report of `made.recipe` reads."""
+    run, recipe = Run(str(folder)), made.recipe
+    real = _shards(run, made, "real", ("train", "validation", "test"), {"kind": "npz"}, made.classes)
+    if recipe.uses_generated:
+        origin = _generator(run, made, real)
+        _shards(run, made, "generated", ("train",), origin, [])
+    views = default_views(recipe.pretrain.augmentation)
+    plan = make_plan(Inputs(real_images=made.images, generated_images=made.images), recipe.plan, views)
+    if "adainf" in made.arms:
+        _commit(run, recipe, "plan", plan.model_dump(mode="json"))
+    for arm in made.arms:
+        for seed in recipe.pretrain.seeds:
+            _commit(run, recipe, pretrained(arm, seed), _trained(recipe, arm, seed, plan))
+    for arm, accuracies in made.linear.items():
+        _commit(run, recipe, evaluated(arm), _scores(made, arm, accuracies).model_dump(mode="json"))
+    return run
+
+
+def _commit(run: Run, recipe: Recipe, name: str, content: dict[str, Any]) -> Manifest:
+    inputs = {before: run.find(before) for before in chain(recipe)[name].inputs}
+    found = {before: manifest for before, manifest in inputs.items() if manifest}
+    return run.commit(name, Manifest(request=request(recipe, name, found), content=content))
+
+
+def _shards(run: Run, made: Made, name: str, splits: tuple[str, ...], origin: Any, classes: list[str]) -> Manifest:
+    labelled = made.labelled and name == "real"
+
+    def sample(index: int) -> Sample:
+        # Addressed by the index alone: other shard sizes must not change the images.
+        noise = np.random.default_rng([index, name == "real"]).integers(0, 256, (made.image_px, made.image_px, 3), np.uint8)
+        return Sample(made.image(name, index) if made.image else noise, index % 2 if labelled else None)
+
+    written = {
+        split: write_split(run, name, split, made.images, made.shard_images, lambda indices: [sample(i) for i in indices])
+        for split in splits
+    }
+    shards = ShardSet(
+        height_px=made.image_px, width_px=made.image_px, classes=classes if labelled else [], splits=written, origin=origin
+    )
+    return _commit(run, made.recipe, name, shards.model_dump(mode="json"))
+
+
+def _generator(run: Run, made: Made, real: Manifest) -> dict[str, Any]:
+    """The generator's artifact where the run fits one; returns the origin of the generated images."""
+    if made.generator["kind"] == "import":
+        return {**made.generator["provenance"], "kind": "import", "channel_order_in_file": "RGB"}
+    steps = made.generator["steps"]
+    content = {
+        "kind": "edm",
+        "trained_on": real.digest,
+        "used_labels": made.fitted_with_labels,
+        "sigma_data": 0.31,
+        "steps": steps,
+        "images_seen": 128 * steps,
+        "curve": [[step, 0.2 + 0.8 * 0.99**step] for step in range(10, steps + 1, 10)],
+    }
+    manifest = _commit(run, made.recipe, "generator", content)
+    return {"kind": "edm", "generator": manifest.digest, "trained_on": real.digest}
+
+
+def _trained(recipe: Recipe, arm: str, seed: int, plan: InflationPlan) -> dict[str, Any]:
+    views = plan.views if arm == "adainf" else default_views(recipe.pretrain.augmentation)
+    weight = plan.real_weight if arm == "adainf" else 1.0
+    share = {"none": 0.0, "vanilla": 0.5, "adainf": plan.generated_share}[arm]
+    drawn = recipe.pretrain.steps * recipe.pretrain.global_batch
+    rate = {"none": 0.97, "vanilla": 0.975, "adainf": 0.965}[arm]
+    return {
+        "arm": arm,
+        "seed": seed,
+        "steps": recipe.pretrain.steps,
+        "global_batch": recipe.pretrain.global_batch,
+        "curve": [[step, 2.0 + (2.1 - 0.02 * seed) * rate**step] for step in range(5, recipe.pretrain.steps + 1, 5)],
+        "generated_share": share,
+        "real_weight": weight,
+        "passes_per_real_image": round(drawn * (1 - share) / plan.inputs.real_images, 4),
+        "passes_per_generated_image": round(drawn * share / plan.inputs.generated_images, 4),
+        "views": [view.model_dump(mode="json") for view in views],
+    }
+
+
+def _scores(made: Made, arm: str, accuracies: list[float]) -> ArmScores:
+    seeds = {
+        str(seed): SeedScores(linear_accuracy=accuracy, knn_accuracy=round(accuracy - 0.03, 6), l2=1e-3)
+        for seed, accuracy in enumerate(accuracies)
+    }
+    chance = 0.10 if made.labelled else 0.0
+    return ArmScores(arm=arm, test_images=made.test_images, chance=chance, seeds=seeds if made.labelled else {})

@@ -1,0 +1,305 @@
+"""The page and the stage, on small runs made by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from adainf.artifacts import Run
+from adainf.exitcodes import BadInput
+from adainf.progress import Reporter
+from adainf.recipe import Recipe
+from adainf.report.figures import accuracy, crop_policy, generator_curve, loss_curves
+from adainf.report.grids import first_images, grid_png
+from adainf.report.summary import Row, collect
+from adainf.report.table import amount, results_table, signed
+from adainf.report.verdict import Score
+from adainf.stages.report import PAGE, report
+from tests.report.synthetic_run import IMPORT, Made
+
+Build = Callable[..., tuple[Recipe, Run]]
+SCRIPT = "<script>alert(1)</script>"
+
+
+def page_of(recipe: Recipe, run: Run) -> str:
+    report(recipe, run, Reporter(None))
+    return run.store.get(PAGE).decode()
+
+
+def table_text(recipe: Recipe, run: Run) -> str:
+    written = io.StringIO()
+    Console(file=written, width=80).print(results_table(collect(recipe, run)))
+    return written.getvalue()
+
+
+def seeds(*, win: bool = True) -> Made:
+    adainf = [0.95, 0.96, 0.97] if win else [0.80, 0.81, 0.82]
+    return Made(linear={"none": [0.90, 0.91, 0.92], "vanilla": [0.88, 0.89, 0.90], "adainf": adainf, "untrained": [0.5] * 3})
+
+
+def test_same_artifacts_same_bytes_wherever_the_run_lies(build: Build, tmp_path: Path) -> None:
+    recipe, run = build(seeds())
+    shutil.copytree(tmp_path / "run", tmp_path / "elsewhere" / "copy")
+    again = Run(str(tmp_path / "elsewhere" / "copy"))
+    assert page_of(recipe, run) == page_of(recipe, again)
+    assert run.find("report") == again.find("report")
+    assert str(tmp_path) not in page_of(recipe, run)
+    assert "/data/of/this/machine.npz" not in page_of(recipe, run)
+
+
+def test_finished_report_is_skipped_and_still_shown(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, run = build()
+    first = report(recipe, run, Reporter(None))
+    capsys.readouterr()
+    assert report(recipe, run, Reporter(None)) == first
+    said = capsys.readouterr().out
+    assert "report: done already (same recipe and inputs); skipped" in said
+    assert "vanilla" in said
+    assert "adainf wins here" in said
+    assert said.endswith(f"report: {run.locate('report/index.html')}\n")
+
+
+def test_another_recipe_is_refused(build: Build) -> None:
+    recipe, run = build()
+    report(recipe, run, Reporter(None))
+    other = recipe.model_copy(update={"cpu_threads": 1})
+    with pytest.raises(BadInput, match=r"settings\.recipe\.cpu_threads"):
+        report(other, run, Reporter(None))
+
+
+def test_settings_that_change_no_artifact_do_not_change_the_report(build: Build) -> None:
+    recipe, run = build()
+    first = report(recipe, run, Reporter(None))
+    pretrain = recipe.pretrain.model_copy(update={"checkpoint_every_steps": 7})
+    real = recipe.real.model_copy(update={"path": "/now/here.npz"})
+    assert report(recipe.model_copy(update={"pretrain": pretrain, "real": real}), run, Reporter(None)) == first
+
+
+def test_manifest_holds_the_rows(build: Build) -> None:
+    recipe, run = build(seeds())
+    content = report(recipe, run, Reporter(None)).content
+    rows = {row["name"]: row for row in json.loads(json.dumps(content))["rows"]}
+    assert list(rows) == ["none", "vanilla", "adainf", "untrained", "chance"]
+    assert rows["adainf"]["linear"] == {"mean": 0.96, "deviation": 0.01}
+    assert rows["adainf"]["difference_to_none"] == 0.05
+    assert rows["chance"]["linear"] == {"mean": 0.1, "deviation": None}
+    assert content["outcome"] == "win"
+
+
+def test_page_asks_no_other_host_and_runs_nothing(build: Build) -> None:
+    page = page_of(*build(seeds()))
+    assert "<script" not in page
+    assert "@import" not in page
+    assert '<link rel="icon" href="data:,">' in page
+    loads = re.findall(r"(?:src|href|xlink:href)\s*=\s*\"([^\"]*)\"", page) + re.findall(r"url\(([^)]*)\)", page)
+    assert loads
+    assert all(load.startswith(("data:", "#")) for load in loads)
+    assert "http" not in page
+
+
+def test_ids_are_unique_and_every_reference_has_one(build: Build) -> None:
+    page = page_of(*build(seeds()))
+    ids = re.findall(r"\bid=\"([^\"]+)\"", page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"(?:url\(|href=\")#([\w-]+)", page)) <= set(ids)
+
+
+def test_hostile_names_are_escaped(build: Build) -> None:
+    provenance = {**IMPORT["provenance"], "generator": SCRIPT, "source": f'"><img src=x onerror=1>{SCRIPT}'}
+    page = page_of(*build(Made(generator={**IMPORT, "provenance": provenance}, classes=[SCRIPT, "</style>"])))
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert page.count("</style>") == 1
+    assert "&lt;script&gt;" in page
+
+
+def test_labels_behind_the_generated_images_give_a_warning(build: Build) -> None:
+    used = {**IMPORT, "provenance": {**IMPORT["provenance"], "used_labels": True}}
+    assert "Labels were used for the generated images." in page_of(*build(Made(generator=used), "used"))
+    imported = page_of(*build(Made(generator=IMPORT), "not-used"))
+    assert "Labels were used" not in imported
+    assert "The generator's fit." not in imported
+    assert "CIFAR-10 train" in imported
+
+
+def test_verdict_and_losses_are_plain(build: Build) -> None:
+    page = page_of(*build(seeds(win=False)))
+    assert "adainf does not win here: 81.0 % on the linear probe, 10.0 points below none" in page
+    assert 'class="verdict no-win"' in page
+
+
+def test_many_classes_are_cut_short(build: Build) -> None:
+    page = page_of(*build(Made(classes=[f"class {number}" for number in range(200)])))
+    assert "class 29 and 170 more" in page
+    assert "class 30" not in page
+
+
+def test_plan_is_explained(build: Build) -> None:
+    recipe, run = build()
+    page = page_of(recipe, run)
+    summary = collect(recipe, run)
+    assert summary.plan is not None
+    for choice in summary.plan.choices:
+        assert choice.name in page
+    assert '<span class="badge paper">paper&#39;s point</span>' in page
+    assert "assumed, not measured" in page
+    assert "every number is a prior." in page
+    assert summary.manifests["plan"].digest in page
+
+
+def test_views_that_differ_are_told_apart(build: Build) -> None:
+    assert "both views" in page_of(*build(Made(), "symmetric"))
+    page = page_of(*build(Made(augmentation={"family": "asymmetric"}), "asymmetric"))
+    assert "both views" not in page
+    assert "view 2" in page
+
+
+def test_only_real_images(build: Build) -> None:
+    page = page_of(*build(Made(linear={"none": [0.9], "untrained": [0.5]})))
+    assert "Only none was trained: 90.0 % on the linear probe" in page
+    assert page.count("<img") == 1
+    assert "The plan, and why" not in page
+
+
+def test_without_labels(build: Build) -> None:
+    recipe, run = build(Made(labelled=False))
+    page = page_of(recipe, run)
+    assert "The data have no labels, so no probe" in page
+    assert "Dot plot" not in page
+    text = table_text(recipe, run)
+    assert "no labels, so no probe" in text
+    assert "chance" not in text
+
+
+def test_table_on_a_terminal_of_80_columns(build: Build) -> None:
+    text = table_text(*build(seeds()))
+    assert "…" not in text
+    assert re.search(r"adainf +96\.0 ± 1\.0 +93\.0 ± 1\.0 +\+5\.0 +10 +9 % +41\.6", text)
+    assert re.search(r"vanilla +89\.0 ± 1\.0 +86\.0 ± 1\.0 +−2\.0 +1 +50 % +22\.9", text)
+    assert re.search(r"none +91\.0 ± 1\.0 +88\.0 ± 1\.0 +– +– +0 % +45\.7", text)
+    assert re.search(r"chance +10\.0 +10\.0", text)
+    one_seed = table_text(*build(Made(), "one"))
+    assert "±" not in one_seed
+    assert "one seed" in one_seed
+
+
+def test_numbers_of_the_table() -> None:
+    assert (amount(0.5234), amount(39.64), amount(1024.2)) == ("0.523", "39.6", "1,024")
+    assert (signed(-0.021, 1), signed(0.0, 1), signed(-0.0001, 1)) == ("−2.1", "0.0", "0.0")
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("real/manifest.json", "ingest RECIPE"),
+        ("generator/manifest.json", "fit RECIPE"),
+        ("generated/manifest.json", "generate RECIPE"),
+        ("plan.json", "plan RECIPE"),
+        ("pretrain/vanilla/seed-0/manifest.json", "pretrain RECIPE --arm vanilla"),
+        ("evaluate/adainf.json", "evaluate RECIPE --arm adainf"),
+        ("evaluate/untrained.json", "evaluate RECIPE --arm untrained"),
+    ],
+)
+def test_missing_artifact_names_the_command(build: Build, missing: str, command: str) -> None:
+    recipe, run = build()
+    run.store.delete(missing)
+    with pytest.raises(BadInput, match=f"{missing} is missing: run `adainf {command}`"):
+        report(recipe, run, Reporter(None))
+    assert run.store.head("report/request.json") is None
+
+
+def test_damaged_shard_is_refused_and_nothing_is_committed(build: Build) -> None:
+    recipe, run = build()
+    run.store.put("generated/train-000000.tar", b"not what it was")
+    with pytest.raises(BadInput, match=r"generated/train-000000\.tar does not match its manifest"):
+        report(recipe, run, Reporter(None))
+    assert run.find("report") is None
+
+
+def test_grids_read_no_more_shards_than_they_show(build: Build) -> None:
+    recipe, run = build(Made(images=100, shard_images=40))
+    run.store.delete("real/train-000002.tar")
+    images = first_images(run, collect(recipe, run).real)
+    assert len(images) == 64
+    assert len(first_images(run, collect(recipe, run).real, count=41)) == 41
+
+
+@pytest.mark.parametrize(("px", "tile"), [(8, 48), (28, 56), (32, 64), (64, 64), (400, 96)])
+def test_grid_enlarges_by_whole_factors(px: int, tile: int) -> None:
+    images = [np.full((px, px, 3), shade, np.uint8) for shade in range(10)]
+    png = grid_png(images)
+    assert png is not None
+    sheet = np.asarray(Image.open(io.BytesIO(png)))
+    assert sheet.shape == (2 * tile + 4, 8 * tile + 7 * 4, 4)
+    assert sheet[0, tile + 4, 0] == 1
+    assert sheet[tile + 4, 0, 0] == 8
+    assert sheet[0, tile, 3] == 0  # gaps are see-through, for the dark page
+    assert sheet[-1, -1, 3] == 0  # so is what is left of the last row
+    assert grid_png(images) == png
+    assert grid_png([]) is None
+
+
+def test_figures_are_well_formed_and_themed(build: Build) -> None:
+    recipe, run = build(seeds())
+    summary = collect(recipe, run)
+    assert summary.plan is not None
+    assert summary.fitted is not None
+    plots = [
+        accuracy(summary.rows, summary.test_images),
+        loss_curves({arm: [one.curve for one in trained] for arm, trained in summary.trained.items()}),
+        generator_curve(summary.fitted.curve),
+        crop_policy(summary.plan, recipe),
+    ]
+    for svg in plots:
+        assert svg is not None
+        ElementTree.fromstring(svg.replace("xlink:href", "href"))
+        assert "var(--" in svg
+        assert "DejaVu" not in svg
+    assert "untrained 50.0" in (plots[0] or "")
+    assert "chance 10.0" in (plots[0] or "")
+
+
+def test_a_users_matplotlib_settings_do_not_reach_the_plots() -> None:
+    plain = generator_curve([(1, 0.5), (2, 0.4)])
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "xtick.direction": "in", "figure.dpi": 300}):
+        assert generator_curve([(1, 0.5), (2, 0.4)]) == plain
+
+
+def test_accuracy_plot_draws_chance_where_it_is_on_the_axis() -> None:
+    def score(value: float) -> Score:
+        return Score((value,))
+
+    rows = [Row("none", score(0.52), None, None, None), Row("chance", score(0.50), score(0.50), None, None)]
+    svg = accuracy(rows, 100) or ""
+    assert "chance 50.0" in svg
+    assert "←" not in svg
+
+
+def test_a_generator_that_used_labels_is_not_kept_quiet(build: Build) -> None:
+    assert "Labels were used for the generated images." in page_of(*build(Made(fitted_with_labels=True)))
+
+
+def test_figures_without_points_are_left_out() -> None:
+    assert loss_curves({"none": [[]]}) is None
+    assert generator_curve([]) is None
+    assert accuracy([], 10) is None
+    assert (generator_curve([(1, 0.5)]) or "").count("<use") > 0  # one point is drawn as a dot
+
+
+@pytest.mark.parametrize("rule", ["recipe", "crop_only"])
+def test_policy_plot_of_every_rule_and_size(build: Build, rule: str) -> None:
+    recipe, run = build(Made(plan={"augmentation_rule": rule}))
+    plan = collect(recipe, run).plan
+    assert plan is not None
+    assert ("crop alone" in crop_policy(plan, recipe)) == (rule == "recipe")

@@ -1,0 +1,150 @@
+"""A recipe that is wrong gives one sentence with file, field and mend; one that is right survives a round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adainf.exitcodes import BAD_INPUT, BadInput
+from adainf.recipe import Recipe, load_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+MINIMAL = """
+name: tiny
+real: {kind: digits}
+generator: {kind: edm, steps: 10}
+generate: {images: 100}
+"""
+
+
+def load(tmp_path: Path, text: str) -> Recipe:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return load_recipe(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_that_we_ship_is_valid_and_bears_its_files_name(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny-imagenet"])
+def test_the_papers_budget(name: str) -> None:
+    pretrain = load_recipe(next(path for path in RECIPES if path.stem == name)).pretrain
+    assert (pretrain.steps, pretrain.global_batch, pretrain.warmup_fraction) == (100_000, 512, 0.01)
+    assert pretrain.method.temperature == 0.2
+    assert pretrain.optimizer.weight_decay == 1e-4
+
+
+def test_what_show_prints_loads_to_the_same_recipe(tmp_path: Path) -> None:
+    recipe = load(tmp_path, MINIMAL)
+    shown = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    assert load(tmp_path, shown) == recipe
+
+
+def test_every_setting_is_described() -> None:
+    """Of the fields whose name and type do not say all, none may lack a docstring: count them in the schema."""
+    schema = Recipe.model_json_schema()
+    for section in ("Augmentation", "HeunSampler", "EdmGenerator", "Pretrain", "Plan"):
+        described = [field for field in schema["$defs"][section]["properties"].values() if "description" in field]
+        assert described, section
+
+
+def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
+    recipe = load(tmp_path, MINIMAL + "pretrain: {optimizer: {weight_decay: 1e-4, learning_rate: 5E-1}}")
+    assert recipe.pretrain.optimizer.weight_decay == 1e-4
+    assert recipe.pretrain.optimizer.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("pretrian: {}", "pretrian is not a setting; did you mean 'pretrain'?"),
+        ("pretrain: {stepz: 3}", "pretrain.stepz is not a setting; did you mean 'steps'?"),
+        ("pretrain: {method: {temprature: 1}}", "pretrain.method.temprature is not a setting; did you mean 'temperature'?"),
+        ("pretrain: {xyzzy: 1}", "pretrain.xyzzy is not a setting; known here: method, "),
+        ("pretrain: {steps: many}", "pretrain.steps is 'many'; input should be a valid integer"),
+        ("pretrain: {steps: 0}", "pretrain.steps is 0; input should be greater than or equal to 1"),
+        ("pretrain: {steps: 10.5}", "pretrain.steps is 10.5; input should be a valid integer"),
+        ("pretrain: {seeds: [1, 1]}", "pretrain holds a seed twice"),
+        ("pretrain: {optimizer: {learning_rate: .inf}}", "pretrain.optimizer.learning_rate is inf; input should be a finite"),
+        ("pretrain: 3", "pretrain is 3; input should be a valid dictionary"),
+        ("arms: [none, none]", "arms holds an arm twice"),
+        ("arms: [none, best]", "arms.1 is 'best'; input should be 'none', 'vanilla' or 'adainf'"),
+        ("name: other", "line 6, column 1 is not valid YAML (key 'name' is given twice)"),
+        ("name: [", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_line_is_named_with_its_mend(tmp_path: Path, change: str, sentence: str) -> None:
+    with pytest.raises(BadInput) as error:
+        load(tmp_path, f"{MINIMAL}{change}\n")
+    assert str(error.value).startswith(f"{tmp_path / 'recipe.yaml'}: ")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("kind: digits", "kind: digit", "real.kind must be one of 'digits', 'fashion-mnist'"),
+        ("{kind: digits}", "{}", "real.kind must be one of 'digits', 'fashion-mnist'"),
+        (
+            "{kind: digits}",
+            "{kind: digits, imagesize_px: 3}",
+            "real.imagesize_px is not a setting; did you mean 'image_size_px'",
+        ),
+        ("{kind: digits}", "{kind: npz}", "real.path is missing; add it"),
+        ("{images: 100}", "{}", "generate.images is missing"),
+        ("name: tiny", "name: Tiny Run", "name is 'Tiny Run'; string should match pattern"),
+        ("name: tiny\n", "", "name is missing; add it"),
+        (MINIMAL, "- 1\n", "a recipe is a mapping of settings, not a list"),
+        (MINIMAL, "", "a recipe is a mapping of settings, not an empty file"),
+    ],
+)
+def test_a_wrong_recipe_is_explained(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    assert old in MINIMAL
+    with pytest.raises(BadInput) as error:
+        load(tmp_path, MINIMAL.replace(old, new))
+    assert sentence in str(error.value)
+
+
+def test_a_missing_and_a_binary_file_are_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such recipe"):
+        load_recipe(tmp_path / "nothing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInput, match="cannot be read as a recipe"):
+        load_recipe(tmp_path / "binary.yaml")
+    with pytest.raises(BadInput, match="cannot be read as a recipe"):
+        load_recipe(tmp_path)
+
+
+@given(text=st.text(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_no_text_at_all_gives_anything_but_a_recipe_or_a_sentence(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput):
+        load_recipe(path)
+
+
+@given(
+    tree=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["name", "real", "generator", "pretrain", "kind", "steps", "seeds", "x"]), inner)
+        ),
+        max_leaves=10,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_no_tree_of_settings_crashes_the_explanation(tree: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed-tree.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(BadInput):
+        load_recipe(path)
