@@ -190,13 +190,13 @@ class Run:
 
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, as "path: stored there, wanted here"."""
+    """Where two JSON values differ, as "path: stored there, wanted now"."""
     if isinstance(stored, dict) and isinstance(wanted, dict):
         keys = sorted(stored.keys() | wanted.keys())
         return [d for k in keys for d in _differences(stored.get(k), wanted.get(k), f"{path}.{k}" if path else k)]
     if stored == wanted:
         return []
-    return [f"{path}: {_short(stored)} there, {_short(wanted)} in the recipe"]
+    return [f"{path}: {_short(stored)} there, {_short(wanted)} now"]
 
 
 def _short(value: Any) -> str:

@@ -40,7 +40,7 @@ def evaluated(arm: str) -> str:
 
 
 def chain(recipe: Recipe) -> dict[str, Link]:
-    """All artifacts of a recipe, each after those that it is made from."""
+    """All artifacts of a recipe but the report of them, each after those that it is made from."""
     links = {"real": Link("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
     if recipe.uses_generated:
         links |= _generated(recipe)

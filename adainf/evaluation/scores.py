@@ -25,6 +25,7 @@ class ArmScores(BaseModel):
     arm: str
     """`none`, `vanilla`, `adainf`, or `untrained`."""
     test_images: int
+    """Those that have a label."""
     chance: float
     """Test accuracy of always naming the most common label of the training split."""
     seeds: dict[str, SeedScores]

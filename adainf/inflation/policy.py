@@ -24,6 +24,8 @@ PAPER_SIZES = (25_000, 50_000, 150_000, 1_050_000)
 PAPER_MIN_SCALES = (0.02, 0.08, 0.20, 0.30)
 PAPER_WEIGHT = 10.0
 """Weight of a real image against one of the paper's best generator (STF, FID 1.94)."""
+PAPER_WEIGHT_AT = (50_000, 1_000_000)
+"""Real and generated images of the paper's only sweep over the weight."""
 MAX_WEIGHT = 100.0
 RECIPE_MIN_SCALE = 0.20
 """Weakest crop together with weaker jitter: both spend the same budget, the paper ships 0.20 with half the jitter."""
@@ -118,7 +120,8 @@ def _real_weight(real: int, generated: float, quality: float, rule: Plan) -> tup
     wanted = min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
     least = generated / real * (1 - rule.max_generated_share) / rule.max_generated_share
     weight = _three_digits(max(wanted, least))
-    return weight, "paper's point" if weight == PAPER_WEIGHT and quality == 1 else "our prior"
+    measured = (real, generated, quality) == (*PAPER_WEIGHT_AT, 1.0) and weight == PAPER_WEIGHT
+    return weight, "paper's point" if measured else "our prior"
 
 
 def min_scale(effective_images: float, reference_images: int, default: float = 0.08) -> tuple[float, Basis]:
@@ -132,10 +135,9 @@ def min_scale(effective_images: float, reference_images: int, default: float = 0
     at = [math.log2(size / PAPER_REFERENCE_IMAGES) for size in PAPER_SIZES]
     scale = float(np.interp(math.log2(ratio), at, PAPER_MIN_SCALES)) + (default - 0.08)
     scale = min(max(round(scale, 4), 0.01), 1.0)
-    on_point = any(math.isclose(ratio, size / PAPER_REFERENCE_IMAGES, rel_tol=1e-6) for size in PAPER_SIZES)
-    paper_size = reference_images == PAPER_REFERENCE_IMAGES and default == 0.08
-    if not paper_size:
+    if reference_images != PAPER_REFERENCE_IMAGES or default != 0.08 or not at[0] <= math.log2(ratio) <= at[-1]:
         return scale, "our prior"
+    on_point = any(math.isclose(effective_images, size, rel_tol=1e-6) for size in PAPER_SIZES)
     return scale, "paper's point" if on_point else "interpolation"
 
 

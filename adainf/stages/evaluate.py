@@ -46,14 +46,11 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
                 encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, splits["train"])
                 seeds[str(seed)] = _scores(recipe, encoder, splits)
             track.advance()
-    labels = splits["train"].labels
-    labels = labels[labels >= 0]
-    most_common = np.bincount(labels).argmax() if len(labels) else -1
-    test_labels = splits["test"].labels
+    train, test = (splits[name].labels[splits[name].labels >= 0] for name in ("train", "test"))
     scores = ArmScores(
         arm=arm,
-        test_images=len(test_labels),
-        chance=float(np.mean(test_labels == most_common)) if len(labels) and len(test_labels) else 0.0,
+        test_images=len(test),
+        chance=float(np.mean(test == np.bincount(train).argmax())) if len(train) and len(test) else 0.0,
         seeds=seeds,
     )
     manifest = run.commit(name, Manifest(request=wanted, content=scores.model_dump(mode="json")))

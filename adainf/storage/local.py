@@ -124,14 +124,12 @@ class LocalStore:
                 os.close(fd)
 
     def _walk(self, top: Path) -> Iterator[tuple[str, os.stat_result]]:
-        for folder, folders, names in os.walk(top, onerror=_reraise):
-            if Path(folder) == self._root and ".tmp" in folders:
-                folders.remove(".tmp")
+        for folder, _, names in os.walk(top, onerror=_reraise):
             for name in names:
                 path = Path(folder, name)
                 key = path.relative_to(self._root).as_posix()
                 found = stat_file(path)  # None: deleted since
-                if found is not None and is_key(key):
+                if found is not None and is_key(key):  # nothing in .tmp has a key
                     yield key, found
 
     def _write(self, key: str, data: bytes, *, absent: bool = False, etag: str | None = None) -> ObjectInfo:

@@ -31,6 +31,16 @@ def test_crop_scale_between_the_points_is_marked_as_interpolated() -> None:
     assert basis == "interpolation"
 
 
+@pytest.mark.parametrize(("images", "reference"), [(10_000, 50_000), (2_000_000, 50_000), (1_000, 500)])
+def test_crop_scale_beyond_the_points_or_at_another_reference_is_our_prior(images: int, reference: int) -> None:
+    assert min_scale(images, reference)[1] == "our prior"
+
+
+@pytest.mark.parametrize(("real", "generated", "basis"), [(50_000, 1_000_000, "paper's point"), (1_294, 5_000, "our prior")])
+def test_the_weight_is_the_papers_only_where_the_paper_measured_it(real: int, generated: int, basis: str) -> None:
+    assert planned(real, generated).choices[0].basis == basis
+
+
 def test_the_shipped_recipe_at_one_million_images() -> None:
     """Reference implementation, dup=10 and symmetric_adainf.yaml: share 2/3, crop 0.20, jitter .4/.4/.4/.1 at p .4."""
     plan = planned(50_000, 1_000_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -52,7 +54,7 @@ def test_the_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
     assert rates[9] == rates[10] == pytest.approx(0.4)
     assert rates[10 + 495] == pytest.approx(0.2)
     assert 0 < rates[-1] < 1e-5
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_no_warm_up_and_a_single_step_are_allowed() -> None:

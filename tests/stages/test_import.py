@@ -168,7 +168,7 @@ def test_another_declaration_is_refused(workshop: Workshop) -> None:
     workshop.bring(GENERATED)
     before = workshop.objects()
     other = {**PROVENANCE, "used_labels": False}
-    with pytest.raises(BadInput, match=r"generated/request\.json .*used_labels: true there, false in the recipe"):
+    with pytest.raises(BadInput, match=r"generated/ was .*used_labels: true there, false now"):
         workshop.bring(GENERATED, provenance=other)
     assert workshop.objects() == before
 
@@ -197,5 +197,5 @@ def test_a_bad_image_behind_the_first_ones_leaves_nothing_behind(workshop: Works
 
 
 def test_without_real_images_there_is_nothing_to_compare_with(workshop: Workshop, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="run `adainf ingest` on this run first"):
+    with pytest.raises(BadInput, match="run `adainf ingest RECIPE` on this run first"):
         import_generated(workshop.recipe(workshop.npz(GENERATED)), Run(str(tmp_path / "empty")), Reporter())

@@ -1,0 +1,232 @@
+"""The chain as a user runs it: to the end, again, on S3, on two processes, stopped politely, and started wrongly."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adainf.artifacts import Run
+from adainf.chain import chain
+from adainf.checkpoint import Checkpoint, decode
+from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK
+from adainf.recipe import load_recipe
+from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """(recipe, run folder, what was printed) of one uninterrupted run. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("chain")
+    recipe = write_recipe(folder)
+    done = adainf("run", recipe, "--run", folder / "run")
+    assert done.returncode == OK, done.stderr
+    return recipe, folder / "run", done.stdout
+
+
+def test_every_artifact_is_there_and_the_arms_are_named(finished: tuple[Path, Path, str]) -> None:
+    recipe, folder, printed = finished
+    run = Run(str(folder))
+    assert all(run.find(name) for name in chain(load_recipe(recipe)))
+    assert (folder / "report" / "index.html").read_text().startswith("<!doctype html>")
+    for word in ("none", "vanilla", "adainf", "untrained", "chance", str(folder / "report" / "index.html")):
+        assert word in printed
+    leftovers = [key for key in artifact_hashes(folder) if "checkpoint" in key]
+    assert leftovers == []
+
+
+def written(folder: Path) -> dict[str, int]:
+    return {key: (folder / key).stat().st_mtime_ns for key in artifact_hashes(folder)}
+
+
+def test_a_second_run_does_nothing_and_says_why(finished: tuple[Path, Path, str]) -> None:
+    recipe, folder, _ = finished
+    before = written(folder)
+    again = adainf("run", recipe, "--run", folder)
+    assert again.returncode == OK
+    assert again.stdout.count("done already") == len(chain(load_recipe(recipe))) + 1  # and the report
+    assert written(folder) == before
+
+
+def test_the_same_run_on_s3_stage_by_stage_is_the_same_bytes(finished: tuple[Path, Path, str], s3_env: str) -> None:
+    """Also the test of the single commands, each in its own process, with nothing but the store between them."""
+    recipe, folder, _ = finished
+    for stage in ("ingest", "fit", "generate", "plan", "pretrain", "evaluate", "report"):
+        done = adainf(stage, recipe, "--run", s3_env)
+        assert done.returncode == OK, done.stderr
+    assert artifact_hashes(s3_env) == artifact_hashes(folder)
+
+
+def test_two_processes_with_half_the_batch_train_the_encoder_of_one(tmp_path: Path) -> None:
+    """By the real launcher, on different data per rank; float32 sums in another order differ in the last digits only."""
+    recipe = write_recipe(tmp_path, RECIPE.replace("  steps: 12\n", "  steps: 5\n"))
+    weights = []
+    for name in ("one", "two"):
+        run = tmp_path / name
+        assert adainf("ingest", recipe, "--run", run).returncode == OK
+        launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1", "--cpu"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+        prefix = [sys.executable, *(launch if name == "two" else []), "-m", "adainf.pretrain"]
+        arguments = [str(recipe), "--run", str(run), "--arm", "none"]
+        done = subprocess.run([*prefix, *arguments], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == OK, done.stderr
+        assert done.stdout.count("pretrain none (seed 0): done") == 1, "one voice, whatever the number of processes"
+        data = (run / "pretrain" / "none" / "seed-0" / "encoder.safetensors").read_bytes()
+        weights.append(decode(data, name)[0])
+    one, two = weights
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize(("stage", "folder"), [("fit", "generator"), ("pretrain", "pretrain/none/seed-0")])
+def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folder: str) -> None:
+    """SIGTERM in the middle, far from any interval of saving: exit 75 and a checkpoint of the step that it names."""
+    text = re.sub(r"  (checkpoint_every_steps|steps): \d+\n", r"  \1: 1000000\n", RECIPE)
+    recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
+    assert adainf("ingest", recipe, "--run", run).returncode == OK
+    arguments = ["--arm", "none"] if stage == "pretrain" else []
+    command = [sys.executable, "-m", "adainf", stage, str(recipe), "--run", str(run), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # the first progress line: it is in its loop
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED, errors
+    found = re.search(r"saved at step (\d+) of 1000000; run the same command to go on", errors)
+    assert found, errors
+    saved = Checkpoint(Run(str(run)), folder).load()
+    assert saved is not None
+    assert saved[1]["step"] == int(found[1]) > 0
+
+
+def test_import_is_quick_and_free_of_torch() -> None:
+    code = "import sys, time; t = time.perf_counter(); import adainf; print(time.perf_counter() - t)"
+    code += "; import adainf.cli, adainf.chain; print('torch' in sys.modules, 'boto3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, modules = done.stdout.split("\n")[:2]
+    assert modules == "False False"
+    assert float(seconds) < 0.2
+
+
+def sentence(*arguments: str | Path, **environment: str) -> str:
+    """The error of a command that must fail as bad input: one line, no traceback."""
+    done = adainf(*arguments, **environment)
+    assert done.returncode == BAD_INPUT, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("adainf: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_bad_commands_are_bad_input(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert "invalid choice: 'trian'" in sentence("trian")
+    assert "no such recipe" in sentence("run", tmp_path / "nothing.yaml")
+    assert "--arm best is not one of the recipe's arms (none, vanilla, adainf)" in sentence("pretrain", recipe, "--arm", "best")
+    assert "--seed 7 is not one of pretrain.seeds (0)" in sentence("pretrain", recipe, "--seed", "7")
+    assert "is missing: run `adainf ingest RECIPE`" in sentence("fit", recipe, "--run", tmp_path / "empty")
+    assert not (tmp_path / "empty").exists() or not artifact_hashes(tmp_path / "empty")
+
+
+def test_a_run_of_another_recipe_is_refused_and_left_alone(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    _, folder, _ = finished
+    before = artifact_hashes(folder)
+    other = write_recipe(tmp_path, RECIPE.replace("train_limit_images: 256", "train_limit_images: 200"))
+    found = sentence("run", other, "--run", folder)
+    assert "real/ was written by another recipe" in found
+    assert "settings.train_limit_images: 256 there, 200 now" in found
+    other = write_recipe(tmp_path, RECIPE.replace("steps: 30", "steps: 31"))
+    for stage in ("fit", "generate", "report"):  # a later stage alone must not use what another recipe made
+        assert "generator/ was written by another recipe" in sentence(stage, other, "--run", folder)
+    assert artifact_hashes(folder) == before
+
+
+def test_an_artifact_made_from_an_older_input_is_refused(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    recipe, folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    store = Run(str(run)).store
+    manifest = store.get("real/manifest.json")
+    store.put("real/manifest.json", manifest.replace(b'"adainf 0.1.0"', b'"adainf 0.0.9"'))
+    assert "generator/ was written by another recipe or from other inputs (inputs.real" in sentence(
+        "generate", recipe, "--run", run
+    )
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_damaged_shards_are_refused_by_name(finished: tuple[Path, Path, str], tmp_path: Path, damage: str) -> None:
+    recipe, folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder / "real", run / "real")
+    tar = run / "real" / "train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    if damage == "truncate":
+        tar.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+        tar.write_bytes(data)
+    else:
+        tar.unlink()
+    found = sentence("fit", recipe, "--run", run)
+    assert "real/train-000000.tar" in found
+    assert "delete the folder and run its stage again" in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("global_batch: 32", "global_batch: 300", "pretrain.global_batch is 300, more than the 256 training images"),
+        ("  batch: 32", "  batch: 300", "generator.batch is 300, more than the 256 real training images"),
+        ("multipliers: [1, 2]", "multipliers: [1, 2, 2, 2, 2]", "generator.unet with 5 multipliers"),
+        ("kind: digits", "kind: folder, path: /nonexistent/images", "/nonexistent/images"),
+    ],
+)
+def test_recipes_that_do_not_fit_the_data_are_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    recipe = write_recipe(tmp_path, RECIPE.replace(old, new))
+    assert words in sentence("run", recipe, "--run", tmp_path / "run")
+
+
+def test_stores_that_cannot_be_used_are_refused(tmp_path: Path, s3_env: str) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    assert str(tmp_path / "file") in sentence("ingest", recipe, "--run", tmp_path / "file")
+    assert "no-such-bucket" in sentence("ingest", recipe, "--run", "s3://no-such-bucket/run")
+    wrong = sentence("ingest", recipe, "--run", s3_env, AWS_SECRET_ACCESS_KEY="wrong-secret")
+    assert "wrong-secret" not in wrong
+    assert "credentials" in wrong
+
+
+def test_unlabelled_images_go_through_and_only_the_probes_are_missing(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", image=images, label=np.full(80, -1))
+    text = RECIPE.replace("{kind: digits, train_limit_images: 256}", f"{{kind: npz, path: {tmp_path / 'images.npz'}}}")
+    recipe = write_recipe(tmp_path, text.replace("plan:", "arms: [none]\nplan:").replace("steps: 12", "steps: 2"))
+    done = adainf("run", recipe, "--run", tmp_path / "run")
+    assert done.returncode == OK, done.stderr
+    assert "no labels" in done.stdout
+
+
+def test_waiting_output_is_plain_lines(tmp_path: Path) -> None:
+    """Into a file or a cluster's log there are no escape codes and no carriage returns, and lines come while it works."""
+    recipe = write_recipe(tmp_path, RECIPE.replace("  steps: 30\n", "  steps: 100000\n"))
+    assert adainf("ingest", recipe, "--run", tmp_path / "run").returncode == OK
+    command = [sys.executable, "-m", "adainf", "fit", str(recipe), "--run", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    started = time.monotonic()
+    line = process.stdout.readline()
+    process.kill()
+    process.wait()
+    assert time.monotonic() - started < 60
+    assert line.startswith("fit: ")
+    assert "\x1b" not in line
+    assert "\r" not in line
