@@ -220,9 +220,8 @@ def _sweep_one(path: Path) -> None:
 
 
 def _stamp(fd: int, lock: int) -> None:
-    """Give the file a modification time later than any before; the lock file's content remembers the last one."""
-    remembered = os.pread(lock, 32, 0)
-    last = int(remembered) if remembered.isdigit() else 0
+    """Give the file a modification time later than any before; the (empty) lock file's own time remembers the last one."""
+    last = os.fstat(lock).st_mtime_ns
     wanted = max(time.time_ns(), last + 1)
     step = 1
     while True:
@@ -232,7 +231,7 @@ def _stamp(fd: int, lock: int) -> None:
             break
         wanted += step  # this disk keeps coarser times
         step *= 10
-    os.pwrite(lock, b"%020d" % kept, 0)
+    os.utime(lock, ns=(kept, kept))
 
 
 def _etag(found: os.stat_result) -> str:

@@ -96,7 +96,7 @@ new = b"new" * 2000
     [
         ("put", "fsync", 1, False),
         ("put", "utime", 1, False),
-        ("put", "pwrite", 1, False),
+        ("put", "utime", 2, False),
         ("put", "replace", 1, False),
         ("put", "unlink", 1, True),
         ("put", "fsync", 2, True),
