@@ -19,7 +19,8 @@ from adainf import __version__, stopping
 from adainf.artifacts import Run
 from adainf.exitcodes import OK, AdaInfError, BadInput
 from adainf.progress import Reporter
-from adainf.recipe import Recipe, load_recipe
+from adainf.recipe import Recipe
+from adainf.recipefile import load_recipe
 
 STAGES = {
     "run": "the whole chain: every stage below, in order",

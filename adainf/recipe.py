@@ -5,16 +5,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from adainf.exitcodes import BadInput
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Arm = Literal["none", "vanilla", "adainf"]
 """`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says."""
@@ -118,8 +111,11 @@ class HeunSampler(_Section):
     steps: PositiveInt = 18
     """Noise levels; costs 2 x steps - 1 evaluations of the network."""
     sigma_min: Positive = 0.002
+    """Least noise level, in units of images in -1..1."""
     sigma_max: Positive = 80.0
+    """Noise level that sampling starts from."""
     rho: Positive = 7.0
+    """Exponent of the levels' spacing (equation 5); larger puts more of them at low noise."""
     batch: PositiveInt = 256
     """Images sampled together. Part of the identity: another batch size may differ in the last bit."""
 
@@ -129,10 +125,13 @@ class EdmGenerator(_Section):
 
     kind: Literal["edm"]
     unet: Unet = Unet()
+    """The network; wide ones want a GPU."""
     steps: PositiveInt
     """Optimiser steps of the fit."""
     batch: PositiveInt = 128
+    """Images per optimiser step."""
     learning_rate: Positive = 1e-3
+    """Of Adam, constant after the warm-up."""
     warmup_steps: int = Field(default=100, ge=0)
     """Linear warm-up of the learning rate."""
     ema_half_life_images: PositiveInt = 500_000
@@ -144,9 +143,13 @@ class EdmGenerator(_Section):
     horizontal_flip: bool = False
     """Fit on mirrored images too."""
     precision: Precision = "no"
+    """Of the network's matrix products; the loss is float32."""
     checkpoint_every_steps: PositiveInt = 1000
+    """Most steps that a kill can lose; no part of the identity."""
     seed: Seed = 0
+    """Of initial weights, order of images and noise."""
     sampler: HeunSampler = HeunSampler()
+    """How `generate` samples; no part of the fit."""
 
 
 class Provenance(_Section):
@@ -167,11 +170,13 @@ class ImportedImages(_Section):
 
     kind: Literal["import"]
     format: Literal["npz", "shards", "folder"]
+    """What lies at `path`."""
     path: str
     """The .npz (`image` uint8 N x H x W x 3), the folder of tar shards, or the image folder. Not part of the identity."""
     channel_order: Literal["RGB", "BGR"] = "RGB"
     """Order in which the file holds the channels; an order that contradicts the real images' means is refused."""
     provenance: Provenance
+    """Where the images came from, as the user declares it."""
 
 
 Generator = Annotated[EdmGenerator | ImportedImages, Field(discriminator="kind")]
@@ -206,8 +211,11 @@ class Augmentation(_Section):
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.08
     """Least area of a random resized crop, as a share of the image."""
     jitter_probability: Probability = 0.8
+    """Of colour jitter (brightness, contrast, saturation, hue)."""
     grayscale_probability: Probability = 0.2
+    """Of dropping the colour."""
     blur_probability: Probability = 0.5
+    """Of Gaussian blur, sigma 0.1 to 2 px; symmetric family only."""
     flip_probability: Probability = 0.5
     """Of a horizontal flip; set 0 where mirroring changes what an image is, as for digits."""
 
@@ -220,12 +228,16 @@ class SimClr(_Section):
 
     kind: Literal["simclr"] = "simclr"
     temperature: Positive = 0.2
+    """T of NT-Xent."""
     projector_hidden: PositiveInt = 2048
+    """Width of the projector's hidden layer."""
     projector_out: PositiveInt = 256
+    """Size of the projections that the loss compares."""
 
 
 class Backbone(_Section):
     name: Literal["resnet18", "resnet-small"] = "resnet18"
+    """`resnet18`, or `resnet-small`: three blocks, 32-64-128 channels, for CPUs."""
     stem: Literal["cifar", "imagenet"] = "cifar"
     """`cifar`: 3x3 stride 1, no pooling. `imagenet`: 7x7 stride 2 and max-pooling."""
     stem_padding: int = Field(default=1, ge=0, le=3)
@@ -238,8 +250,11 @@ class Optimizer(_Section):
     learning_rate: Positive = 0.4
     """For the whole global batch; never scaled by the number of processes."""
     momentum: Fraction = 0.9
+    """Of the velocity."""
     weight_decay: NotNegative = 1e-4
+    """L2 penalty on weights of two or more dimensions."""
     trust_coefficient: Positive = 0.02
+    """Eta of LARS: the step's size as a share of the weight's norm."""
     clip: bool = True
     """Never let the adapted rate exceed `learning_rate`."""
 
@@ -248,9 +263,13 @@ class Pretrain(_Section):
     """Same steps, same global batch, same learning rate for every arm: the paper's fair-compute rule."""
 
     method: SimClr = SimClr()
+    """The contrastive method."""
     backbone: Backbone = Backbone()
+    """The network that is kept."""
     augmentation: Augmentation = Augmentation()
+    """The default views."""
     optimizer: Optimizer = Optimizer()
+    """How weights are updated."""
     steps: PositiveInt = 100_000
     """Optimiser steps of every arm, whatever the size of its data."""
     global_batch: Annotated[int, Field(ge=2)] = 512
@@ -260,7 +279,9 @@ class Pretrain(_Section):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """One encoder per arm and seed; the report gives mean and deviation over them."""
     precision: Precision = "no"
+    """Of the networks' matrix products; losses are float32."""
     checkpoint_every_steps: PositiveInt = 1000
+    """Most steps that a kill can lose; no part of the identity."""
     log_every_steps: PositiveInt = 50
     """Steps between two points of the loss curve."""
 
@@ -278,9 +299,11 @@ class Evaluate(_Section):
     """One protocol for all arms: frozen backbone, features of the un-augmented images, probes fitted on train labels."""
 
     knn_neighbours: PositiveInt = 20
+    """Nearest training images, by cosine, that vote."""
     l2_grid: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """L2 penalties (per image) of the linear probe that the validation split chooses from."""
     batch: PositiveInt = 512
+    """Images whose features are computed together; no part of the identity."""
 
 
 class Recipe(_Section):
@@ -289,13 +312,19 @@ class Recipe(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
     """Lower-case letters, digits and hyphens; the run's default folder is runs/NAME."""
     real: Real
+    """The real images: `kind` says where they come from."""
     generator: Generator
+    """The generator to fit (`kind: edm`), or images that exist already (`kind: import`)."""
     generate: Generate = Generate()
+    """How many images to generate, and how they are stored."""
     plan: Plan = Plan()
+    """How weight and augmentation of arm `adainf` are chosen."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
     """Which encoders to pretrain and judge."""
     pretrain: Pretrain = Pretrain()
+    """How the encoders are trained."""
     evaluate: Evaluate = Evaluate()
+    """How the encoders are judged."""
     cpu_threads: PositiveInt | None = None
     """Threads of the numerical libraries; null leaves them alone. Fixing it makes CPU results the same on any number of
     cores."""
@@ -312,116 +341,3 @@ class Recipe(_Section):
     def uses_generated(self) -> bool:
         """Whether any arm needs generated images."""
         return any(arm != "none" for arm in self.arms)
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read and check one recipe. Raises `BadInput`, one sentence naming file, field and mend."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such recipe; see recipes/ for the ones that come with AdaInf") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
-    try:
-        data = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise BadInput(f"{path}:{where} is not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
-    if not isinstance(data, dict):
-        raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise BadInput(f"{path}: {_explain(error)}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem of a recipe as one sentence: field, what is wrong, the mend."""
-    problems = error.errors()
-    # An unknown key often comes with "field required" for the key that was meant: the unknown key is the cause.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = list(problem["loc"])
-    field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
-    if problem["type"] == "extra_forbidden":
-        section = _section_at(location[:-1])
-        known = list(section.model_fields) if section else []
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        return f"{field} is not a setting; {mend}"
-    if problem["type"] == "missing":
-        return f"{field} is missing; add it"
-    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        tags = problem["ctx"].get("expected_tags", "")
-        return f"{field}.kind must be one of {tags or _tags_at(location)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if field == "recipe" else f"{field} {message}"
-    return f"{field} is {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that an annotation may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Annotated, UnionType):
-        for argument in get_args(annotation):
-            yield from _sections(argument)
-
-
-def _tag(section: type[BaseModel]) -> tuple[str, ...]:
-    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ()
-
-
-def _section_at(location: list[Any]) -> type[BaseModel] | None:
-    """The section that a pydantic error location points at; tags of unions are part of such a location."""
-    section: type[BaseModel] = Recipe
-    options: list[type[BaseModel]] = []
-    for part in location:
-        tagged = [option for option in options if part in _tag(option)]
-        if tagged:
-            section = tagged[0]
-            continue
-        if part not in section.model_fields:
-            return None
-        options = list(_sections(section.model_fields[part].annotation))
-        if options:
-            section = options[0]
-    return section
-
-
-def _without_tags(location: list[Any]) -> list[Any]:
-    """The location as the user wrote it: without the tags of unions."""
-    path: list[Any] = []
-    for index, part in enumerate(location):
-        options = location[:index] in (["real"], ["generator"])
-        if not options:
-            path.append(part)
-    return path
-
-
-def _tags_at(location: list[Any]) -> str:
-    field = Recipe.model_fields[str(location[0])]
-    return ", ".join(repr(tag) for section in _sections(field.annotation) for tag in _tag(section))
-
-
-def _kind(value: Any) -> str:
-    return {"NoneType": "an empty file", "list": "a list", "str": "a text"}.get(type(value).__name__, repr(value))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

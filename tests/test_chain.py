@@ -18,7 +18,7 @@ from adainf.artifacts import Run
 from adainf.chain import chain
 from adainf.checkpoint import Checkpoint, decode
 from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK
-from adainf.recipe import load_recipe
+from adainf.recipefile import load_recipe
 from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
 
 

@@ -1,0 +1,128 @@
+"""Reading a recipe from its file, and saying in one sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from adainf.exitcodes import BadInput
+from adainf.recipe import Recipe
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check one recipe. Raises `BadInput`, one sentence naming file, field and mend."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such recipe; see recipes/ for the ones that come with AdaInf") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BadInput(f"{path}:{where} is not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_explain(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a recipe as one sentence: field, what is wrong, the mend."""
+    problems = error.errors()
+    # An unknown key often comes with "field required" for the key that was meant: the unknown key is the cause.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    location = list(problem["loc"])
+    field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        section = _section_at(location[:-1])
+        known = list(section.model_fields) if section else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{field} is not a setting; {mend}"
+    if problem["type"] == "missing":
+        return f"{field} is missing; add it"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tags = problem["ctx"].get("expected_tags", "")
+        return f"{field}.kind must be one of {tags or _tags_at(location)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if field == "recipe" else f"{field} {message}"
+    return f"{field} is {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, UnionType):
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+
+
+def _tag(section: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ()
+
+
+def _section_at(location: list[Any]) -> type[BaseModel] | None:
+    """The section that a pydantic error location points at; tags of unions are part of such a location."""
+    section: type[BaseModel] = Recipe
+    options: list[type[BaseModel]] = []
+    for part in location:
+        tagged = [option for option in options if part in _tag(option)]
+        if tagged:
+            section = tagged[0]
+            continue
+        if part not in section.model_fields:
+            return None
+        options = list(_sections(section.model_fields[part].annotation))
+        if options:
+            section = options[0]
+    return section
+
+
+def _without_tags(location: list[Any]) -> list[Any]:
+    """The location as the user wrote it: without the tags of unions."""
+    path: list[Any] = []
+    for index, part in enumerate(location):
+        options = location[:index] in (["real"], ["generator"])
+        if not options:
+            path.append(part)
+    return path
+
+
+def _tags_at(location: list[Any]) -> str:
+    field = Recipe.model_fields[str(location[0])]
+    return ", ".join(repr(tag) for section in _sections(field.annotation) for tag in _tag(section))
+
+
+def _kind(value: Any) -> str:
+    return {"NoneType": "an empty file", "list": "a list", "str": "a text"}.get(type(value).__name__, repr(value))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

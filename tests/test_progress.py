@@ -1,0 +1,54 @@
+"""Progress: plain lines at intervals, and a log in the run that is whole at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adainf import progress
+from adainf.artifacts import Run
+from adainf.progress import Reporter
+
+
+def logged(run: Run) -> list[dict[str, object]]:
+    (key,) = [info.key for info in run.store.list("logs/")]
+    return [json.loads(line) for line in run.store.get(key).decode().splitlines()]
+
+
+def test_lines_come_at_intervals_and_the_log_holds_every_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    run = Run(str(tmp_path))
+    reporter = Reporter(run.store, "fit")
+    with reporter.track("fit", 100, done=20) as track:
+        for _ in range(80):
+            now[0] += 0.5
+            track.advance(loss=1.25)
+    reporter.say("fit: done")
+    reporter.flush()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fit: 30/100 (30 %), 2/s, 35 s left  loss 1.25"
+    assert len(lines) == 7 + 1  # every 5 of 40 seconds but the last, which is the end
+    events = logged(run)
+    assert [event["done"] for event in events if event["event"] == "progress"] == list(range(21, 101))
+    assert events[-1]["text"] == "fit: done"
+
+
+def test_brackets_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Reporter(Run(str(tmp_path)).store).say("wrong [bold]setting[/bold] in [/tmp]")
+    assert capsys.readouterr().out == "wrong [bold]setting[/bold] in [/tmp]\n"
+
+
+def test_the_other_ranks_are_silent_and_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(str(tmp_path))
+    reporter = Reporter(run.store, "pretrain", quiet=True)
+    with reporter.track("pretrain", 2) as track:
+        track.advance(2, loss=1.0)
+    reporter.say("done")
+    reporter.flush()
+    assert capsys.readouterr().out == ""
+    assert list(run.store.list()) == []
