@@ -6,6 +6,7 @@ Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -93,5 +94,8 @@ def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) 
     stage = getattr(importlib.import_module(f"adainf.stages.{command}"), command)
     try:
         stage(recipe, run, reporter, **options)
-    finally:
-        reporter.flush()
+    except BaseException:
+        with contextlib.suppress(AdaInfError):  # the reason why the stage ended counts, not that of its log
+            reporter.flush()
+        raise
+    reporter.flush()
