@@ -32,17 +32,19 @@ def canonical_json(value: Any) -> bytes:
     return text.encode() + b"\n"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A part of a manifest or of its content: immutable, and strict about what it holds."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def to_json(self) -> bytes:
         return canonical_json(self.model_dump(mode="json"))
 
 
-RecordT = TypeVar("RecordT", bound=_Record)
+RecordT = TypeVar("RecordT", bound=Record)
 
 
-class Request(_Record):
+class Request(Record):
     """All that determines an artifact: the same request gives the same bytes."""
 
     stage: str
@@ -52,7 +54,7 @@ class Request(_Record):
     """Name of each input artifact → SHA-256 of its manifest; ``data`` → SHA-256 that names what came from outside."""
 
 
-class Output(_Record):
+class Output(Record):
     """One object of an artifact."""
 
     key: str
@@ -61,7 +63,7 @@ class Output(_Record):
     sha256: str
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """The commit mark of an artifact, and all that a later stage needs to read it."""
 
     schema_version: Literal[1] = 1

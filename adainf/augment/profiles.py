@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
+from adainf.artifacts import Record
 from adainf.recipe import Augmentation
 
 
-class Profile(BaseModel):
+class Profile(Record):
     """The operations of one view, in the order in which they are applied (paper's code, `pretrain_dataloader.py`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     min_scale: float
     """Random resized crop: area in [min_scale, 1] of the image, aspect ratio in [3/4, 4/3]."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from adainf.artifacts import Record
 
 
-class SeedScores(BaseModel):
+class SeedScores(Record):
     """The encoder of one seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     linear_accuracy: float
     """0..1, on the test split."""
@@ -17,10 +15,8 @@ class SeedScores(BaseModel):
     """The linear probe's penalty, chosen on the validation split."""
 
 
-class ArmScores(BaseModel):
+class ArmScores(Record):
     """All seeds of one arm, or of the untrained encoder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     arm: str
     """`none`, `vanilla`, `adainf`, or `untrained`."""

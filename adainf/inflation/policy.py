@@ -12,8 +12,8 @@ import math
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from adainf.artifacts import Record
 from adainf.augment.profiles import Profile, Views
 from adainf.recipe import Plan
 
@@ -31,10 +31,8 @@ RECIPE_MIN_SCALE = 0.20
 """Weakest crop together with weaker jitter: both spend the same budget, the paper ships 0.20 with half the jitter."""
 
 
-class Inputs(BaseModel):
+class Inputs(Record):
     """What the plan is made from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     real_images: int
     """Real training images."""
@@ -47,10 +45,8 @@ class Inputs(BaseModel):
     reference_images: int = PAPER_REFERENCE_IMAGES
 
 
-class Choice(BaseModel):
+class Choice(Record):
     """One number of the plan, how it came about and how far it can be trusted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     value: float
@@ -58,10 +54,8 @@ class Choice(BaseModel):
     basis: Basis
 
 
-class InflationPlan(BaseModel):
+class InflationPlan(Record):
     """The plan of the `adainf` arm: what a person reads, and what `pretrain` obeys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     inputs: Inputs
     real_weight: float

@@ -8,7 +8,7 @@ loading a state and going on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,25 @@ from adainf.shards.schedule import MixtureSchedule
 from adainf.stopping import deferred
 
 
-@dataclass
+@dataclass(frozen=True)
+class Experiment:
+    """What one encoder is trained on and how; all that decides its weights."""
+
+    config: Pretrain
+    seed: int
+    sources: Sequence[Pixels]
+    """N_s x H x W x 3 uint8 each, as `schedule` counts them."""
+    schedule: MixtureSchedule
+    views: Views
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True)
 class Trained:
     """What a run of the loop leaves."""
 
     backbone: Backbone
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    curve: list[tuple[int, float]]
     """(step, loss averaged over the processes) every `log_every_steps`."""
 
 
@@ -58,23 +71,14 @@ def make_accelerator(config: Pretrain) -> Accelerator:
 
 
 def pretrain_arm(
-    config: Pretrain,
-    seed: int,
-    sources: Sequence[Pixels],
-    schedule: MixtureSchedule,
-    views: Views,
-    normalisation: Normalisation,
-    accelerator: Accelerator,
-    checkpoint: Checkpoint,
-    reporter: Reporter,
-    label: str,
+    experiment: Experiment, accelerator: Accelerator, checkpoint: Checkpoint, reporter: Reporter, label: str
 ) -> Trained:
     """Train one encoder, from the last checkpoint if there is one.
 
-    `sources`: N_s x H x W x 3 uint8 each, as `schedule` counts them. Raises `Interrupted` after saving when asked to
-    stop, `StageFailed` when the loss is no longer finite, `BadInput` for a batch that the processes cannot share.
+    Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no longer finite, `BadInput` for a
+    batch that the processes cannot share.
     """
-    loop = _Loop(config, seed, sources, schedule, views, normalisation, accelerator)
+    config, loop = experiment.config, _Loop(experiment, accelerator)
     start, curve = loop.restore(checkpoint)
     main = accelerator.is_main_process
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
@@ -100,28 +104,18 @@ def pretrain_arm(
 class _Loop:
     """Everything that one step needs."""
 
-    def __init__(
-        self,
-        config: Pretrain,
-        seed: int,
-        sources: Sequence[Pixels],
-        schedule: MixtureSchedule,
-        views: Views,
-        normalisation: Normalisation,
-        accelerator: Accelerator,
-    ) -> None:
+    def __init__(self, experiment: Experiment, accelerator: Accelerator) -> None:
+        self.experiment, self.accelerator = experiment, accelerator
+        self.config = config = experiment.config
         world = accelerator.num_processes
         if config.global_batch % world:
             raise BadInput(
                 f"pretrain.global_batch is {config.global_batch}, which {world} processes cannot share equally; choose a "
                 f"multiple of {world}, or another number of processes"
             )
-        self.config, self.seed, self.schedule, self.views = config, seed, schedule, views
-        self.sources = [torch.from_numpy(images) for images in sources]
-        self.normalisation, self.accelerator = normalisation, accelerator
-        backbone = build_encoder(config, seed)
-        with fresh_weights(seed + 1):
-            method = build_method(config.method, backbone)
+        self.sources = [torch.from_numpy(images) for images in experiment.sources]
+        with fresh_weights(experiment.seed):  # the backbone first: it starts as `build_encoder` gives it
+            method = build_method(config.method, build_backbone(config.backbone))
         self.method = synchronise_batch_norm(method, accelerator.device)
         self.method.to(accelerator.device)
         self.optimizer = Lars(trainable(self.method), config.optimizer)
@@ -132,15 +126,14 @@ class _Loop:
 
     def step(self, step: int) -> Tensor:
         """One optimiser step; returns the local loss."""
-        config = self.config
+        config, experiment = self.config, self.experiment
         rate = learning_rate_at(step, config.steps, config.optimizer.learning_rate, config.warmup_fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         images = self._images(step)
-        draws = torch.from_numpy(draw(self.seed, step, config.global_batch)[self.slice]).to(images.device)
-        view1, view2 = (
-            self.normalisation.apply(augment(images, draws[:, index], profile)) for index, profile in enumerate(self.views)
-        )
+        draws = torch.from_numpy(draw(experiment.seed, step, config.global_batch)[self.slice]).to(images.device)
+        views = [augment(images, draws[:, index], profile) for index, profile in enumerate(experiment.views)]
+        view1, view2 = (experiment.normalisation.apply(view) for view in views)
         loss: Tensor = self.wrapped(view1, view2)
         self.prepared.zero_grad()
         self.accelerator.backward(loss)
@@ -151,7 +144,7 @@ class _Loop:
         """This rank's slice of the global batch, b x H x W x 3 uint8 on the device."""
         batch = self.config.global_batch
         first = step * batch + self.slice.start
-        sources, indices = self.schedule.at(np.arange(first, first + self.slice.stop - self.slice.start))
+        sources, indices = self.experiment.schedule.at(np.arange(first, first + self.slice.stop - self.slice.start))
         images = torch.empty((len(sources), *self.sources[0].shape[1:]), dtype=torch.uint8)
         for number, source in enumerate(self.sources):
             rows = np.flatnonzero(sources == number)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import Field, JsonValue
 
-from adainf.artifacts import Output, canonical_json
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def to_json(self) -> bytes:
-        return canonical_json(self.model_dump(mode="json"))
+from adainf.artifacts import Output, Record
 
 
-class SampleIndex(_Record):
+class SampleIndex(Record):
     """Where one sample lies in its tar: byte offsets of the data (not the headers), so that one range read gets it."""
 
     key: str
@@ -25,7 +18,7 @@ class SampleIndex(_Record):
     label: int | None = None
 
 
-class ShardIndex(_Record):
+class ShardIndex(Record):
     """The sidecar of one shard (``train-000000.json`` beside ``train-000000.tar``), written after it."""
 
     schema_version: Literal[1] = 1
@@ -39,13 +32,13 @@ class ShardIndex(_Record):
     samples: list[SampleIndex]
 
 
-class Shard(_Record):
+class Shard(Record):
     tar: Output
     index: Output
     images: int
 
 
-class Split(_Record):
+class Split(Record):
     images: int
     labelled: bool
     channel_means: tuple[float, float, float]
@@ -53,17 +46,17 @@ class Split(_Record):
     shards: list[Shard]
 
 
-class ShardSet(_Record):
+class ShardSet(Record):
     """The content of the manifests of `real` and `generated`."""
 
     height_px: int
     width_px: int
     channels: Literal["RGB"] = "RGB"
     dtype: Literal["uint8"] = "uint8"
-    classes: list[str] = []
+    classes: list[str] = Field(default=[])
     """Names of the labels 0, 1, …; empty without labels."""
     splits: dict[str, Split]
-    origin: dict[str, JsonValue] = {}
+    origin: dict[str, JsonValue] = Field(default={})
     """Where the images came from: the generator's digest, or what the user declared."""
 
     @property

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from adainf.shards.permutation import mix, permute
 
 Positions = NDArray[np.int64]
 
@@ -22,7 +23,8 @@ class MixtureSchedule:
     """Sources of `counts` images each; an image of source s comes `weights[s]` times as often as one of weight 1.
 
     In any stretch of L positions a source has its share of L, rounded down or up; each pass over a source is a fresh
-    permutation in which every image comes once. Raises `ValueError` where no source has both images and weight.
+    permutation in which every image comes once. Nothing is stored but counts, so any position costs the same. Raises
+    `ValueError` where no source has both images and weight, or the counts are beyond exact arithmetic.
     """
 
     counts: Sequence[int]
@@ -36,6 +38,8 @@ class MixtureSchedule:
         total = sum(masses)
         if total <= 0 or min(masses) < 0:
             raise ValueError(f"no source has both images and weight: counts {self.counts}, weights {self.weights}")
+        if max(Fraction(mass / total).denominator for mass in masses) >= 1 << 40:
+            raise ValueError(f"counts {self.counts} with weights {self.weights} are beyond exact arithmetic; round the weights")
         object.__setattr__(self, "shares", tuple(Fraction(mass / total) for mass in masses))
 
     def at(self, positions: Positions) -> tuple[Positions, Positions]:
@@ -58,21 +62,15 @@ class MixtureSchedule:
 
     def _image(self, source: int, draws: Positions) -> Positions:
         """The k-th image ever drawn of a source: its place in the permutation of that pass."""
-        count = self.counts[source]
-        images = np.empty_like(draws)
-        for epoch in np.unique(draws // count) if len(draws) else ():
-            here = draws // count == epoch
-            images[here] = _permutation(count, self.seed, source, int(epoch))[draws[here] % count]
-        return images
+        epochs, places = np.divmod(draws, self.counts[source])
+        stream = mix(np.array([self.seed], np.uint64)) + np.uint64(source)
+        return permute(places, self.counts[source], mix(mix(stream) ^ epochs.astype(np.uint64)))
 
 
 def _floor_multiple(turns: Positions, part: Fraction) -> Positions:
-    """floor(turn x part), exactly; split so that 64 bits hold it."""
+    """floor(turn x part), exactly for denominators below 2^40: in two steps of 20 bits, so that 64 bits hold all."""
     numerator, denominator = part.numerator, part.denominator
-    whole, rest = turns // denominator, turns % denominator
-    return whole * numerator + rest * numerator // denominator
-
-
-@lru_cache(maxsize=8)
-def _permutation(count: int, seed: int, source: int, epoch: int) -> Positions:
-    return np.random.default_rng([seed, source, epoch]).permutation(count)
+    whole, rest = np.divmod(turns, denominator)
+    high, low = divmod(numerator, 1 << 20)
+    quotient, remainder = np.divmod(rest * high, denominator)
+    return whole * numerator + (quotient << 20) + ((remainder << 20) + rest * low) // denominator

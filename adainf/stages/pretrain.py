@@ -15,7 +15,7 @@ from adainf.compute import prepare
 from adainf.exitcodes import BadInput
 from adainf.inflation.policy import InflationPlan
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.pretraining.loop import Experiment, make_accelerator, pretrain_arm
 from adainf.progress import Reporter
 from adainf.recipe import Arm, Recipe
 from adainf.shards.manifest import ShardSet
@@ -69,18 +69,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     _check_shapes(images)
     normalisation = Normalisation.of(images[0])
     schedule = MixtureSchedule(mixture.counts, mixture.weights, seed)
-    trained = pretrain_arm(
-        recipe.pretrain,
-        seed,
-        images,
-        schedule,
-        mixture.views,
-        normalisation,
-        accelerator,
-        checkpoint,
-        reporter,
-        label,
-    )
+    experiment = Experiment(recipe.pretrain, seed, images, schedule, mixture.views, normalisation)
+    trained = pretrain_arm(experiment, accelerator, checkpoint, reporter, label)
     dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
     content = _content(recipe, arm, seed, mixture, schedule)
     content["curve"] = [list(point) for point in trained.curve]

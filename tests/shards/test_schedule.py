@@ -65,3 +65,27 @@ def test_slices_of_the_batch_are_the_batch_and_each_holds_the_share(world: int) 
         np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), whole[1])
         for sources, _ in parts:
             assert abs((sources == 0).sum() - local / 3) < 1
+
+
+def test_positions_far_out_and_sets_of_billions_are_exact() -> None:
+    """Against Python's own integers: floor arithmetic must not overflow where 64 bits are not enough for the product."""
+    schedule = MixtureSchedule([999_999_937, 98_765_432_101 // 7], [10.0, 1.0], seed=5)
+    first = 10**12 + 3
+    sources, images = schedule.at(positions(first, 500))
+    share = schedule.shares[0]
+    expected = [0 if (t + 1) * share // 1 > t * share // 1 else 1 for t in range(first, first + 500)]
+    assert sources.tolist() == expected
+    assert (images < np.array(schedule.counts)[sources]).all()
+
+
+def test_seeds_sources_and_passes_have_orders_of_their_own() -> None:
+    orders = [MixtureSchedule([100, 100], [1.0, 1.0], seed).at(positions(0, 400)) for seed in (0, 1)]
+    rows = [
+        images[sources == source][100 * n : 100 * n + 100] for sources, images in orders for source in (0, 1) for n in (0, 1)
+    ]
+    assert len({tuple(row) for row in rows}) == 8
+
+
+def test_weights_beyond_exact_arithmetic_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond exact arithmetic"):
+        MixtureSchedule([10**9 + 7, 10**9 + 9], [3.123456789, 1.0], 0)
