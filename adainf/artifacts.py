@@ -41,6 +41,7 @@ class Record(BaseModel):
         return canonical_json(self.model_dump(mode="json"))
 
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
 RecordT = TypeVar("RecordT", bound=Record)
 
 
@@ -72,6 +73,16 @@ class Manifest(Record):
     outputs: list[Output] = []
     content: dict[str, JsonValue] = {}
     """What the stage has to say: counts, the plan, scores. Typed by the room that writes it."""
+
+    def content_as(self, kind: type[ModelT]) -> ModelT:
+        """The content as the type that its room gives it. Raises `BadInput` where it is something else."""
+        try:
+            return kind.model_validate(self.content)
+        except ValidationError as error:
+            raise BadInput(
+                f"the manifest that `adainf {self.request.stage}` wrote is damaged ({_first_problem(error)}); restore it, or "
+                "delete its folder and run that stage again"
+            ) from None
 
     @property
     def digest(self) -> str:
@@ -113,7 +124,7 @@ class Run:
             data = self.store.get(key)
         except NotFound:
             return None
-        return self._parse(Manifest, key, data)
+        return self.parse(Manifest, key, data)
 
     def claim(self, name: str, request: Request) -> Manifest | None:
         """Take the artifact's folder for `request`; return the manifest if it is finished already.
@@ -125,7 +136,7 @@ class Run:
             try:
                 self.store.put_if_absent(key, request.to_json())
             except PreconditionFailed:
-                self.check_request(name, self._parse(Request, key, self.store.get(key)), request)
+                self.check_request(name, self.parse(Request, key, self.store.get(key)), request)
         manifest = self.find(name)
         if manifest is not None:
             self.check_request(name, manifest.request, request)
@@ -179,7 +190,8 @@ class Run:
     def _folder(self, name: str) -> str:
         return self.locate(self.manifest_key(name) if self._is_single(name) else f"{name}/")
 
-    def _parse(self, kind: type[RecordT], key: str, data: bytes) -> RecordT:
+    def parse(self, kind: type[RecordT], key: str, data: bytes) -> RecordT:
+        """The record in the object `key`. Raises `BadInput` where `data` is none."""
         try:
             return kind.model_validate_json(data)
         except ValidationError as error:
@@ -199,6 +211,11 @@ def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
     if stored == wanted:
         return []
     return [f"{path}: {_short(stored)} there, {_short(wanted)} now"]
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
 
 
 def _short(value: Any) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from adainf.artifacts import Manifest, Output, Request, Run, canonical_json
 from adainf.exitcodes import BAD_INPUT, BadInput
+from adainf.shards.manifest import ShardSet
 
 REQUEST = Request(stage="ingest", settings={"seed": 0, "size": {"px": 8}}, inputs={})
 OTHER = Request(stage="ingest", settings={"seed": 1, "size": {"px": 16}}, inputs={})
@@ -109,3 +110,9 @@ def test_json_has_one_spelling() -> None:
     assert canonical_json({"b": 1, "a": "é"}) == canonical_json({"a": "é", "b": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json(float("nan"))
+
+
+def test_content_of_another_shape_is_one_sentence(run: Run) -> None:
+    manifest = committed(run)
+    with pytest.raises(BadInput, match=r"the manifest that `adainf ingest` wrote is damaged \(height_px: Field required\)"):
+        manifest.content_as(ShardSet)

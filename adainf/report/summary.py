@@ -96,18 +96,17 @@ class Summary:
 def collect(recipe: Recipe, run: Run) -> Summary:
     """Read the manifests of a finished chain. Raises `BadInput` as `chain.require` does."""
     manifests = require(recipe, run, chain(recipe))
-    real = ShardSet.model_validate(manifests["real"].content)
-    generated = ShardSet.model_validate(manifests["generated"].content) if "generated" in manifests else None
+    real = manifests["real"].content_as(ShardSet)
+    generated = manifests["generated"].content_as(ShardSet) if "generated" in manifests else None
     trained: dict[str, list[Trained]] = {
-        arm: [Trained.model_validate(manifests[pretrained(arm, s)].content) for s in recipe.pretrain.seeds]
-        for arm in recipe.arms
+        arm: [manifests[pretrained(arm, s)].content_as(Trained) for s in recipe.pretrain.seeds] for arm in recipe.arms
     }
     judged = (*recipe.arms, UNTRAINED)
-    scores = {name: ArmScores.model_validate(manifests[evaluated(name)].content) for name in judged}
+    scores = {name: manifests[evaluated(name)].content_as(ArmScores) for name in judged}
     linear, knn = _by_seed(scores, "linear_accuracy"), _by_seed(scores, "knn_accuracy")
     first = scores[recipe.arms[0]]
     chance = first.chance if linear else None
-    fitted = Fitted.model_validate(manifests["generator"].content) if "generator" in manifests else None
+    fitted = manifests["generator"].content_as(Fitted) if "generator" in manifests else None
     used_labels = _used_labels(fitted, generated)
     return Summary(
         recipe=recipe,
@@ -115,7 +114,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         real=real,
         generated=generated,
         fitted=fitted,
-        plan=InflationPlan.model_validate(manifests["plan"].content) if "plan" in manifests else None,
+        plan=manifests["plan"].content_as(InflationPlan) if "plan" in manifests else None,
         trained=trained,
         test_images=first.test_images,
         chance=chance,

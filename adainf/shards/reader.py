@@ -27,7 +27,7 @@ def read_split(run: Run, shards: ShardSet, split: str) -> Labelled:
     labels = np.full(described.images, -1, np.int64)
     at = 0
     for shard in described.shards:
-        index = ShardIndex.model_validate_json(run.read(shard.index))
+        index = run.parse(ShardIndex, shard.index.key, run.read(shard.index))
         tar = memoryview(run.read(shard.tar))
         for sample in index.samples:
             encoded = bytes(tar[sample.image_offset : sample.image_offset + sample.image_size_bytes])

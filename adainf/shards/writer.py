@@ -67,5 +67,5 @@ def _write_shard(run: Run, stem: str, indices: range, samples: Callable[[range],
             samples=encoded.samples,
         )
         return index, run.write(key, index.to_json())
-    index = ShardIndex.model_validate_json(data)
+    index = run.parse(ShardIndex, key, data)
     return index, Output(key=key, size_bytes=len(data), sha256=sha256(data))

@@ -37,7 +37,7 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
         reporter.say(f"evaluate {arm}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    shards = ShardSet.model_validate(inputs["real"].content)
+    shards = inputs["real"].content_as(ShardSet)
     splits = {name: reader.read_split(run, shards, name) for name in SPLITS}
     seeds: dict[str, SeedScores] = {}
     with reporter.track(f"evaluate {arm}", len(recipe.pretrain.seeds)) as track:

@@ -28,7 +28,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
         reporter.say("fit: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    shards = ShardSet.model_validate(real.content)
+    shards = real.content_as(ShardSet)
     images = read_split(run, shards, "train").images
     if config.batch > len(images):
         raise BadInput(

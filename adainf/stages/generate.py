@@ -31,7 +31,7 @@ def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         reporter.say("generate: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    real = ShardSet.model_validate(inputs["real"].content)
+    real = inputs["real"].content_as(ShardSet)
     size, count = (real.height_px, real.width_px), recipe.generate.images
     assert count is not None  # the recipe's own check: only an import may leave it out
     device = default_device()

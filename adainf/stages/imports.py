@@ -43,7 +43,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         reporter.say("generate: done already (same recipe and data settings); skipped")
         return done
     images, fingerprint = open_import(generator)
-    chosen = _choose(recipe, generator, images, ShardSet.model_validate(inputs["real"].content))
+    chosen = _choose(recipe, generator, images, inputs["real"].content_as(ShardSet))
     wanted = request(recipe, NAME, inputs, fingerprint)
     finished = run.claim(NAME, wanted)
     if finished is not None:

@@ -18,8 +18,8 @@ def plan(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         reporter.say("plan: done already (same recipe and inputs); skipped")
         return finished
     inputs = Inputs(
-        real_images=ShardSet.model_validate(sources["real"].content).splits["train"].images,
-        generated_images=ShardSet.model_validate(sources["generated"].content).splits["train"].images,
+        real_images=sources["real"].content_as(ShardSet).splits["train"].images,
+        generated_images=sources["generated"].content_as(ShardSet).splits["train"].images,
         reference_images=recipe.plan.reference_images,
     )
     chosen = make_plan(inputs, recipe.plan, default_views(recipe.pretrain.augmentation))

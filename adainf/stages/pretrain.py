@@ -86,9 +86,9 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
 
 
 def _mixture(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
-    sets = [ShardSet.model_validate(inputs[name].content) for name in ("real", "generated") if name in inputs]
+    sets = [inputs[name].content_as(ShardSet) for name in ("real", "generated") if name in inputs]
     if arm == "adainf":
-        plan = InflationPlan.model_validate(inputs["plan"].content)
+        plan = inputs["plan"].content_as(InflationPlan)
         return _Mixture(sets, (plan.real_weight, 1.0), plan.views)
     return _Mixture(sets, (1.0,) * len(sets), default_views(recipe.pretrain.augmentation))
 

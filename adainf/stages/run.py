@@ -17,7 +17,7 @@ from adainf.stages.report import report
 
 def run(recipe: Recipe, run: Run, reporter: Reporter) -> None:
     """All stages that the recipe's arms need, in an order in which each finds its inputs."""
-    real = ShardSet.model_validate(ingest(recipe, run, reporter).content)
+    real = ingest(recipe, run, reporter).content_as(ShardSet)
     if "none" in recipe.arms:
         # Known now; it would be a pity to say so after the generator was fitted.
         check_batch(recipe, "none", [real.splits["train"].images])
