@@ -1,7 +1,4 @@
-"""The command line: ``adainf run RECIPE`` is the whole chain, and each stage is a command of its own.
-
-Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again).
-"""
+"""The command line: ``adainf run RECIPE`` is the whole chain, and each stage is a command of its own."""
 
 from __future__ import annotations
 
@@ -35,13 +32,16 @@ STAGES = {
 }
 
 
+EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{self.prog}: {message}; see `{self.prog} --help`")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=__doc__)
+    parser = _Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"adainf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, what in STAGES.items():
