@@ -84,6 +84,16 @@ class Manifest(Record):
                 "delete its folder and run that stage again"
             ) from None
 
+    def output(self, file_name: str) -> Output:
+        """The output of that file name. Raises `BadInput` where the manifest has none."""
+        for output in self.outputs:
+            if output.key.endswith(f"/{file_name}"):
+                return output
+        raise BadInput(
+            f"the manifest that `adainf {self.request.stage}` wrote is damaged (outputs: no {file_name}); restore it, or "
+            "delete its folder and run that stage again"
+        )
+
     @property
     def digest(self) -> str:
         """SHA-256 of the manifest as stored; it names the artifact in later requests."""
@@ -131,16 +141,23 @@ class Run:
 
         Raises `BadInput`, naming the settings that differ, where the folder belongs to another request.
         """
-        if not self._is_single(name):
+        manifest = self.find(name)  # before any write, so that a finished run can be read where it may not be written
+        if manifest is not None:
+            self.check_request(name, manifest.request, request)
+        elif not self._is_single(name):
             key = f"{name}/request.json"
             try:
                 self.store.put_if_absent(key, request.to_json())
             except PreconditionFailed:
                 self.check_request(name, self.parse(Request, key, self.store.get(key)), request)
-        manifest = self.find(name)
-        if manifest is not None:
-            self.check_request(name, manifest.request, request)
         return manifest
+
+    def discard(self, name: str) -> None:
+        """Remove what an artifact that can never be committed has left, its claim last; nobody has read any of it."""
+        claim = f"{name}/request.json"
+        for key in [info.key for info in self.store.list(f"{name}/") if info.key != claim]:
+            self.store.delete(key)
+        self.store.delete(claim)
 
     def check_request(self, name: str, stored: Request, wanted: Request) -> None:
         """Raise `BadInput`, naming what differs, where the artifact answers another request than the one wanted."""

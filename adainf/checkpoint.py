@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,9 +19,19 @@ _JSON_KEY = "adainf"  # one key only: safetensors does not keep the order of sev
 
 
 def encode(tensors: dict[str, Tensor], extra: Any) -> bytes:
-    """One safetensors file with `extra`, any JSON value, in its header."""
+    """One safetensors file with `extra`, any JSON value, and a SHA-256 of all of it in its header."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(held, {_JSON_KEY: canonical_json(extra).decode()})
+    return save(held, {_JSON_KEY: canonical_json({"extra": extra, "sha256": _digest(held, extra)}).decode()})
+
+
+def _digest(tensors: dict[str, Tensor], extra: Any) -> str:
+    """Safetensors has no checksum: a flipped bit would train on without a sound."""
+    digest = hashlib.sha256(canonical_json(extra))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
@@ -27,28 +39,34 @@ def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
-        extra = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_JSON_KEY])
+        held = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_JSON_KEY])
+        if held["sha256"] != _digest(tensors, held["extra"]):
+            raise ValueError("its SHA-256 is another")
     except Exception as error:  # safetensors, json and KeyError alike: whatever it is, the file is damaged
         raise BadInput(f"{where} is damaged ({error}); delete it and run its stage again") from None
-    return tensors, extra
+    return tensors, held["extra"]
 
 
 class Checkpoint:
     """The state of an unfinished stage, in one object that each save replaces as a whole."""
 
     def __init__(self, run: Run, folder: str) -> None:
-        self._run, self._key = run, f"{folder}/checkpoint.safetensors"
+        self._run, self._folder, self._key = run, folder, f"{folder}/checkpoint.safetensors"
 
     def save(self, tensors: dict[str, Tensor], extra: Any) -> None:
-        self._run.store.put(self._key, encode(tensors, extra))
+        self._run.store.put(self._key, encode(tensors, {"of": self._folder, "state": extra}))
 
     def load(self) -> tuple[dict[str, Tensor], Any] | None:
-        """The last save, or None where there is none."""
+        """The last save, or None where there is none. Raises `BadInput` where it is damaged or another artifact's."""
         try:
             data = self._run.store.get(self._key)
         except NotFound:
             return None
-        return decode(data, self._run.locate(self._key))
+        where = self._run.locate(self._key)
+        tensors, extra = decode(data, where)
+        if not isinstance(extra, dict) or extra.get("of") != self._folder:
+            raise BadInput(f"{where} is not a checkpoint of {self._folder}; delete it and run its stage again")
+        return tensors, extra["state"]
 
     def delete(self) -> None:
         """The stage is finished: its artifact holds what counts."""

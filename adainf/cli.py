@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ import yaml
 
 from adainf import __version__, stopping
 from adainf.artifacts import Run
-from adainf.exitcodes import OK, AdaInfError, BadInput
+from adainf.exitcodes import OK, AdaInfError, BadInput, Stopped
 from adainf.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.recipefile import load_recipe
@@ -66,6 +67,9 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code and prints any error as one sentence."""
     stopping.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     try:
         parsed = build_parser().parse_args(arguments)
         if parsed.command == "recipe":
@@ -73,9 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed")}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
-    except AdaInfError as error:
-        print(f"adainf: {error}", file=sys.stderr)
+    except (AdaInfError, Stopped) as error:
+        sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything
+        print(f"adainf: {sentence}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return OK
 
 

@@ -72,7 +72,7 @@ def mean_over_ranks(value: Tensor) -> float:
 
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank, so that all take the same turn."""
-    return bool(sum_ranks(torch.tensor(float(flag), device=device)) > 0)
+    return flag if world_size() == 1 else bool(sum_ranks(torch.tensor(float(flag), device=device)) > 0)
 
 
 def wait_for_all() -> None:

@@ -31,3 +31,9 @@ class Interrupted(AdaInfError):
     """The command was asked to stop and saved what it had: the same command goes on from there."""
 
     exit_code = INTERRUPTED
+
+
+class Stopped(BaseException):
+    """A signal came where nothing waits to save. No `Exception`: whoever reads damaged files must not take it for damage."""
+
+    exit_code = INTERRUPTED

@@ -1,6 +1,8 @@
 """The pretrain stage for a launcher of several processes.
 
-accelerate launch --num_processes 2 --cpu -m adainf.pretrain RECIPE --run URI --arm adainf
+    accelerate launch --multi_gpu --num_processes 2 -m adainf.pretrain RECIPE --run URI --arm adainf
+
+On CPUs set ACCELERATE_USE_CPU=true: the launcher's own --cpu starts one process, whatever --num_processes says.
 """
 
 import sys

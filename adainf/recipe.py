@@ -16,6 +16,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1e30)]  # float32 holds it: a foolish one fails in training, not in a library
+Width = Annotated[int, Field(ge=1, le=65_536)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Precision = Literal["no", "bf16", "fp16"]
@@ -29,7 +31,7 @@ class _Section(BaseModel):
 
 
 class _Real(_Section):
-    image_size_px: PositiveInt | None = None
+    image_size_px: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Resize (bilinear, after a centre crop to a square) to this height and width; null keeps the images' own size."""
     validation_fraction: Fraction = 0.1
     """Share of the training images held out for decisions; the test split is read by `evaluate` alone."""
@@ -97,9 +99,9 @@ Real = Annotated[Digits | FashionMnist | Cifar | ImageFolder | Npz | Shards, Fie
 
 
 class Unet(_Section):
-    channels: PositiveInt = 32
+    channels: Width = 32
     """Channels at full resolution; a multiple of 8."""
-    multipliers: tuple[PositiveInt, ...] = (1, 2, 2)
+    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2)
     """Channel multiplier at each resolution, from full downward; each further one halves the image."""
     attention_below_px: int = 8
     """Self-attention where the feature map is at most this wide; 0 for none."""
@@ -114,10 +116,16 @@ class HeunSampler(_Section):
     """Least noise level, in units of images in -1..1."""
     sigma_max: Positive = 80.0
     """Noise level that sampling starts from."""
-    rho: Positive = 7.0
+    rho: Annotated[float, Field(ge=1, le=100)] = 7.0
     """Exponent of the levels' spacing (equation 5); larger puts more of them at low noise."""
     batch: PositiveInt = 256
     """Images sampled together. Part of the identity: another batch size may differ in the last bit."""
+
+    @model_validator(mode="after")
+    def _levels_descend(self) -> HeunSampler:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"needs sigma_min below sigma_max, not {self.sigma_min:g} and {self.sigma_max:g}")
+        return self
 
 
 class EdmGenerator(_Section):
@@ -130,7 +138,7 @@ class EdmGenerator(_Section):
     """Optimiser steps of the fit."""
     batch: PositiveInt = 128
     """Images per optimiser step."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Rate = 1e-3
     """Of Adam, constant after the warm-up."""
     warmup_steps: int = Field(default=100, ge=0)
     """Linear warm-up of the learning rate."""
@@ -142,7 +150,7 @@ class EdmGenerator(_Section):
     """P_std of ln(sigma) in training."""
     horizontal_flip: bool = False
     """Fit on mirrored images too."""
-    precision: Precision = "no"
+    precision: Literal["no", "bf16"] = "no"
     """Of the network's matrix products; the loss is float32."""
     checkpoint_every_steps: PositiveInt = 1000
     """Most steps that a kill can lose; no part of the identity."""
@@ -195,11 +203,11 @@ class Generate(_Section):
 
 
 class Plan(_Section):
-    reference_images: PositiveInt = 50_000
+    reference_images: Annotated[int, Field(ge=1, le=10**12)] = 50_000
     """The data size at which the base augmentation's min crop scale (0.08) is right; the paper's is CIFAR-10's 50,000."""
     augmentation_rule: Literal["recipe", "crop_only"] = "recipe"
     """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
-    max_generated_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
     """Most of a batch that may be generated, for the `adainf` arm."""
 
 
@@ -229,9 +237,9 @@ class SimClr(_Section):
     kind: Literal["simclr"] = "simclr"
     temperature: Positive = 0.2
     """T of NT-Xent."""
-    projector_hidden: PositiveInt = 2048
+    projector_hidden: Width = 2048
     """Width of the projector's hidden layer."""
-    projector_out: PositiveInt = 256
+    projector_out: Width = 256
     """Size of the projections that the loss compares."""
 
 
@@ -247,7 +255,7 @@ class Backbone(_Section):
 class Optimizer(_Section):
     """LARS (You et al. 2017) over momentum SGD; bias and normalisation parameters are neither adapted nor decayed."""
 
-    learning_rate: Positive = 0.4
+    learning_rate: Rate = 0.4
     """For the whole global batch; never scaled by the number of processes."""
     momentum: Fraction = 0.9
     """Of the velocity."""
@@ -325,7 +333,7 @@ class Recipe(_Section):
     """How the encoders are trained."""
     evaluate: Evaluate = Evaluate()
     """How the encoders are judged."""
-    cpu_threads: PositiveInt | None = None
+    cpu_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads of the numerical libraries; null leaves them alone. Fixing it makes CPU results the same on any number of
     cores."""
 

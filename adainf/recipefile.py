@@ -25,10 +25,13 @@ def load_recipe(path: str | Path) -> Recipe:
         raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
     try:
         data = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise BadInput(f"{path}: is not valid YAML (brackets too deep in each other); mend the brackets") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise BadInput(f"{path}:{where} is not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
+        problem = (str(getattr(error, "problem", error)).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{path}:{where} is not valid YAML ({problem}); mend that line") from None
     if not isinstance(data, dict):
         raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
     try:
@@ -38,14 +41,33 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number."""
+    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number.
+
+    Values that are not what their tag or their looks say, such as the date 2026-13-45, are errors that name their line.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > 1024:  # hexadecimal; Python refuses to show thousands of digits
+                raise ValueError
+            return value
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            tag = node.tag.rpartition(":")[2]
+            problem = f"{_short(node.value)} is no {tag}" if isinstance(node, yaml.ScalarNode) else str(error)
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            try:
+                twice = key in seen
+            except TypeError:
+                problem = f"the key {_short(key)} is not a single value"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark) from None
+            if twice:
+                raise yaml.constructor.ConstructorError(None, None, f"key {_short(key)} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -120,9 +142,12 @@ def _tags_at(location: list[Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    return {"NoneType": "an empty file", "list": "a list", "str": "a text"}.get(type(value).__name__, repr(value))
+    return {"NoneType": "an empty file", "list": "a list", "str": "a text"}.get(type(value).__name__, _short(value))
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,6 @@
 """Being asked to stop: a loop that can save finishes its step first, anything else stops where it is.
 
-A SIGTERM (a cluster that wants its node back) or a Ctrl-C becomes `Interrupted`, exit code 75. Only the first one is
+A SIGTERM (a cluster that wants its node back) or a Ctrl-C ends with exit code 75. Only the first one is
 held back while a loop saves; the second stops the process at once, which loses nothing but the work since the last save.
 """
 
@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from adainf.exitcodes import Interrupted
+from adainf.exitcodes import Stopped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -26,7 +26,7 @@ class StopRequest:
     def handle(self, number: int, frame: FrameType | None) -> None:
         again, self.received = self.received, True
         if again or not self.deferred:
-            raise Interrupted(f"stopped by {signal.Signals(number).name}; run the same command to go on")
+            raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command to go on")
 
 
 _request = StopRequest()

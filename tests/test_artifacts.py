@@ -92,6 +92,7 @@ def test_a_damaged_manifest_or_claim_is_one_sentence(run: Run, damage: bytes) ->
     run.store.put("real/manifest.json", damage)
     with pytest.raises(BadInput, match=r"real/manifest.json is damaged .* restore it, or delete"):
         run.find("real")
+    run.store.delete("real/manifest.json")
     run.store.put("real/request.json", damage)
     with pytest.raises(BadInput, match=r"real/request.json is damaged"):
         run.claim("real", REQUEST)

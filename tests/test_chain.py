@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from adainf.artifacts import Run
 from adainf.chain import chain
 from adainf.checkpoint import Checkpoint, decode
-from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK
+from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED
 from adainf.recipefile import load_recipe
 from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
 
@@ -65,39 +67,59 @@ def test_the_same_run_on_s3_stage_by_stage_is_the_same_bytes(finished: tuple[Pat
     assert artifact_hashes(s3_env) == artifact_hashes(folder)
 
 
+def launch(processes: int, recipe: Path, run: Path) -> subprocess.CompletedProcess[str]:
+    """Arm `none` by the launcher, as docs/recipes.md has it."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    command += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", "-m", "adainf.pretrain", str(recipe), "--run", str(run), "--arm", "none"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
+def encoder_weights(run: Path) -> dict[str, torch.Tensor]:
+    return decode((run / "pretrain" / "none" / "seed-0" / "encoder.safetensors").read_bytes(), "encoder")[0]
+
+
 def test_two_processes_with_half_the_batch_train_the_encoder_of_one(tmp_path: Path) -> None:
     """By the real launcher, on different data per rank; float32 sums in another order differ in the last digits only."""
     recipe = write_recipe(tmp_path, RECIPE.replace("  steps: 12\n", "  steps: 5\n"))
-    weights = []
-    for name in ("one", "two"):
-        run = tmp_path / name
-        assert adainf("ingest", recipe, "--run", run).returncode == OK
-        launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1", "--cpu"]
-        launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-        prefix = [sys.executable, *(launch if name == "two" else []), "-m", "adainf.pretrain"]
-        arguments = [str(recipe), "--run", str(run), "--arm", "none"]
-        done = subprocess.run([*prefix, *arguments], capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == OK, done.stderr
-        assert done.stdout.count("pretrain none (seed 0): done") == 1, "one voice, whatever the number of processes"
-        data = (run / "pretrain" / "none" / "seed-0" / "encoder.safetensors").read_bytes()
-        weights.append(decode(data, name)[0])
-    one, two = weights
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert adainf("ingest", recipe, "--run", one).returncode == OK
+    shutil.copytree(one, two)
+    assert adainf("pretrain", recipe, "--run", one, "--arm", "none").returncode == OK
+    done = launch(2, recipe, two)
+    assert done.returncode == OK, done.stderr
+    assert done.stdout.count("pretrain none (seed 0): done") == 1, "one voice, whatever the number of processes"
+    assert "on 2 processes" in done.stdout
+    expected, found = encoder_weights(one), encoder_weights(two)
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused_before_the_folder_is_claimed(tmp_path: Path) -> None:
+    recipe, run = write_recipe(tmp_path, RECIPE.replace("global_batch: 32", "global_batch: 31")), tmp_path / "run"
+    assert adainf("ingest", recipe, "--run", run).returncode == OK
+    done = launch(2, recipe, run)
+    assert done.returncode != OK
+    assert "pretrain.global_batch is 31, which 2 processes cannot share equally" in done.stderr
+    assert not (run / "pretrain").exists()
 
 
 @pytest.mark.parametrize(("stage", "folder"), [("fit", "generator"), ("pretrain", "pretrain/none/seed-0")])
 def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folder: str) -> None:
     """SIGTERM in the middle, far from any interval of saving: exit 75 and a checkpoint of the step that it names."""
-    text = re.sub(r"  (checkpoint_every_steps|steps): \d+\n", r"  \1: 1000000\n", RECIPE)
+    text = re.sub(r"  (checkpoint_every_steps|log_every_steps|steps): \d+\n", r"  \1: 1000000\n", RECIPE)
     recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
     assert adainf("ingest", recipe, "--run", run).returncode == OK
     arguments = ["--arm", "none"] if stage == "pretrain" else []
     command = [sys.executable, "-m", "adainf", stage, str(recipe), "--run", str(run), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()  # the first progress line: it is in its loop
+    deadline = time.monotonic() + 60
+    while not (run / folder / "request.json").exists():  # claimed: its imports are done
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(3)  # and now it is in its loop
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, errors
@@ -184,7 +206,11 @@ def test_damaged_shards_are_refused_by_name(finished: tuple[Path, Path, str], tm
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("global_batch: 32", "global_batch: 300", "pretrain.global_batch is 300, more than the 256 training images"),
+        (
+            "global_batch: 32",
+            "global_batch: 300",
+            "pretrain.global_batch is 300, of which arm 'none' would take 300, more than",
+        ),
         ("  batch: 32", "  batch: 300", "generator.batch is 300, more than the 256 real training images"),
         ("multipliers: [1, 2]", "multipliers: [1, 2, 2, 2, 2]", "generator.unet with 5 multipliers"),
         ("kind: digits", "kind: folder, path: /nonexistent/images", "/nonexistent/images"),
@@ -193,6 +219,53 @@ def test_damaged_shards_are_refused_by_name(finished: tuple[Path, Path, str], tm
 def test_recipes_that_do_not_fit_the_data_are_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
     recipe = write_recipe(tmp_path, RECIPE.replace(old, new))
     assert words in sentence("run", recipe, "--run", tmp_path / "run")
+    if "/nonexistent" not in new:  # and what it says can be followed: nothing was claimed for the wrong recipe
+        assert not (tmp_path / "run" / "generator").exists()
+        assert not (tmp_path / "run" / "pretrain").exists()
+
+
+def test_without_validation_and_without_test_images_it_still_ends(tmp_path: Path) -> None:
+    real = "{kind: digits, train_limit_images: 256, validation_fraction: 0}"
+    text = RECIPE.replace("{kind: digits, train_limit_images: 256}", real).replace("plan:", "arms: [none]\nplan:")
+    recipe = write_recipe(tmp_path, text.replace("steps: 12", "steps: 2"))
+    done = adainf("run", recipe, "--run", tmp_path / "run")
+    assert done.returncode == OK, done.stderr
+
+
+def test_a_loss_that_is_not_finite_fails_for_good_and_frees_the_folder(tmp_path: Path) -> None:
+    text = RECIPE.replace("plan:", "arms: [none]\nplan:").replace(
+        "  steps: 12", "  optimizer: {learning_rate: 1e20, clip: false}\n  steps: 12"
+    )
+    recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
+    assert adainf("ingest", recipe, "--run", run).returncode == OK
+    failed = adainf("pretrain", recipe, "--run", run)
+    assert failed.returncode == STAGE_FAILED, failed.stderr
+    assert "lower pretrain.optimizer.learning_rate" in failed.stderr
+    mended = write_recipe(tmp_path, RECIPE.replace("plan:", "arms: [none]\nplan:"))
+    assert adainf("pretrain", mended, "--run", run).returncode == OK
+
+
+def test_a_stop_while_images_are_read_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """SIGTERM inside a decoder: exit 75, and the finished shards stay."""
+    images = tmp_path / "images"
+    images.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    for number in range(60):
+        Image.fromarray(noise).save(images / f"{number:03d}.png")
+    text = RECIPE.replace("{kind: digits, train_limit_images: 256}", f"{{kind: folder, path: {images}, shard_images: 2}}")
+    recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
+    for attempt in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "adainf", "ingest", str(recipe), "--run", str(run)], stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while not (run / "real" / f"train-{2 * attempt:06d}.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == INTERRUPTED, errors
+        assert (run / "real" / f"train-{2 * attempt:06d}.tar").exists()
 
 
 def test_stores_that_cannot_be_used_are_refused(tmp_path: Path, s3_env: str) -> None:

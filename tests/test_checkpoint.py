@@ -30,6 +30,28 @@ def test_a_damaged_file_is_one_sentence() -> None:
             decode(damaged, "model.safetensors")
 
 
+def test_every_flipped_bit_is_noticed() -> None:
+    data = bytearray(encode(TENSORS, EXTRA))
+    for at in range(8, len(data)):
+        data[at] ^= 1
+        try:
+            tensors, extra = decode(bytes(data), "x")
+        except BadInput:
+            pass
+        else:  # a space of the header, say, that means nothing
+            assert extra == EXTRA
+            assert all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
+        data[at] ^= 1
+
+
+def test_another_artifacts_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = Run(str(tmp_path))
+    Checkpoint(run, "pretrain/none/seed-0").save(TENSORS, {"step": 1})
+    run.store.put("pretrain/none/seed-1/checkpoint.safetensors", run.store.get("pretrain/none/seed-0/checkpoint.safetensors"))
+    with pytest.raises(BadInput, match="is not a checkpoint of pretrain/none/seed-1; delete it"):
+        Checkpoint(run, "pretrain/none/seed-1").load()
+
+
 def test_a_checkpoint_is_replaced_and_deleted(tmp_path: Path) -> None:
     checkpoint = Checkpoint(Run(str(tmp_path)), "fit")
     assert checkpoint.load() is None

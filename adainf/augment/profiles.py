@@ -25,18 +25,11 @@ class Profile(Record):
     """Inversion of all values of at least half of the range."""
     flip_probability: float
 
-    def weakened(self, min_scale: float, jitter_multiplier: float) -> Profile:
-        """This profile with another crop, and jitter's strength and probability multiplied (contrast with hue alike)."""
-        return self.model_copy(
-            update={
-                "min_scale": min_scale,
-                "jitter_probability": round(self.jitter_probability * jitter_multiplier, 6),
-                **{
-                    name: round(getattr(self, name) * jitter_multiplier, 6)
-                    for name in ("brightness", "contrast", "saturation", "hue")
-                },
-            }
-        )
+    def weakened(self, min_scale: float, jitter_multiplier: float, with_strength: bool = True) -> Profile:
+        """This profile with another crop, and jitter's probability (and `with_strength` its four strengths) multiplied."""
+        names = ("brightness", "contrast", "saturation", "hue") if with_strength else ()
+        weaker = {name: round(getattr(self, name) * jitter_multiplier, 6) for name in ("jitter_probability", *names)}
+        return self.model_copy(update={"min_scale": min_scale, **weaker})
 
 
 Views = tuple[Profile, Profile]

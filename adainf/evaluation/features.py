@@ -18,4 +18,4 @@ def extract(encoder: Encoder, images: Pixels, batch: int, device: torch.device) 
         encoder(torch.from_numpy(images[first : first + batch]).to(device)).float().cpu().numpy()
         for first in range(0, len(images), batch)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.empty((0, encoder.backbone.num_features), np.float32)

@@ -25,4 +25,4 @@ class ArmScores(Record):
     chance: float
     """Test accuracy of always naming the most common label of the training split."""
     seeds: dict[str, SeedScores]
-    """By seed; empty where the data have no labels, and then no probe is possible."""
+    """By seed; empty where train or test have no labels (of two classes), and then no probe is possible."""

@@ -21,7 +21,6 @@ from adainf.shards.schedule import MixtureSchedule
 from adainf.stopping import deferred
 
 CURVE_POINTS = 200
-_AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -121,8 +120,7 @@ def _step(
     sigma_data: float,
 ) -> Tensor:
     clean, normal, noise = batches.at(step)
-    dtype = _AUTOCAST[config.precision]
-    with torch.autocast(clean.device.type, dtype, enabled=dtype is not torch.float32):
+    with torch.autocast(clean.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         loss = denoising_loss(denoiser, clean, normal, noise, sigma_data, config.noise_log_mean, config.noise_log_std)
     optimizer.param_groups[0]["lr"] = config.learning_rate * min((step + 1) / max(config.warmup_steps, 1), 1.0)
     optimizer.zero_grad()

@@ -78,28 +78,18 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     if real < 1 or inputs.generated_images < 1 or not 0 < quality <= 1 or not 0 <= copies < 1:
         raise ValueError(f"a plan needs images of both kinds, 0 < quality <= 1 and 0 <= copy rate < 1: {inputs}")
     generated = inputs.generated_images * (1 - copies)
-    weight, weight_basis = _real_weight(real, generated, quality, rule)
+    weight, weight_basis = _real_weight(inputs, generated, rule)
     share = generated / (weight * real + generated)
     effective = real + quality * generated
-    scale, scale_basis = min_scale(effective, rule.reference_images, default[0].min_scale)
-    jitter = 1.0 - 0.5 * min(max((scale - 0.08) / 0.12, 0.0), 1.0)
-    if rule.augmentation_rule == "recipe":
-        scale = min(scale, max(RECIPE_MIN_SCALE, default[0].min_scale))
-    else:
-        jitter = 1.0
+    augmentation = _augmentation(effective, rule, default[0].min_scale)
     choices = [
-        Choice(
-            name="real weight",
-            value=weight,
-            formula="10 / q, with a real share of at least 1 - max",
-            basis=weight_basis,
-        ),
+        Choice(name="real weight", value=weight, formula="10 / q, real share at least 1 - max", basis=weight_basis),
         Choice(name="generated share", value=round(share, 6), formula="M' / (w N + M')", basis=weight_basis),
         Choice(name="effective images", value=round(effective, 1), formula="N + q M'", basis="our prior"),
-        Choice(name="min crop scale", value=scale, formula="s(n / reference), piecewise linear in log2", basis=scale_basis),
-        Choice(name="jitter multiplier", value=round(jitter, 4), formula="1 - (s - 0.08) / 0.24", basis="our prior"),
+        *augmentation,
     ]
-    first, second = (view.weakened(scale, jitter) for view in default)
+    scale, jitter = (choice.value for choice in augmentation)
+    first, second = (view.weakened(scale, jitter, _is_symmetric(default)) for view in default)
     return InflationPlan(
         inputs=inputs,
         real_weight=weight,
@@ -110,12 +100,31 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     )
 
 
-def _real_weight(real: int, generated: float, quality: float, rule: Plan) -> tuple[float, Basis]:
-    wanted = min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
-    least = generated / real * (1 - rule.max_generated_share) / rule.max_generated_share
+def _real_weight(inputs: Inputs, generated: float, rule: Plan) -> tuple[float, Basis]:
+    wanted = min(max(PAPER_WEIGHT / inputs.quality, 1.0), MAX_WEIGHT)
+    least = generated / inputs.real_images * (1 - rule.max_generated_share) / rule.max_generated_share
     weight = _three_digits(max(wanted, least))
-    measured = (real, generated, quality) == (*PAPER_WEIGHT_AT, 1.0) and weight == PAPER_WEIGHT
-    return weight, "paper's point" if measured else "our prior"
+    # The paper swept the weight once, with a generator of the best quality: that must be known, not assumed.
+    at_the_point = (inputs.real_images, generated, inputs.quality) == (*PAPER_WEIGHT_AT, 1.0) and inputs.quality_is_measured
+    return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else "our prior"
+
+
+def _augmentation(effective: float, rule: Plan, base: float) -> tuple[Choice, Choice]:
+    """Min crop scale and jitter multiplier; `base` is the default's min scale, right at the reference size."""
+    scale, basis = min_scale(effective, rule.reference_images, base)
+    name, curve = "min crop scale", "s(n / reference), piecewise linear in log2"
+    crop_alone = Choice(name=name, value=scale, formula=curve, basis=basis)
+    if rule.augmentation_rule == "crop_only":
+        return crop_alone, Choice(name="jitter multiplier", value=1.0, formula="1: the crop alone is weakened", basis=basis)
+    # From the default's crop on: where nothing is inflated, nothing is weakened.
+    jitter = round(1.0 - 0.5 * min(max((scale - base) / 0.12, 0.0), 1.0), 4)
+    shipped: Basis = "paper's point" if basis == "paper's point" and effective == PAPER_SIZES[-1] else "our prior"
+    weaker = Choice(name="jitter multiplier", value=jitter, formula="1 - (s - s(1)) / 0.24, at least 1/2", basis=shipped)
+    if jitter == 1.0:
+        return crop_alone, weaker
+    cap = max(RECIPE_MIN_SCALE, base)
+    capped = f"{curve}, at most {cap:g} as jitter is weakened too"
+    return Choice(name=name, value=min(scale, cap), formula=capped, basis=shipped), weaker
 
 
 def min_scale(effective_images: float, reference_images: int, default: float = 0.08) -> tuple[float, Basis]:
@@ -133,6 +142,11 @@ def min_scale(effective_images: float, reference_images: int, default: float = 0
         return scale, "our prior"
     on_point = any(math.isclose(effective_images, size, rel_tol=1e-6) for size in PAPER_SIZES)
     return scale, "paper's point" if on_point else "interpolation"
+
+
+def _is_symmetric(default: Views) -> bool:
+    """The paper's code halves probability and strengths of the symmetric profile, of the asymmetric the probability alone."""
+    return default[0] == default[1]
 
 
 def _three_digits(value: float) -> float:

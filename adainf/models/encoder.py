@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from adainf import recipe
 from adainf.checkpoint import decode, encode
 from adainf.exitcodes import BadInput
-from adainf.models.backbones import build_backbone
+from adainf.models.backbones import Backbone, build_backbone
 from adainf.shards.png import Pixels
 
 
@@ -43,7 +43,7 @@ class Normalisation:
 class Encoder(nn.Module):
     """A backbone with what its inputs are standardised by."""
 
-    def __init__(self, config: recipe.Backbone, backbone: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, config: recipe.Backbone, backbone: Backbone, normalisation: Normalisation) -> None:
         super().__init__()
         self.config, self.backbone, self.normalisation = config, backbone, normalisation
 

@@ -64,10 +64,20 @@ def build_encoder(config: Pretrain, seed: int) -> Backbone:
 
 
 def make_accelerator(config: Pretrain) -> Accelerator:
-    """Devices, processes and precision as `accelerate launch` set them up; alone it is one process on one device."""
+    """Devices, processes and precision as `accelerate launch` set them up; alone it is one process on one device.
+
+    Raises `BadInput` for a batch that the processes cannot share.
+    """
     # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    return Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
+    accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
+    world = accelerator.num_processes
+    if config.global_batch % world:
+        raise BadInput(
+            f"pretrain.global_batch is {config.global_batch}, which {world} processes cannot share equally; choose a "
+            f"multiple of {world}, or another number of processes"
+        )
+    return accelerator
 
 
 def pretrain_arm(
@@ -75,8 +85,7 @@ def pretrain_arm(
 ) -> Trained:
     """Train one encoder, from the last checkpoint if there is one.
 
-    Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no longer finite, `BadInput` for a
-    batch that the processes cannot share.
+    Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is no longer finite.
     """
     config, loop = experiment.config, _Loop(experiment, accelerator)
     start, curve = loop.restore(checkpoint)
@@ -91,11 +100,12 @@ def pretrain_arm(
                     raise StageFailed(f"{label}: the loss is {value} at step {done}; lower pretrain.optimizer.learning_rate")
                 curve.append((done, round(value, 6)))
                 track.advance(done - track.done, loss=value)
-                if dist.any_rank(stop.received, accelerator.device):
-                    if main:
-                        checkpoint.save(*loop.state(done, curve))
-                    dist.wait_for_all()
-                    raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
+            # One number a step among the ranks, who must stop at the same one; nothing beside a step's gradients.
+            if dist.any_rank(stop.received, accelerator.device):
+                if main:
+                    checkpoint.save(*loop.state(done, curve))
+                dist.wait_for_all()
+                raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
             if main and done % config.checkpoint_every_steps == 0 and done < config.steps:
                 checkpoint.save(*loop.state(done, curve))
     return Trained(loop.method.backbone, curve)
@@ -108,11 +118,6 @@ class _Loop:
         self.experiment, self.accelerator = experiment, accelerator
         self.config = config = experiment.config
         world = accelerator.num_processes
-        if config.global_batch % world:
-            raise BadInput(
-                f"pretrain.global_batch is {config.global_batch}, which {world} processes cannot share equally; choose a "
-                f"multiple of {world}, or another number of processes"
-            )
         self.sources = [torch.from_numpy(images) for images in experiment.sources]
         with fresh_weights(experiment.seed):  # the backbone first: it starts as `build_encoder` gives it
             method = build_method(config.method, build_backbone(config.backbone))

@@ -13,7 +13,7 @@ from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
 from adainf.evaluation.scores import ArmScores
 from adainf.inflation.policy import InflationPlan
 from adainf.recipe import Recipe
-from adainf.report.verdict import Score, Verdict, judge
+from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
 from adainf.shards.manifest import ShardSet
 
 CHANCE = "chance"
@@ -81,7 +81,9 @@ class Summary:
     """By arm, one for each seed."""
     test_images: int
     chance: float | None
-    """Accuracy of always naming the most common training label; None without labels."""
+    """Accuracy of always naming the most common training label; None without a probe."""
+    lacking: str | None
+    """What the data have, or rather lack, where no encoder was probed, for "The data have ..."; None with a probe."""
     rows: list[Row]
     """The recipe's arms in its order, then `untrained` and `chance`."""
     verdict: Verdict
@@ -106,6 +108,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     linear, knn = _by_seed(scores, "linear_accuracy"), _by_seed(scores, "knn_accuracy")
     first = scores[recipe.arms[0]]
     chance = first.chance if linear else None
+    lacking = _lacking(real, first.test_images)
     fitted = manifests["generator"].content_as(Fitted) if "generator" in manifests else None
     used_labels = _used_labels(fitted, generated)
     return Summary(
@@ -118,10 +121,18 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         trained=trained,
         test_images=first.test_images,
         chance=chance,
+        lacking=None if linear else lacking,
         rows=_rows(recipe, linear, knn, trained, chance),
-        verdict=judge(linear, recipe.arms, first.test_images, used_labels),
+        verdict=judge(linear, recipe.arms, first.test_images, used_labels, lacking),
         used_labels=used_labels,
     )
+
+
+def _lacking(real: ShardSet, test_images: int) -> str:
+    """Why there is no probe, given that there is none."""
+    if test_images:
+        return ONE_CLASS
+    return NO_TEST_LABELS if real.splits["train"].labelled or real.classes else NO_LABELS
 
 
 def _used_labels(fitted: Fitted | None, generated: ShardSet | None) -> bool:

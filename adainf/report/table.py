@@ -59,7 +59,7 @@ def _score(score: Score | None, digits: int) -> str:
 
 
 def _title(summary: Summary) -> str:
-    if summary.chance is None:
-        return f"{summary.recipe.name}: no labels, so no probe"
+    if summary.lacking is not None:
+        return f"{summary.recipe.name}: {summary.lacking}, so no probe"
     seeds = f"mean ± sample standard deviation over {summary.seeds} seeds" if summary.seeds > 1 else "one seed"
     return f"{summary.recipe.name}: accuracy on {summary.test_images:,} test images, {seeds}"

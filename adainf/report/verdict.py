@@ -12,12 +12,24 @@ CONTROLS = ("none", "vanilla")
 
 LABELS_NOTE = "Labels were used in making the generated images, so this is no evidence for inflation without labels."
 
+NO_LABELS = "no labels"
+NO_TEST_LABELS = "no labelled test images"
+ONE_CLASS = "fewer than two labelled classes to train on"
+"""What the data lack where no encoder can be probed: "The data have ...\""""
+
+# Student's t, 97.5 % quantile, for 1, 2, … 30 degrees of freedom. A table, as scipy.stats is slow to import.
+_T_QUANTILES = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
 Outcome = Literal["win", "no win", "open"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One accuracy, 0..1, of one arm: a value per seed."""
+    """One accuracy, 0..1, of one arm: a value per seed, in the same order of seeds for all arms."""
 
     values: tuple[float, ...]
 
@@ -34,6 +46,10 @@ class Score:
         """Of the mean over several seeds; for one seed that of an accuracy measured on so many test images."""
         if self.deviation is not None:
             return self.deviation / math.sqrt(len(self.values))
+        return self.binomial_error(test_images)
+
+    def binomial_error(self, test_images: int) -> float:
+        """Standard error of an accuracy on so many test images. More seeds do not shrink it: they share the images."""
         return math.sqrt(self.mean * (1 - self.mean) / max(test_images, 1))
 
 
@@ -45,7 +61,7 @@ class Comparison:
     difference: float
     """0..1; positive where the arm is above the other."""
     noise: float
-    """Two standard errors of the difference."""
+    """What a difference must exceed to be more than chance; see `compare`."""
 
     @property
     def is_level(self) -> bool:
@@ -89,25 +105,46 @@ def points(value: float, digits: int) -> str:
 
 
 def compare(scores: Mapping[str, Score], arm: str, other: str, test_images: int) -> Comparison:
-    """`arm` against `other` on the linear probe. The arms' errors are taken as independent."""
-    errors = [scores[name].standard_error(test_images) for name in (arm, other)]
-    return Comparison(other, scores[arm].mean - scores[other].mean, 2 * math.hypot(*errors))
+    """`arm` against `other` on the linear probe.
+
+    The noise is two binomial standard errors of the difference of two accuracies on the test images, which takes the
+    arms' errors as independent. Over several seeds it is that or, where larger, half the 95 % interval of the mean of the
+    differences, paired by seed: Student's t times their standard error.
+    """
+    one, two = scores[arm], scores[other]
+    noise = 2 * math.hypot(one.binomial_error(test_images), two.binomial_error(test_images))
+    differences = Score(tuple(a - b for a, b in zip(one.values, two.values, strict=True)))
+    if differences.deviation is not None:
+        seeds = len(differences.values)
+        noise = max(noise, t_quantile(seeds - 1) * differences.deviation / math.sqrt(seeds))
+    return Comparison(other, one.mean - two.mean, noise)
 
 
-def judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int, used_labels: bool = False) -> Verdict:
+def t_quantile(freedom: int) -> float:
+    """Student's t, 97.5 %, for 1 degree of freedom or more; above 30 that of 30, which is slightly too large."""
+    return _T_QUANTILES[min(freedom, len(_T_QUANTILES)) - 1]
+
+
+def judge(
+    linear: Mapping[str, Score],
+    arms: Sequence[str],
+    test_images: int,
+    used_labels: bool = False,
+    lacking: str = NO_LABELS,
+) -> Verdict:
     """The verdict on the arms of a recipe, by the linear probe.
 
-    `linear` holds the arms' scores and perhaps those of `untrained`; empty where the data have no labels. `adainf` wins
-    only where it is above every control that was trained, each time by more than two standard errors. `used_labels`:
-    the generated images owe something to labels, so a win proves less.
+    `linear` holds the arms' scores and perhaps those of `untrained`; empty where none could be probed, because the data
+    have what `lacking` says. `adainf` wins only where it is above every control that was trained, each time by more than
+    the noise. `used_labels`: the generated images owe something to labels, so a win proves less.
     """
-    verdict = _judge(linear, arms, test_images)
+    verdict = _judge(linear, arms, test_images, lacking)
     return replace(verdict, notes=(*verdict.notes, LABELS_NOTE)) if used_labels else verdict
 
 
-def _judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int) -> Verdict:
+def _judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int, lacking: str) -> Verdict:
     if not linear:
-        return Verdict("open", "The data have no labels, so no probe: this run cannot say which arm is better.")
+        return Verdict("open", f"The data have {lacking}, so no probe: this run cannot say which arm is better.")
     digits = digits_for(test_images)
     subject = next((arm for arm in ("adainf", "vanilla") if arm in arms), None)
     controls = [arm for arm in CONTROLS if arm in arms and arm != subject]
@@ -145,8 +182,9 @@ def _clause(one: Comparison, digits: int) -> str:
 def _noise_note(seeds: int, test_images: int) -> str:
     if seeds > 1:
         return (
-            f"Noise is two standard errors of the difference over {seeds} seeds; "
-            f"all of them are judged on the same {test_images:,} test images."
+            f"Noise is the larger of two: that of the seeds, {t_quantile(seeds - 1):.2f} standard errors (Student's t, 95 %) "
+            f"of the difference paired by seed over {seeds} seeds; and that of the test set, two binomial standard errors of "
+            f"the difference between two accuracies on the {test_images:,} test images that all seeds share."
         )
     return (
         f"Noise is two binomial standard errors of the difference between two accuracies on {test_images:,} test images; "

@@ -22,7 +22,8 @@ Positions = NDArray[np.int64]
 class MixtureSchedule:
     """Sources of `counts` images each; an image of source s comes `weights[s]` times as often as one of weight 1.
 
-    In any stretch of L positions a source has its share of L, rounded down or up; each pass over a source is a fresh
+    In any stretch of L positions each of two sources has its share of L, rounded down or up; with more, a later one may be
+    off by one more. Each pass over a source is a fresh
     permutation in which every image comes once. Nothing is stored but counts, so any position costs the same. Raises
     `ValueError` where no source has both images and weight, or the counts are beyond exact arithmetic.
     """

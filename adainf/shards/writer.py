@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from adainf.artifacts import Output, Run, sha256
+from adainf.exitcodes import BadInput
 from adainf.shards.manifest import Shard, ShardIndex, Split
 from adainf.shards.tar import Sample, encode_shard
 from adainf.storage import NotFound
@@ -32,8 +33,8 @@ def write_split(
 ) -> Split:
     """Write samples 0 … `count` - 1 as ``folder/split-000000.tar`` … with their indexes, and describe them.
 
-    `samples` gives those of a range of indices; `advance` is told the images done. A shard whose index is there
-    already is whole (the index is written after it) and is not made again: the folder's claim vouches for the rest.
+    `samples` gives those of a range of indices; `advance` is told the images done. A shard that is there
+    already, whole and with its index (which is written after it), is not made again.
     """
     shards: list[Shard] = []
     sums = np.zeros(3, np.int64)
@@ -52,20 +53,31 @@ def write_split(
 
 
 def _write_shard(run: Run, stem: str, indices: range, samples: Callable[[range], list[Sample]]) -> tuple[ShardIndex, Output]:
+    found = _whole_shard(run, stem, indices)
+    if found is not None:
+        return found
+    wanted = samples(indices)
+    encoded = encode_shard(indices.start, wanted)
+    index = ShardIndex(
+        tar=run.write(f"{stem}.tar", encoded.data),
+        height_px=wanted[0].image.shape[0],
+        width_px=wanted[0].image.shape[1],
+        pixels_sha256=encoded.pixels_sha256,
+        channel_sums=encoded.channel_sums,
+        samples=encoded.samples,
+    )
+    return index, run.write(f"{stem}.json", index.to_json())
+
+
+def _whole_shard(run: Run, stem: str, indices: range) -> tuple[ShardIndex, Output] | None:
+    """The shard of an earlier start, if it is there, whole and the one that belongs here; else it is made again."""
     key = f"{stem}.json"
     try:
         data = run.store.get(key)
-    except NotFound:
-        wanted = samples(indices)
-        encoded = encode_shard(indices.start, wanted)
-        index = ShardIndex(
-            tar=run.write(f"{stem}.tar", encoded.data),
-            height_px=wanted[0].image.shape[0],
-            width_px=wanted[0].image.shape[1],
-            pixels_sha256=encoded.pixels_sha256,
-            channel_sums=encoded.channel_sums,
-            samples=encoded.samples,
-        )
-        return index, run.write(key, index.to_json())
-    index = run.parse(ShardIndex, key, data)
+        index = run.parse(ShardIndex, key, data)
+        if index.tar.key != f"{stem}.tar" or [int(sample.key) for sample in index.samples] != list(indices):
+            return None
+        run.read(index.tar)
+    except (NotFound, BadInput, ValueError):
+        return None
     return index, Output(key=key, size_bytes=len(data), sha256=sha256(data))

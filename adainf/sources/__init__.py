@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Real
 from adainf.sources.base import BadData, ImageSource, SourceImages
 from adainf.sources.cifar import open_cifar
@@ -14,8 +17,23 @@ from adainf.sources.tars import open_tars
 __all__ = ["BadData", "ImageSource", "SourceImages", "open_import", "open_source"]
 
 
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn what the disk refuses, such as a look into a folder of somebody else, into `BadData`."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise BadData(f"{where}: {error.strerror or error}; make it and the folders above it readable") from None
+
+
 def open_source(real: Real) -> ImageSource:
     """The real images that a recipe names. Raises `BadInput`: one sentence naming the file, what is wrong and the mend."""
+    with _readable(getattr(real, "path", real.kind)):
+        return _open(real)
+
+
+def _open(real: Real) -> ImageSource:
     if isinstance(real, Digits):
         return open_digits()
     if isinstance(real, FashionMnist):
@@ -35,7 +53,8 @@ def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
     Labels that come with them are not for use. Raises `BadInput` as `open_source` does.
     """
     field = "generator.path"
-    if generator.format == "folder":
-        return open_flat_folder(generator.path, field)
-    source = open_npz(generator.path, field) if generator.format == "npz" else open_tars(generator.path, field)
+    with _readable(generator.path):
+        if generator.format == "folder":
+            return open_flat_folder(generator.path, field)
+        source = open_npz(generator.path, field) if generator.format == "npz" else open_tars(generator.path, field)
     return source.train, source.fingerprint

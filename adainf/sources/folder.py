@@ -7,6 +7,7 @@ Tiny ImageNet works as it is unpacked: ``train/<class>/images/*.JPEG`` and ``val
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ def open_flat_folder(path: str, field: str) -> tuple[FolderImages, str]:
 
 
 def _existing(path: str, field: str) -> Path:
+    if not path:  # pathlib would take it for the folder that the command runs in
+        raise BadData(f"{field} is empty; set it to the folder of images")
     root = Path(path)
     if not root.is_dir():
         raise BadData(f"{root}: {'is a file' if root.exists() else 'no such folder'}; set {field} to the folder of images")
@@ -167,8 +170,17 @@ def _annotated(root: Path, found: _Found, classes: list[str]) -> FolderImages:
 
 
 def _fingerprint(root: Path, found: _Found) -> str:
-    """Names and sizes: reading every file twice to hash it would double the time of an ingest."""
-    try:
-        return sha256(canonical_json([[file.relative_to(root).as_posix(), file.stat().st_size] for file, _ in found]))
-    except OSError as error:
-        raise BadData(f"{error.filename}: {error.strerror}; replace or remove this file") from None
+    """Names and sizes: reading every file twice to hash it would double the time of an ingest.
+
+    Raises `BadData` for what is no file: to open a pipe would wait for ever.
+    """
+    sizes = []
+    for file, _ in found:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise BadData(f"{file}: {error.strerror}; replace or remove this file") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise BadData(f"{file}: is a pipe or a device, not a file; replace or remove it")
+        sizes.append([file.relative_to(root).as_posix(), status.st_size])
+    return sha256(canonical_json(sizes))

@@ -66,7 +66,7 @@ def _has_labels(splits: dict[str, reader.Labelled]) -> bool:
 def _encoder(recipe: Recipe, run: Run, trained: Manifest | None, seed: int, train: reader.Labelled) -> Encoder:
     if trained is None:
         return Encoder(recipe.pretrain.backbone, build_encoder(recipe.pretrain, seed), Normalisation.of(train.images))
-    output = trained.outputs[0]
+    output = trained.output("encoder.safetensors")
     return Encoder.from_bytes(run.read(output), run.locate(output.key), recipe.pretrain.backbone)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from adainf.artifacts import Manifest, Run
-from adainf.chain import begin
+from adainf.chain import begin, require_inputs
 from adainf.checkpoint import Checkpoint, encode
 from adainf.compute import default_device, prepare
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import BadInput, StageFailed
 from adainf.generators.fit import fit as fit_generator
 from adainf.progress import Reporter
 from adainf.recipe import EdmGenerator, Recipe
 from adainf.shards.manifest import ShardSet
 from adainf.shards.reader import read_split
+
+NAME = "generator"
 
 
 def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
@@ -20,25 +22,25 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     if not isinstance(config, EdmGenerator):
         reporter.say("fit: not needed, the recipe imports its generated images")
         return None
-    inputs, wanted, finished = begin(recipe, run, "generator")
-    real = inputs["real"]
-    checkpoint = Checkpoint(run, "generator")
+    real = require_inputs(recipe, run, NAME)["real"]
+    shards = real.content_as(ShardSet)
+    _check_fit(config, shards)  # before the claim, so that a recipe can still be mended
+    _, wanted, finished = begin(recipe, run, NAME)
+    checkpoint = Checkpoint(run, NAME)
     if finished:
         checkpoint.delete()
         reporter.say("fit: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    shards = real.content_as(ShardSet)
     images = read_split(run, shards, "train").images
-    if config.batch > len(images):
-        raise BadInput(
-            f"generator.batch is {config.batch}, more than the {len(images)} real training images; choose at most that"
-        )
-    _check_size(config, shards)
-    fitted = fit_generator(config, images, default_device(), checkpoint, reporter)
-    output = run.write("generator/model.safetensors", encode(fitted.weights, {"sigma_data": fitted.sigma_data}))
+    try:
+        fitted = fit_generator(config, images, default_device(), checkpoint, reporter)
+    except StageFailed:
+        run.discard(NAME)
+        raise
+    output = run.write(f"{NAME}/model.safetensors", encode(fitted.weights, {"sigma_data": fitted.sigma_data}))
     manifest = run.commit(
-        "generator",
+        NAME,
         Manifest(
             request=wanted,
             outputs=[output],
@@ -58,7 +60,11 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     return manifest
 
 
-def _check_size(config: EdmGenerator, shards: ShardSet) -> None:
+def _check_fit(config: EdmGenerator, shards: ShardSet) -> None:
+    """Raise `BadInput` where generator and real images do not fit each other."""
+    count = shards.splits["train"].images
+    if config.batch > count:
+        raise BadInput(f"generator.batch is {config.batch}, more than the {count} real training images; choose at most that")
     halvings = len(config.unet.multipliers) - 1
     if shards.height_px != shards.width_px or shards.height_px % 2**halvings or config.unet.channels % 8:
         raise BadInput(

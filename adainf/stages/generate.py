@@ -57,7 +57,7 @@ def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
 
 
 def _denoiser(run: Run, config: EdmGenerator, generator: Manifest, size_px: int) -> Denoiser:
-    model = generator.outputs[0]
+    model = generator.output("model.safetensors")
     weights, described = decode(run.read(model), run.locate(model.key))
     denoiser = build_denoiser(config, size_px, described["sigma_data"]).eval()
     denoiser.network.load_state_dict(weights)

@@ -14,7 +14,6 @@ from adainf.shards.manifest import ShardSet, Split
 from adainf.shards.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
 from adainf.sources.uniform import Chosen
-from adainf.stages.ingest import discard
 
 NAME = "generated"
 
@@ -51,7 +50,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     try:
         split = _write(run, chosen, recipe.generate.shard_images, reporter)
     except BadData:
-        discard(run, NAME)
+        run.discard(NAME)
         raise
     origin: dict[str, JsonValue] = {
         **generator.provenance.model_dump(mode="json"),

@@ -38,7 +38,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     try:
         written = _write(run, splits, recipe.real.shard_images, reporter)
     except BadData:
-        discard(run, NAME)
+        run.discard(NAME)
         raise
     first = splits["train"]
     shards = ShardSet(
@@ -52,14 +52,6 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     run.commit(NAME, manifest)
     reporter.say("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
     return manifest
-
-
-def discard(run: Run, name: str) -> None:
-    """Remove what an artifact that can never be committed has left, its claim last; nobody has read any of it."""
-    claim = f"{name}/request.json"
-    for key in [info.key for info in run.store.list(f"{name}/") if info.key != claim]:
-        run.store.delete(key)
-    run.store.delete(claim)
 
 
 def _write(run: Run, splits: dict[str, Chosen], shard_images: int, reporter: Reporter) -> dict[str, Split]:

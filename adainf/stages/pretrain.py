@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -9,10 +11,10 @@ from pydantic import JsonValue
 from adainf import dist
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Views, default_views
-from adainf.chain import begin, pretrained
+from adainf.chain import begin, pretrained, require_inputs
 from adainf.checkpoint import Checkpoint
 from adainf.compute import prepare
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import Experiment, make_accelerator, pretrain_arm
@@ -55,22 +57,27 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
     """Write ``pretrain/ARM/seed-SEED/`` with the encoder."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
-    inputs, wanted, finished = begin(recipe, run, name)
-    mixture = _mixture(recipe, arm, inputs)
-    check_batch(recipe, arm, mixture.counts)
+    mixture = _mixture(recipe, arm, require_inputs(recipe, run, name))
+    check_batch(recipe, arm, mixture.counts, mixture.weights)  # before the claim, so that a recipe can still be mended
+    accelerator = make_accelerator(recipe.pretrain)
+    _, wanted, finished = begin(recipe, run, name)
     checkpoint = Checkpoint(run, name)
     if finished:
         checkpoint.delete()
         reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    accelerator = make_accelerator(recipe.pretrain)
     images = [read_split(run, shards, "train").images for shards in mixture.sets]
     _check_shapes(images)
     normalisation = Normalisation.of(images[0])
     schedule = MixtureSchedule(mixture.counts, mixture.weights, seed)
     experiment = Experiment(recipe.pretrain, seed, images, schedule, mixture.views, normalisation)
-    trained = pretrain_arm(experiment, accelerator, checkpoint, reporter, label)
+    try:
+        trained = pretrain_arm(experiment, accelerator, checkpoint, reporter, label)
+    except StageFailed:
+        if accelerator.is_main_process:
+            run.discard(name)
+        raise
     dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
     content = _content(recipe, arm, seed, mixture, schedule)
     content["curve"] = [list(point) for point in trained.curve]
@@ -81,7 +88,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         run.commit(name, manifest)
         checkpoint.delete()
     dist.wait_for_all()
-    reporter.say(f"{label}: done, {recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images")
+    budget = f"{recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images"
+    reporter.say(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
     return manifest
 
 
@@ -93,14 +101,18 @@ def _mixture(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
     return _Mixture(sets, (1.0,) * len(sets), default_views(recipe.pretrain.augmentation))
 
 
-def check_batch(recipe: Recipe, arm: str, counts: list[int]) -> None:
-    """Raise `BadInput` where a batch is larger than the arm's data: it would hold images twice, as their own negatives."""
+def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequence[float]) -> None:
+    """Raise `BadInput` where a batch takes more images of a source than there are: copies would be their own negatives.
+
+    (Where a pass over a source ends within a batch a few images can still come twice.)
+    """
     batch = recipe.pretrain.global_batch
-    if batch > sum(counts):
-        raise BadInput(
-            f"pretrain.global_batch is {batch}, more than the {sum(counts)} training images of arm {arm!r}; choose at most "
-            "that, or give more images"
-        )
+    for count, share in zip(counts, MixtureSchedule(counts, weights, 0).shares, strict=True):
+        if batch * share > count:
+            raise BadInput(
+                f"pretrain.global_batch is {batch}, of which arm {arm!r} would take {math.ceil(batch * share)}, more than the "
+                f"{count} training images that there are; choose at most {math.floor(count / share)}, or give more images"
+            )
 
 
 def _check_shapes(images: list[Pixels]) -> None:

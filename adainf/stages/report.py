@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from adainf.artifacts import Manifest, Request, Run
+from adainf.artifacts import Manifest, Request, Run, sha256
+from adainf.exitcodes import BadInput
 from adainf.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.report.html import render, shown_recipe
@@ -14,7 +15,10 @@ PAGE = f"{NAME}/index.html"
 
 
 def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``report/``, then print the results. Raises `BadInput` as `chain.require` does."""
+    """Write ``report/``, then print the results. A finished report whose page is gone or damaged gets it again.
+
+    Raises `BadInput` as `chain.require` does, and where that page cannot be made again as it was.
+    """
     summary = collect(recipe, run)
     request = Request(
         stage="report",
@@ -24,12 +28,30 @@ def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     )
     manifest = run.claim(NAME, request)
     if manifest is not None:
-        reporter.say("report: done already (same recipe and inputs); skipped")
+        _ensure_page(manifest, summary, run, reporter)
     else:
         output = run.write(PAGE, render(summary, run))
         manifest = run.commit(NAME, Manifest(request=request, outputs=[output], content=rows_as_json(summary)))
     _print(summary, run, reporter)
     return manifest
+
+
+def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Reporter) -> None:
+    """Leave the page as the manifest names it: made again where it is missing or does not match."""
+    expected = manifest.output(PAGE.removeprefix(f"{NAME}/"))
+    try:
+        run.read(expected)
+    except BadInput:
+        page = render(summary, run)
+        if sha256(page) != expected.sha256:
+            raise BadInput(
+                f"{run.locate(PAGE)} is missing or damaged, and making it again gives another page than its manifest names "
+                f"(another version of AdaInf or of a library?); delete {run.locate(NAME)}/ and run `adainf report` again"
+            ) from None
+        run.write(PAGE, page)
+        reporter.say("report: done already (same recipe and inputs), but its page was missing or damaged; made it again")
+    else:
+        reporter.say("report: done already (same recipe and inputs); skipped")
 
 
 def _print(summary: Summary, run: Run, reporter: Reporter) -> None:

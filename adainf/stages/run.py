@@ -20,7 +20,7 @@ def run(recipe: Recipe, run: Run, reporter: Reporter) -> None:
     real = ingest(recipe, run, reporter).content_as(ShardSet)
     if "none" in recipe.arms:
         # Known now; it would be a pity to say so after the generator was fitted.
-        check_batch(recipe, "none", [real.splits["train"].images])
+        check_batch(recipe, "none", [real.splits["train"].images], [1.0])
     if recipe.uses_generated:
         fit(recipe, run, reporter)
         generate(recipe, run, reporter)

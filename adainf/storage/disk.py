@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import AdaInfError, BadInput
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+_FAILING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
 
@@ -64,7 +65,7 @@ def move_if_absent(temp: Path, path: Path) -> None:
 
 @contextmanager
 def explained(path: Path, wanted_bytes: int = 0) -> Iterator[None]:
-    """Turn what the user can mend into `BadInput`."""
+    """Turn what the disk refuses into `BadInput`, and what may pass by itself into `AdaInfError`."""
     try:
         yield
     except OSError as error:
@@ -90,4 +91,7 @@ def explained(path: Path, wanted_bytes: int = 0) -> Iterator[None]:
             ) from None
         if error.errno == errno.ENAMETOOLONG:
             raise BadInput(f"the name {path} is too long for this disk; choose a shorter --run") from None
-        raise
+        what = f"{error.filename or path}: {error.strerror or type(error).__name__}"
+        if error.errno in _FAILING:
+            raise AdaInfError(f"{what}; the disk or this machine is failing, look at its log; {again}") from None
+        raise BadInput(f"{what}; mend that path or choose another --run") from None

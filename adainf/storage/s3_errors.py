@@ -6,6 +6,7 @@ Only error codes and names of errors are quoted. A server's own message is not: 
 from __future__ import annotations
 
 import re
+import socket
 from urllib.parse import urlsplit
 
 from botocore.exceptions import (
@@ -71,8 +72,9 @@ def missing_bucket(where: str, bucket: str) -> BadInput:
 def explain(error: ClientError | BotoCoreError, where: str, bucket: str, host: str, worked: bool) -> Exception:
     """The exception to raise in place of botocore's.
 
-    `worked`: some call of this store has succeeded, so that a connection that fails now is no mistake of the user's;
-    it is then an `AdaInfError`, which a scheduler may try again, and `BadInput` otherwise.
+    A server that is down or out of reach is an `AdaInfError`, which a scheduler may try again. `worked`: some call of this
+    store has succeeded, so that a host name or TLS that fails now is no mistake of the user's either, as it would be at
+    first (`BadInput`).
     """
     if isinstance(error, ClientError):
         return _explain_answer(error, where, bucket, host)
@@ -123,8 +125,17 @@ def _explain_silence(error: BotoCoreError, where: str, bucket: str, host: str, k
             f"{where}: {host} speaks no TLS that is trusted here; check https in AWS_ENDPOINT_URL_S3, and AWS_CA_BUNDLE"
         )
     if isinstance(error, _NO_CONNECTION):
-        return kind(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}")
+        known = AdaInfError if _name_exists(error) else kind
+        return known(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}")
     return AdaInfError(f"{where}: the connection to {host} kept failing ({type(error).__name__}); {_AGAIN}")
+
+
+def _name_exists(error: BotoCoreError) -> bool:
+    """False where the DNS has said that there is no such host; a DNS that does not answer has said nothing."""
+    cause = error.kwargs.get("error")  # urllib3's, which comes from that of socket
+    while cause is not None and not isinstance(cause, socket.gaierror):
+        cause = cause.__cause__
+    return cause is None or cause.errno == socket.EAI_AGAIN
 
 
 def _bad_bucket_name(where: str, bucket: str) -> BadInput:

@@ -155,3 +155,44 @@ def test_weaker_profiles_change_less() -> None:
         (augment(x, u, strong.weakened(scale, jitter)) - unit(x)).abs().mean() for scale, jitter in ((0.08, 1.0), (0.5, 0.2))
     ]
     assert changes[1] < changes[0]
+
+
+def test_jitter_changes_the_share_of_images_that_its_probability_says() -> None:
+    x, u = images(2000, 4, 4), whole_image(draws(2000))
+    profile = NOTHING.model_copy(update={"jitter_probability": 0.4, "brightness": 0.4})
+    changed = ((augment(x, u, profile) - unit(x)).abs().amax((1, 2, 3)) > 1e-4).float().mean().item()
+    assert changed == pytest.approx(0.4, abs=0.04)
+
+
+def test_colour_operations_come_in_the_order_that_was_drawn() -> None:
+    """Brightness then contrast leaves another mean than contrast then brightness, where values clamp nowhere."""
+    x = images(2) // 4 + 60
+    u = whole_image(draws(2))
+    u[:, AFTER_CROP + 2] = 1.0  # brightness x 1.4
+    u[:, AFTER_CROP + 4] = 0.5  # no saturation
+    u[:, AFTER_CROP + 3] = 0.0  # contrast x 0.6
+    profile = NOTHING.model_copy(update={"jitter_probability": 1.0, "brightness": 0.4, "contrast": 0.4, "saturation": 0.0})
+    order = slice(AFTER_CROP + 6, AFTER_CROP + 10)
+    u[:, order] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    first = augment(x, u, profile)
+    torch.testing.assert_close(first, tv.adjust_contrast(tv.adjust_brightness(unit(x), 1.4), 0.6), atol=3e-4, rtol=0)
+    hue = torch.tensor([0.2, 0.1, 0.3, 0.4])
+    u[:, order] = hue
+    torch.testing.assert_close(
+        augment(x, u, profile), tv.adjust_brightness(tv.adjust_contrast(unit(x), 0.6), 1.4), atol=3e-4, rtol=0
+    )
+
+
+def test_crops_have_the_aspect_ratios_asked_for() -> None:
+    """Of crops small enough to fit whatever their ratio: ln(width / height) is uniform on +- ln(4/3)."""
+    ramp = torch.arange(64, dtype=torch.uint8).repeat(3000, 64, 1)[..., None].expand(-1, -1, -1, 3).contiguous()
+    u = draws(3000)
+    u[:, :CROP_TRIES] = 0.0  # area 0.25
+    profile = NOTHING.model_copy(update={"min_scale": 0.25})
+    widths = augment(ramp, u, profile)
+    heights = augment(ramp.transpose(1, 2).contiguous(), u, profile)
+    spans = [(v.amax((1, 2, 3)) - v.amin((1, 2, 3))) * 255 + 0.5 for v in (widths, heights)]
+    ratios = (spans[0] / spans[1]).log()
+    assert ratios.quantile(0.05).item() == pytest.approx(-0.9 * np.log(4 / 3), abs=0.03)
+    assert ratios.quantile(0.5).item() == pytest.approx(0, abs=0.03)
+    assert ratios.quantile(0.95).item() == pytest.approx(0.9 * np.log(4 / 3), abs=0.03)

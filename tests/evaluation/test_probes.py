@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from adainf import recipe
 from adainf.evaluation.features import extract
@@ -71,3 +72,23 @@ def test_features_do_not_depend_on_the_batch_and_leave_the_encoder_alone() -> No
     assert one.shape == (23, 128)
     np.testing.assert_allclose(one, many, atol=1e-5)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [90, 900])
+def test_the_penalty_and_the_scaling_are_the_formulas(count: int) -> None:
+    """Against the optimum's own condition: the gradient of mean cross entropy + l2 / 2 |W|^2 vanishes, features scaled by
+    train alone. Shifted test features must not be shifted back."""
+    train, validation = clusters(count, 0, noise=0.5), clusters(60, 1)
+    shifted = Labelled(clusters(200, 2, noise=0.5).features + 3.0, clusters(200, 2).labels)
+    mean, std = train.features.mean(0), train.features.std(0)
+    l2 = 0.1
+    direct = LogisticRegression(C=1 / (l2 * count), max_iter=5000, tol=1e-8).fit((train.features - mean) / std, train.labels)
+    expected = (direct.predict((shifted.features - mean) / std) == shifted.labels).mean()
+    assert linear_probe(train, validation, shifted, (l2,)).accuracy == pytest.approx(expected, abs=0.011)
+
+
+def test_every_neighbour_has_one_vote_however_near() -> None:
+    """Two far neighbours outvote one that is nearly equal."""
+    features = np.array([[1, 0.01], [1, 0.6], [1, 0.7]], np.float32)
+    train = Labelled(features, np.array([0, 1, 1]))
+    assert knn_accuracy(train, Labelled(np.array([[1, 0]], np.float32), np.array([1])), 3) == 1.0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from adainf.generators.edm import Denoiser, denoising_loss, sample_heun, sigmas, to_pixels, to_unit
-from adainf.generators.fit import build_denoiser, measured_sigma_data
+from adainf.generators.fit import _update_average, build_denoiser, measured_sigma_data
 from adainf.generators.noise import initial_noise
 from adainf.generators.sample import sample_images
 from adainf.models.unet import UNet
@@ -65,6 +65,38 @@ def test_preconditioning_at_both_ends_of_the_noise() -> None:
     x = torch.randn(2, 3, 4, 4)
     torch.testing.assert_close(denoiser(x, torch.tensor([1e-6, 1e-6])), x)  # no noise: the image itself
     assert denoiser(x, torch.tensor([1e6, 1e6])).abs().max() < 1e-6  # all noise: nothing of it
+
+
+class _Spy(nn.Module):
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        self.seen = x, c_noise
+        return torch.ones_like(x)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.5, 20.0])
+def test_preconditioning_is_the_papers_table_one(sigma: float) -> None:
+    network, x = _Spy(), torch.full((1, 3, 2, 2), 0.7)
+    out = Denoiser(network, STD)(x, torch.tensor([sigma]))
+    total = sigma**2 + STD**2
+    seen, c_noise = network.seen
+    torch.testing.assert_close(seen, x / total**0.5)
+    torch.testing.assert_close(c_noise, torch.tensor([np.log(sigma) / 4], dtype=torch.float32))
+    torch.testing.assert_close(out, STD**2 / total * x + sigma * STD / total**0.5)
+
+
+def test_the_average_is_exponential_by_images_seen() -> None:
+    """Against its closed form: half-life h images, at most 5 % of those seen, so one step keeps 0.5 ** (batch / h)."""
+    config = EdmGenerator(kind="edm", steps=1, batch=100, ema_half_life_images=300, unet=Unet(channels=8, multipliers=(1,)))
+    model, average = build_denoiser(config, 8, STD), build_denoiser(config, 8, STD)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    for parameter in average.parameters():
+        nn.init.zeros_(parameter)
+    _update_average(average, model, config, step=999)  # 100,000 images seen: 5 % is more than the half-life
+    torch.testing.assert_close(next(average.parameters()), torch.full_like(next(average.parameters()), 1 - 0.5 ** (1 / 3)))
+    _update_average(average, model, config, step=9)  # 1,000 seen: half-life 50
+    expected = 1 - 0.5 ** (1 / 3) * 0.5**2
+    torch.testing.assert_close(next(average.parameters()), torch.full_like(next(average.parameters()), expected))
 
 
 def test_the_loss_weight_makes_every_noise_level_count_alike() -> None:

@@ -36,9 +36,45 @@ def test_crop_scale_beyond_the_points_or_at_another_reference_is_our_prior(image
     assert min_scale(images, reference)[1] == "our prior"
 
 
-@pytest.mark.parametrize(("real", "generated", "basis"), [(50_000, 1_000_000, "paper's point"), (1_294, 5_000, "our prior")])
-def test_the_weight_is_the_papers_only_where_the_paper_measured_it(real: int, generated: int, basis: str) -> None:
-    assert planned(real, generated).choices[0].basis == basis
+@pytest.mark.parametrize(
+    ("real", "generated", "measured", "basis"),
+    [
+        (50_000, 1_000_000, True, "paper's point"),
+        (50_000, 1_000_000, False, "our prior"),
+        (1_294, 5_000, True, "our prior"),
+    ],
+)
+def test_the_weight_is_the_papers_only_where_the_paper_measured_it(
+    real: int, generated: int, measured: bool, basis: str
+) -> None:
+    inputs = Inputs(real_images=real, generated_images=generated, quality_is_measured=measured)
+    assert make_plan(inputs, Plan(), DEFAULT).choices[0].basis == basis
+
+
+@pytest.mark.parametrize("base", [0.02, 0.08, 0.2, 0.3])
+@pytest.mark.parametrize("family", ["symmetric", "asymmetric"])
+def test_where_hardly_anything_is_inflated_nothing_is_weakened(base: float, family: str) -> None:
+    default = default_views(Augmentation.model_validate({"min_scale": base, "family": family}))
+    plan = make_plan(Inputs(real_images=50_000, generated_images=1), Plan(), default)
+    assert plan.views == default
+
+
+def test_the_asymmetric_profile_at_one_million_images() -> None:
+    """Reference implementation, asymmetric_adainf.yaml: crop 0.20, jitter probability halved, its strengths left alone."""
+    inputs = Inputs(real_images=50_000, generated_images=1_000_000)
+    views = make_plan(inputs, Plan(), default_views(Augmentation(family="asymmetric"))).views
+    for view, solarize in zip(views, (0.0, 0.2), strict=True):
+        assert (view.min_scale, view.jitter_probability) == (0.20, 0.4)
+        assert (view.brightness, view.contrast, view.saturation, view.hue) == (0.4, 0.4, 0.2, 0.1)
+        assert (view.blur_probability, view.solarize_probability, view.grayscale_probability) == (0.0, solarize, 0.2)
+
+
+def test_a_cap_is_named_where_it_binds() -> None:
+    scale, jitter = planned(50_000, 250_000).choices[-2:]
+    assert (scale.value, jitter.value) == (0.2, 0.5)
+    assert "at most 0.2" in scale.formula
+    assert scale.basis == "our prior"
+    assert [choice.basis for choice in planned(50_000, 1_000_000).choices[-2:]] == ["paper's point"] * 2  # as it was shipped
 
 
 def test_the_shipped_recipe_at_one_million_images() -> None:

@@ -39,6 +39,8 @@ class Made:
     generator: dict[str, Any] = field(default_factory=lambda: dict(EDM))
     classes: list[str] = field(default_factory=lambda: ["zero", "one"])
     labelled: bool = True
+    one_class: bool = False
+    """In the scores alone: no probe, though train and test have labels."""
     test_images: int = 400
     image_px: int = 8
     images: int = 70
@@ -158,5 +160,6 @@ def _scores(made: Made, arm: str, accuracies: list[float]) -> ArmScores:
         str(seed): SeedScores(linear_accuracy=accuracy, knn_accuracy=round(accuracy - 0.03, 6), l2=1e-3)
         for seed, accuracy in enumerate(accuracies)
     }
-    chance = 0.10 if made.labelled else 0.0
-    return ArmScores(arm=arm, test_images=made.test_images, chance=chance, seeds=seeds if made.labelled else {})
+    test_images = made.test_images if made.labelled else 0
+    probed = test_images > 0 and not made.one_class
+    return ArmScores(arm=arm, test_images=test_images, chance=0.10 if probed else 0.0, seeds=seeds if probed else {})

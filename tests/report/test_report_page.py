@@ -36,6 +36,14 @@ def table_text(recipe: Recipe, run: Run) -> str:
     return written.getvalue()
 
 
+def lose(run: Run, damaged: bytes | None) -> None:
+    """Delete the page, or put something else in its place."""
+    if damaged is None:
+        run.store.delete(PAGE)
+    else:
+        run.store.put(PAGE, damaged)
+
+
 def seeds(*, win: bool = True) -> Made:
     adainf = [0.95, 0.96, 0.97] if win else [0.80, 0.81, 0.82]
     return Made(linear={"none": [0.90, 0.91, 0.92], "vanilla": [0.88, 0.89, 0.90], "adainf": adainf, "untrained": [0.5] * 3})
@@ -61,6 +69,32 @@ def test_finished_report_is_skipped_and_still_shown(build: Build, capsys: pytest
     assert "vanilla" in said
     assert "adainf wins here" in said
     assert said.endswith(f"report: {run.locate('report/index.html')}\n")
+
+
+@pytest.mark.parametrize("damaged", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
+def test_lost_page_of_a_finished_report_is_made_again(
+    build: Build, capsys: pytest.CaptureFixture[str], damaged: bytes | None
+) -> None:
+    recipe, run = build()
+    first = report(recipe, run, Reporter(None))
+    page = run.store.get(PAGE)
+    lose(run, damaged)
+    assert report(recipe, run, Reporter(None)) == first
+    assert run.store.get(PAGE) == page
+    assert "its page was missing or damaged; made it again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damaged", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
+def test_lost_page_that_would_come_out_otherwise_is_refused(
+    build: Build, monkeypatch: pytest.MonkeyPatch, damaged: bytes | None
+) -> None:
+    recipe, run = build()
+    report(recipe, run, Reporter(None))
+    lose(run, damaged)
+    monkeypatch.setattr("adainf.report.html.__version__", "another")
+    with pytest.raises(BadInput, match=r"another page than its manifest names .*; delete .*/report/ and run `adainf report`"):
+        report(recipe, run, Reporter(None))
+    assert (run.store.get(PAGE) if run.store.head(PAGE) else None) == damaged, "nothing is put that the manifest does not name"
 
 
 def test_another_recipe_is_refused(build: Build) -> None:
@@ -130,6 +164,8 @@ def test_verdict_and_losses_are_plain(build: Build) -> None:
     page = page_of(*build(seeds(win=False)))
     assert "adainf does not win here: 81.0 % on the linear probe, 10.0 points below none" in page
     assert 'class="verdict no-win"' in page
+    assert "4.30 standard errors (Student&#39;s t, 95 %) of the difference paired by seed over 3 seeds" in page
+    assert "two accuracies on the 400 test images that all seeds share." in page
 
 
 def test_many_classes_are_cut_short(build: Build) -> None:
@@ -173,6 +209,25 @@ def test_without_labels(build: Build) -> None:
     assert "Dot plot" not in page
     text = table_text(recipe, run)
     assert "no labels, so no probe" in text
+    assert "chance" not in text
+
+
+@pytest.mark.parametrize(
+    ("made", "lacking"),
+    [
+        (Made(test_images=0), "no labelled test images"),
+        (Made(one_class=True), "fewer than two labelled classes to train on"),
+    ],
+)
+def test_labels_that_allow_no_probe_are_not_called_missing(build: Build, made: Made, lacking: str) -> None:
+    recipe, run = build(made)
+    page = page_of(recipe, run)
+    assert f"<strong>The data have {lacking}, so no probe: this run cannot say which arm is better.</strong>" in page
+    assert f'<p class="lead">The data have {lacking}, so no probe: the encoders are there' in page
+    assert "have no labels" not in page
+    assert "Dot plot" not in page
+    text = table_text(recipe, run)
+    assert f"toy: {lacking}, so no probe" in text
     assert "chance" not in text
 
 

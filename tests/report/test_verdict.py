@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from adainf.report.verdict import LABELS_NOTE, Score, compare, digits_for, judge, points
+from adainf.report.verdict import LABELS_NOTE, NO_TEST_LABELS, Score, compare, digits_for, judge, points, t_quantile
 
 ARMS = ("none", "vanilla", "adainf")
 
@@ -15,13 +15,41 @@ def scores(**values: list[float]) -> dict[str, Score]:
     return {arm: Score(tuple(of)) for arm, of in values.items()}
 
 
-def test_noise_of_several_seeds_is_two_standard_errors_of_the_difference() -> None:
-    # deviations .01 and .02, so standard errors .01/√3 and .02/√3; the difference's is √(.0001 + .0004)/√3 = .01291
+def test_noise_of_several_seeds_is_students_t_of_the_paired_differences() -> None:
+    # differences .03, .04, .05: deviation .01, standard error .01/√3 = .0057735; t of 2 degrees of freedom is 4.303
+    linear = scores(none=[0.80, 0.81, 0.82], adainf=[0.83, 0.85, 0.87])
+    one = compare(linear, "adainf", "none", test_images=10_000)
+    assert one.difference == pytest.approx(0.04)
+    assert one.noise == pytest.approx(4.303 * 0.0057735, rel=1e-5)
+    assert one.is_clear
+
+
+def test_two_seeds_show_little() -> None:
+    # differences .04 and .06: deviation .0141421, standard error .01; t of 1 degree of freedom is 12.706
+    one = compare(scores(none=[0.80, 0.80], adainf=[0.84, 0.86]), "adainf", "none", test_images=10_000)
+    assert one.noise == pytest.approx(0.12706)
+    assert not one.is_clear
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_seeds_that_agree_leave_the_noise_of_the_test_set(seeds: int) -> None:
+    # √(.9 · .1 / 400) = .015 and √(.8 · .2 / 400) = .02: together .025, however many seeds share the images
+    one = compare(scores(none=[0.8] * seeds, adainf=[0.9] * seeds), "adainf", "none", test_images=400)
+    assert one.noise == pytest.approx(0.05)
+
+
+def test_a_small_test_set_outweighs_the_seeds() -> None:
+    # √(.81 · .19 / 100 + .85 · .15 / 100) = .0530471, above the .0248 of the seeds
     linear = scores(none=[0.80, 0.81, 0.82], adainf=[0.83, 0.85, 0.87])
     one = compare(linear, "adainf", "none", test_images=100)
-    assert one.difference == pytest.approx(0.04)
-    assert one.noise == pytest.approx(2 * 0.0129099, rel=1e-5)
-    assert one.is_clear
+    assert one.noise == pytest.approx(2 * 0.0530471, rel=1e-5)
+    assert not one.is_clear
+
+
+def test_quantiles_of_students_t() -> None:
+    quantile = pytest.importorskip("scipy.stats").t.ppf
+    assert [t_quantile(freedom) for freedom in range(1, 31)] == [round(quantile(0.975, n), 3) for n in range(1, 31)]
+    assert t_quantile(1000) == t_quantile(30) == 2.042
 
 
 def test_noise_of_one_seed_is_binomial() -> None:
@@ -33,15 +61,17 @@ def test_noise_of_one_seed_is_binomial() -> None:
 
 def test_win_over_several_seeds() -> None:
     linear = scores(none=[0.80, 0.81, 0.82], vanilla=[0.80, 0.80, 0.80], adainf=[0.83, 0.85, 0.87], untrained=[0.5, 0.5, 0.5])
-    verdict = judge(linear, ARMS, 1000)
+    verdict = judge(linear, ARMS, 10_000)
     assert verdict.outcome == "win"
-    # against vanilla, whose deviation is 0: 2 · .02/√3 = .0231
+    # to none 4.303 · .01/√3 = .0248; to vanilla the differences .03, .05, .07 deviate by .02: 4.303 · .02/√3 = .0497
     assert verdict.headline == (
-        "adainf wins here: 85.0 % on the linear probe, 4.0 points above none (more than the noise of 2.6 points) and "
-        "5.0 points above vanilla (more than the noise of 2.3 points)."
+        "adainf wins here: 85.00 % on the linear probe, 4.00 points above none (more than the noise of 2.48 points) and "
+        "5.00 points above vanilla (more than the noise of 4.97 points)."
     )
     assert verdict.notes == (
-        "Noise is two standard errors of the difference over 3 seeds; all of them are judged on the same 1,000 test images.",
+        "Noise is the larger of two: that of the seeds, 4.30 standard errors (Student's t, 95 %) of the difference paired by "
+        "seed over 3 seeds; and that of the test set, two binomial standard errors of the difference between two accuracies "
+        "on the 10,000 test images that all seeds share.",
     )
 
 
@@ -74,7 +104,7 @@ def test_beating_one_control_alone_is_no_win() -> None:
     assert judge(linear, ARMS, 10_000).outcome == "no win"
 
 
-def test_identical_seeds_have_no_noise_and_a_tie_stays_a_tie() -> None:
+def test_identical_seeds_that_tie_stay_a_tie() -> None:
     level = compare(scores(none=[0.7, 0.7], adainf=[0.7, 0.7]), "adainf", "none", 100)
     assert level.is_level
     assert not level.is_clear
@@ -97,6 +127,12 @@ def test_runs_that_cannot_tell(linear: dict[str, Score], arms: tuple[str, ...], 
     verdict = judge(linear, arms, 400)
     assert verdict.outcome == "open"
     assert verdict.headline.startswith(start)
+
+
+def test_what_the_data_lack_is_named() -> None:
+    verdict = judge({}, ARMS, 0, lacking=NO_TEST_LABELS)
+    assert verdict.outcome == "open"
+    assert verdict.headline == "The data have no labelled test images, so no probe: this run cannot say which arm is better."
 
 
 def test_arms_that_do_not_beat_random_weights_are_named() -> None:

@@ -102,6 +102,41 @@ def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     assert f"{tmp_path / 'gone.png'}: No such file" in refusal(folder(tmp_path))
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    (tmp_path / "y.png").symlink_to("x.png")
+    assert f"{tmp_path / 'x.png'}: is a pipe or a device" in refusal(folder(tmp_path))
+
+
+def test_an_empty_path() -> None:
+    assert "real.path is empty" in refusal(ImageFolder(kind="folder", path=""))
+
+
+@pytest.mark.parametrize("closed", ["", "data", "data/cat"])
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_folders_of_somebody_else(tmp_path: Path, closed: str, mode: int) -> None:
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(tmp_path / "data" / "cat" / "1.png")
+    tmp_path.chmod(0o755)
+    (tmp_path / closed).chmod(mode)
+    child = os.fork()
+    if child == 0:  # root may read everything, so become nobody
+        try:
+            os.chdir(tmp_path)  # from here, as the folders above are closed to nobody too
+            if os.getuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            message = refusal(folder(Path("data")))
+            assert message.startswith("data")
+            assert "Permission denied" in message
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    (tmp_path / closed).chmod(0o755)
+    assert code == 0
+
+
 def test_a_link_that_leads_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").symlink_to(tmp_path)

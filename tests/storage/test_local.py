@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import AdaInfError, BadInput
 from adainf.storage import NotFound, PreconditionFailed, open_store
 from adainf.storage.local import LocalStore
 
@@ -293,6 +293,28 @@ def test_addresses_that_are_no_folder(uri: str) -> None:
 
 def test_a_name_too_long_for_the_disk(root: Path) -> None:
     assert "too long" in bad_input(lambda: LocalStore(str(root)).put("x" * 300, b""))
+
+
+def _put_into(uri: Path) -> None:
+    LocalStore(str(uri)).put("a", b"")
+
+
+def test_other_refusals_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for uri in (tmp_path / "loop", Path("/proc/x")):
+        message = bad_input(partial(_put_into, uri))
+        assert str(uri) in message
+        assert "--run" in message
+
+
+def test_a_failing_disk_may_be_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(AdaInfError, match="Input/output error") as caught:
+        LocalStore(str(root)).put("a", b"")
+    assert caught.value.exit_code == 1
 
 
 def test_a_disk_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,11 +109,11 @@ CALLS: dict[str, Callable[[S3Store], object]] = {
 }
 
 
-def bad_input(call: Callable[[S3Store], object], store: S3Store) -> str:
-    """The sentence of the `BadInput` that `call` raises; holds no credential."""
-    with pytest.raises(BadInput) as caught:
+def bad_input(call: Callable[[S3Store], object], store: S3Store, exit_code: int = 64) -> str:
+    """The sentence of the `BadInput` that `call` raises, or the error with that exit code; holds no credential."""
+    with pytest.raises(AdaInfError) as caught:
         call(store)
-    assert caught.value.exit_code == 64
+    assert caught.value.exit_code == exit_code
     assert caught.value.__suppress_context__, "the traceback would print botocore's error, with addresses"
     message = str(caught.value)
     assert store.uri in message
@@ -124,9 +124,9 @@ def bad_input(call: Callable[[S3Store], object], store: S3Store) -> str:
     return message
 
 
-def bad_inputs(store: S3Store) -> dict[str, str]:
+def bad_inputs(store: S3Store, exit_code: int = 64) -> dict[str, str]:
     """The sentences of all methods, where all must fail."""
-    return {name: bad_input(call, store) for name, call in CALLS.items()}
+    return {name: bad_input(call, store, exit_code) for name, call in CALLS.items()}
 
 
 def test_a_bucket_that_does_not_exist(s3_env: str) -> None:
@@ -169,14 +169,25 @@ def test_no_name_for_a_bucket(s3_env: str, bucket: str) -> None:
         assert f"bucket {bucket} does not exist" in message or "no name for a bucket" in message, name
 
 
-def test_an_endpoint_where_nobody_answers(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_where_nobody_answers_may_be_tried_again(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://user:hush@127.0.0.1:{port}")
-        for name, message in bad_inputs(S3Store(s3_env, attempts=2)).items():
+        for name, message in bad_inputs(S3Store(s3_env, attempts=2), exit_code=1).items():
             assert f"127.0.0.1:{port} cannot be reached; check AWS_ENDPOINT_URL_S3" in message, name
             assert "hush" not in message
+
+
+@pytest.mark.parametrize(("reason", "exit_code"), [(socket.EAI_NONAME, 64), (socket.EAI_AGAIN, 1)])
+def test_a_host_without_an_address(s3_env: str, monkeypatch: pytest.MonkeyPatch, reason: int, exit_code: int) -> None:
+    def getaddrinfo(*_: object) -> None:
+        raise socket.gaierror(reason, "no address")
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.invalid:1")
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    message = bad_input(CALLS["get"], S3Store(s3_env, attempts=2), exit_code)
+    assert "s3.invalid:1 cannot be reached; check AWS_ENDPOINT_URL_S3" in message
 
 
 def test_an_endpoint_that_is_no_address(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
