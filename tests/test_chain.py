@@ -224,12 +224,14 @@ def test_recipes_that_do_not_fit_the_data_are_refused(tmp_path: Path, old: str, 
         assert not (tmp_path / "run" / "pretrain").exists()
 
 
-def test_without_validation_and_without_test_images_it_still_ends(tmp_path: Path) -> None:
-    real = "{kind: digits, train_limit_images: 256, validation_fraction: 0}"
+@pytest.mark.parametrize(("split", "said"), [("validation", "untrained"), ("test", "no labelled test images")])
+def test_without_a_held_out_split_it_still_ends(tmp_path: Path, split: str, said: str) -> None:
+    real = f"{{kind: digits, train_limit_images: 256, {split}_fraction: 0}}"
     text = RECIPE.replace("{kind: digits, train_limit_images: 256}", real).replace("plan:", "arms: [none]\nplan:")
     recipe = write_recipe(tmp_path, text.replace("steps: 12", "steps: 2"))
     done = adainf("run", recipe, "--run", tmp_path / "run")
     assert done.returncode == OK, done.stderr
+    assert said in done.stdout
 
 
 def test_a_loss_that_is_not_finite_fails_for_good_and_frees_the_folder(tmp_path: Path) -> None:

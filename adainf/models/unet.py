@@ -60,6 +60,11 @@ class Level(nn.Module):
         return out
 
 
+def fits(config: recipe.Unet, height_px: int, width_px: int) -> bool:
+    """Whether images of this size can be halved as often as the network does, and its channels be normalised in groups."""
+    return height_px == width_px and height_px % 2 ** (len(config.multipliers) - 1) == 0 and config.channels % 8 == 0
+
+
 class UNet(nn.Module):
     """F(x, c_noise): B x 3 x H x W and B → B x 3 x H x W. H and W must halve evenly once per further multiplier.
 
@@ -68,8 +73,8 @@ class UNet(nn.Module):
 
     def __init__(self, config: recipe.Unet, size_px: int) -> None:
         super().__init__()
-        halvings = len(config.multipliers) - 1
-        if size_px % 2**halvings or config.channels % 8:
+        if not fits(config, size_px, size_px):
+            halvings = len(config.multipliers) - 1
             raise ValueError(
                 f"a UNet with {halvings + 1} multipliers and {config.channels} channels needs images of a multiple of "
                 f"{2**halvings} px (they are {size_px}) and channels in multiples of 8"

@@ -8,6 +8,7 @@ from adainf.checkpoint import Checkpoint, encode
 from adainf.compute import default_device, prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.generators.fit import fit as fit_generator
+from adainf.models.unet import fits
 from adainf.progress import Reporter
 from adainf.recipe import EdmGenerator, Recipe
 from adainf.shards.manifest import ShardSet
@@ -65,8 +66,8 @@ def _check_fit(config: EdmGenerator, shards: ShardSet) -> None:
     count = shards.splits["train"].images
     if config.batch > count:
         raise BadInput(f"generator.batch is {config.batch}, more than the {count} real training images; choose at most that")
-    halvings = len(config.unet.multipliers) - 1
-    if shards.height_px != shards.width_px or shards.height_px % 2**halvings or config.unet.channels % 8:
+    if not fits(config.unet, shards.height_px, shards.width_px):
+        halvings = len(config.unet.multipliers) - 1
         raise BadInput(
             f"generator.unet with {halvings + 1} multipliers and {config.unet.channels} channels needs square images of a "
             f"multiple of {2**halvings} px and channels in multiples of 8; the real images are {shards.height_px} x "
