@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from adainf import recipe
 from adainf.checkpoint import decode, encode
 from adainf.exitcodes import BadInput
 from adainf.models.backbones import Backbone, build_backbone
-from adainf.shards.png import Pixels
+from adainf.shards.manifest import Split
 
 
 @dataclass(frozen=True)
@@ -23,15 +22,12 @@ class Normalisation:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, images: Pixels) -> Normalisation:
-        """That of N x H x W x 3 uint8 images; a constant channel gets deviation 1."""
-        # Counts of the 256 values are exact, so the result does not depend on the order in which a library adds.
-        counts = np.stack([np.bincount(images[..., channel].reshape(-1), minlength=256) for channel in range(3)])
-        values = np.arange(256) / 255
-        mean = (counts * values).sum(1) / counts.sum(1)
-        variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
-        std = np.where(variance > 1e-8, np.sqrt(variance), 1.0)
-        return cls(tuple(mean.round(6).tolist()), tuple(std.round(6).tolist()))
+    def of(cls, split: Split) -> Normalisation:
+        """That of the images of a split, as its manifest has it; a constant channel gets deviation 1."""
+        if split.channel_means is None or split.channel_stds is None:
+            raise ValueError("the split was indexed without decoding its images")
+        mean = tuple(round(value / 255, 6) for value in split.channel_means)
+        return cls(mean, tuple(round(value / 255, 6) if value > 0.01 else 1.0 for value in split.channel_stds))
 
     def apply(self, x_BCHW: Tensor) -> Tensor:
         """Standardise B x 3 x H x W floats of 0..1."""

@@ -8,9 +8,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from adainf.artifacts import Run
 from adainf.exitcodes import BadInput
-from adainf.shards.manifest import ShardIndex, ShardSet
+from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels, decode_image
 
 COLUMNS = 8
@@ -21,19 +20,20 @@ LARGEST_TILE_PX = 96
 GAP_PX = 4
 
 
-def first_images(run: Run, shards: ShardSet, split: str = "train", count: int = COLUMNS * ROWS) -> list[Pixels]:
+def first_images(folder: ShardFolder, split: str = "train", count: int = COLUMNS * ROWS) -> list[Pixels]:
     """The split's first images, at most `count`; reads no more shards than hold them. Raises `BadInput`."""
     images: list[Pixels] = []
-    for shard in shards.splits[split].shards:
+    for shard in folder.shards.splits[split].shards:
         if len(images) >= count:
             break
-        index = ShardIndex.model_validate_json(run.read(shard.index))
-        tar = run.read(shard.tar)
-        for sample in index.samples[: count - len(images)]:
+        index = folder.index(shard)
+        tar = folder.read(shard.tar)
+        wanted = list(zip(index.keys, index.image_offsets, index.image_sizes_bytes, strict=True))[: count - len(images)]
+        for key, offset, size in wanted:
             try:
-                images.append(decode_image(tar[sample.image_offset : sample.image_offset + sample.image_size_bytes]))
+                images.append(decode_image(tar[offset : offset + size]))
             except ValueError as error:
-                raise BadInput(f"{run.locate(shard.tar.key)}: sample {sample.key}: {error}; make the shard again") from None
+                raise BadInput(f"{folder.locate(shard.tar.key)}: sample {key}: {error}; make the shard again") from None
     return images
 
 

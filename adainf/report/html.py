@@ -22,6 +22,7 @@ from adainf.report.grids import first_images, grid_png
 from adainf.report.summary import Summary, Trained
 from adainf.report.table import COLUMNS, NOTHING, amount, cells
 from adainf.report.verdict import digits_for
+from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import Split
 
 PATH = "PATH"
@@ -135,8 +136,9 @@ def _facts(summary: Summary) -> list[str]:
 
 def _grids(summary: Summary, run: Run) -> list[Grid]:
     grids = []
-    for title, shards in (("Real", summary.real), ("Generated", summary.generated)):
-        images = first_images(run, shards) if shards else []
+    for title, name in (("Real", "real"), ("Generated", "generated")):
+        manifest = summary.manifests.get(name)
+        images = first_images(ShardFolder.of(run, name, manifest)) if manifest else []
         png = grid_png(images)
         if png:
             alt = f"The first {len(images)} {title.lower()} training images, in a grid"

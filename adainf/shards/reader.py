@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.artifacts import Run
 from adainf.exitcodes import BadInput
-from adainf.shards.manifest import ShardIndex, ShardSet, Split
+from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels, decode_image
 
 
@@ -20,22 +19,20 @@ class Labelled(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def read_split(run: Run, shards: ShardSet, split: str) -> Labelled:
+def read_split(folder: ShardFolder, name: str) -> Labelled:
     """All images of a split, in order. Raises `BadInput` for a shard that is not what the manifest says."""
-    described: Split = shards.splits[split]
-    images = np.empty((described.images, shards.height_px, shards.width_px, 3), np.uint8)
-    labels = np.full(described.images, -1, np.int64)
+    split = folder.shards.splits[name]
+    images = np.empty((split.images, *folder.shards.image_size, 3), np.uint8)
+    labels = np.full(split.images, -1, np.int64)
     at = 0
-    for shard in described.shards:
-        index = run.parse(ShardIndex, shard.index.key, run.read(shard.index))
-        tar = memoryview(run.read(shard.tar))
-        for sample in index.samples:
-            encoded = bytes(tar[sample.image_offset : sample.image_offset + sample.image_size_bytes])
+    for shard in split.shards:
+        index = folder.index(shard)
+        tar = folder.read(shard.tar)
+        for key, offset, size in zip(index.keys, index.image_offsets, index.image_sizes_bytes, strict=True):
             try:
-                images[at] = decode_image(encoded)
+                images[at] = decode_image(tar[offset : offset + size])
             except ValueError as error:
-                raise BadInput(f"{run.locate(shard.tar.key)}: sample {sample.key}: {error}; make the shard again") from None
-            if sample.label is not None:
-                labels[at] = sample.label
+                raise BadInput(f"{folder.locate(shard.tar.key)}: sample {key}: {error}; make the shard again") from None
             at += 1
+        labels[at - len(index.labels) : at] = index.labels
     return Labelled(images, labels)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from adainf.artifacts import Output, Run, sha256
 from adainf.exitcodes import BadInput
-from adainf.shards.manifest import Shard, ShardIndex, Split
+from adainf.shards.manifest import Channels, PixelFacts, Shard, ShardIndex, Split, index_key
+from adainf.shards.png import Pixels
 from adainf.shards.tar import Sample, encode_shard
 from adainf.storage import NotFound
 
@@ -37,47 +40,87 @@ def write_split(
     already, whole and with its index (which is written after it), is not made again.
     """
     shards: list[Shard] = []
-    sums = np.zeros(3, np.int64)
-    pixels = 0
+    facts: list[PixelFacts] = []
     labelled = count > 0
     for number, first in enumerate(range(0, count, shard_images)):
         indices = range(first, min(first + shard_images, count))
-        index, output = _write_shard(run, f"{folder}/{split}-{number:06d}", indices, samples)
-        shards.append(Shard(tar=index.tar, index=output, images=len(indices)))
-        sums += index.channel_sums
-        pixels += len(indices) * index.height_px * index.width_px
-        labelled = labelled and all(sample.label is not None for sample in index.samples)
+        shard, index = _write_shard(run, folder, f"{split}-{number:06d}.tar", indices, samples)
+        shards.append(shard)
+        facts += [index.pixels] if index.pixels else []
+        labelled = labelled and min(index.labels) >= 0
         advance(len(indices))
-    red, green, blue = (sums / max(pixels, 1)).round(4).tolist()
-    return Split(images=count, labelled=labelled, channel_means=(red, green, blue), shards=shards)
+    return Split.of(shards, labelled, *channel_moments(facts, [shard.images for shard in shards]))
 
 
-def _write_shard(run: Run, stem: str, indices: range, samples: Callable[[range], list[Sample]]) -> tuple[ShardIndex, Output]:
-    found = _whole_shard(run, stem, indices)
+def channel_moments(facts: list[PixelFacts], images: list[int]) -> tuple[Channels | None, Channels | None]:
+    """Means and standard deviations of R, G and B over shards of so many images, 0..255; None where some have no facts."""
+    if len(facts) < len(images) or not facts:
+        return None, None
+    pixels = sum(count * fact.height_px * fact.width_px for count, fact in zip(images, facts, strict=True))
+    means = np.sum([fact.channel_sums for fact in facts], axis=0) / pixels
+    squares = np.sum([fact.channel_square_sums for fact in facts], axis=0) / pixels
+    stds = np.sqrt(np.maximum(squares - means**2, 0))
+    red, green, blue = zip(means.round(4).tolist(), stds.round(4).tolist(), strict=True)
+    return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
+
+
+def _write_shard(
+    run: Run, folder: str, key: str, indices: range, samples: Callable[[range], list[Sample]]
+) -> tuple[Shard, ShardIndex]:
+    found = _whole_shard(run, folder, key, indices)
     if found is not None:
         return found
     wanted = samples(indices)
     encoded = encode_shard(indices.start, wanted)
+    run.write(f"{folder}/{key}", encoded.data)
     index = ShardIndex(
-        tar=run.write(f"{stem}.tar", encoded.data),
-        height_px=wanted[0].image.shape[0],
-        width_px=wanted[0].image.shape[1],
-        pixels_sha256=encoded.pixels_sha256,
-        channel_sums=encoded.channel_sums,
-        samples=encoded.samples,
+        tar=Output(key=key, size_bytes=len(encoded.data), sha256=sha256(encoded.data)),
+        keys=encoded.keys,
+        image_offsets=encoded.image_offsets,
+        image_sizes_bytes=[len(image) for image in encoded.images],
+        image_crc32s=[zlib.crc32(image) for image in encoded.images],
+        labels=[-1 if sample.label is None else sample.label for sample in wanted],
+        pixels=pixel_facts([sample.image for sample in wanted]),
     )
-    return index, run.write(f"{stem}.json", index.to_json())
+    data = index.to_json()
+    run.write(f"{folder}/{index_key(key)}", data)
+    return describe(index, data), index
 
 
-def _whole_shard(run: Run, stem: str, indices: range) -> tuple[ShardIndex, Output] | None:
+def pixel_facts(images: Sequence[Pixels]) -> PixelFacts:
+    """Of at least one image, all of one size."""
+    pixels = hashlib.sha256()
+    sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for image in images:
+        pixels.update(np.ascontiguousarray(image).data)
+        values = image.reshape(-1, 3).astype(np.int64)
+        sums += values.sum(0)
+        squares += (values * values).sum(0)
+    height, width, _ = images[0].shape
+    (red, green, blue), (red2, green2, blue2) = sums.tolist(), squares.tolist()
+    return PixelFacts(
+        height_px=height,
+        width_px=width,
+        sha256=pixels.hexdigest(),
+        channel_sums=(red, green, blue),
+        channel_square_sums=(red2, green2, blue2),
+    )
+
+
+def describe(index: ShardIndex, data: bytes) -> Shard:
+    """The shard's place in its split; `data` is its index as an object."""
+    output = Output(key=index_key(index.tar.key), size_bytes=len(data), sha256=sha256(data))
+    return Shard(len(index.keys), index.tar, output)
+
+
+def _whole_shard(run: Run, folder: str, key: str, indices: range) -> tuple[Shard, ShardIndex] | None:
     """The shard of an earlier start, if it is there, whole and the one that belongs here; else it is made again."""
-    key = f"{stem}.json"
     try:
-        data = run.store.get(key)
-        index = run.parse(ShardIndex, key, data)
-        if index.tar.key != f"{stem}.tar" or [int(sample.key) for sample in index.samples] != list(indices):
+        data = run.store.get(f"{folder}/{index_key(key)}")
+        index = run.parse(ShardIndex, f"{folder}/{index_key(key)}", data)
+        if index.tar.key != key or [int(name) for name in index.keys] != list(indices):
             return None
-        run.read(index.tar)
+        run.read(index.tar.model_copy(update={"key": f"{folder}/{key}"}))
     except (NotFound, BadInput, ValueError):
         return None
-    return index, Output(key=key, size_bytes=len(data), sha256=sha256(data))
+    return describe(index, data), index

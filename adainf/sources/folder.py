@@ -14,7 +14,8 @@ from pathlib import Path
 
 from adainf.artifacts import canonical_json, sha256
 from adainf.shards.png import decode_image
-from adainf.shards.tar import IMAGE_SUFFIXES, Sample
+from adainf.shards.scan import IMAGE_SUFFIXES
+from adainf.shards.tar import Sample
 from adainf.sources.base import BadData, ImageSource
 
 _ANNOTATIONS = "val_annotations.txt"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from adainf.artifacts import canonical_json, sha256
 from adainf.shards.png import decode_image
-from adainf.shards.tar import ForeignSample, Sample, read_foreign_tar
+from adainf.shards.scan import TarSample, samples
+from adainf.shards.tar import Sample
 from adainf.sources.base import BadData, ImageSource, numbered_classes
 from adainf.storage import NotFound, Store, open_store
 
@@ -24,7 +25,8 @@ class TarImages:
         self._ends: list[int] = []
         self.labels: list[int] = []
         self._held = -1
-        self._samples: list[ForeignSample] = []
+        self._data = b""
+        self._samples: list[TarSample] = []
         for number in range(len(keys)):
             self._hold(number)
             self.labels += [-1 if sample.label is None else sample.label for sample in self._samples]
@@ -41,7 +43,7 @@ class TarImages:
         """Raises `BadData` naming tar and sample where the image cannot be decoded."""
         sample = self._sample(index)
         try:
-            image = decode_image(sample.image)
+            image = decode_image(self._data[sample.image.offset : sample.image.offset + sample.image.size])
         except ValueError as error:
             raise BadData(f"{self.locate(index)}: {error}; make the shard again") from None
         label = self.labels[index]
@@ -51,7 +53,7 @@ class TarImages:
         sample = self._sample(index)
         return f"{self._place(self._held)}: sample {sample.key}"
 
-    def _sample(self, index: int) -> ForeignSample:
+    def _sample(self, index: int) -> TarSample:
         number = bisect.bisect_right(self._ends, index)
         self._hold(number)
         return self._samples[index - (self._ends[number - 1] if number else 0)]
@@ -59,7 +61,7 @@ class TarImages:
     def _hold(self, number: int) -> None:
         if number == self._held:
             return
-        self._held, self._samples = -1, []  # let the last tar go before the next one comes
+        self._held, self._data, self._samples = -1, b"", []  # let the last tar go before the next one comes
         try:
             data = self._store.get(self._keys[number])
         except NotFound:
@@ -70,10 +72,10 @@ class TarImages:
         elif digest != self._digests[number]:
             raise BadData(f"{self._place(number)} changed while it was read; run again when nobody writes to it")
         try:
-            self._samples = list(read_foreign_tar(data))
+            self._samples = samples(data)
         except ValueError as error:
             raise BadData(f"{self._place(number)}: {error}; fetch or make the shard again") from None
-        self._held = number
+        self._held, self._data = number, data
 
     def _place(self, number: int) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._keys[number]}"

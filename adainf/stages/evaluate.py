@@ -16,7 +16,7 @@ from adainf.pretraining.loop import build_encoder
 from adainf.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.shards import reader
-from adainf.shards.manifest import ShardSet
+from adainf.shards.folder import ShardFolder
 
 SPLITS = ("train", "validation", "test")
 
@@ -37,13 +37,14 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
         reporter.say(f"evaluate {arm}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    shards = inputs["real"].content_as(ShardSet)
-    splits = {name: reader.read_split(run, shards, name) for name in SPLITS}
+    folder = ShardFolder.of(run, "real", inputs["real"])
+    normalisation = Normalisation.of(folder.shards.splits["train"])
+    splits = {name: reader.read_split(folder, name) for name in SPLITS}
     seeds: dict[str, SeedScores] = {}
     with reporter.track(f"evaluate {arm}", len(recipe.pretrain.seeds)) as track:
         for seed in recipe.pretrain.seeds:
             if _has_labels(splits):
-                encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, splits["train"])
+                encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, normalisation)
                 seeds[str(seed)] = _scores(recipe, encoder, splits)
             track.advance()
     train, test = (splits[name].labels[splits[name].labels >= 0] for name in ("train", "test"))
@@ -63,9 +64,9 @@ def _has_labels(splits: dict[str, reader.Labelled]) -> bool:
     return len(np.unique(splits["train"].labels[splits["train"].labels >= 0])) > 1 and bool((splits["test"].labels >= 0).any())
 
 
-def _encoder(recipe: Recipe, run: Run, trained: Manifest | None, seed: int, train: reader.Labelled) -> Encoder:
+def _encoder(recipe: Recipe, run: Run, trained: Manifest | None, seed: int, normalisation: Normalisation) -> Encoder:
     if trained is None:
-        return Encoder(recipe.pretrain.backbone, build_encoder(recipe.pretrain, seed), Normalisation.of(train.images))
+        return Encoder(recipe.pretrain.backbone, build_encoder(recipe.pretrain, seed), normalisation)
     output = trained.output("encoder.safetensors")
     return Encoder.from_bytes(run.read(output), run.locate(output.key), recipe.pretrain.backbone)
 

@@ -11,6 +11,7 @@ from adainf.generators.fit import fit as fit_generator
 from adainf.models.unet import fits
 from adainf.progress import Reporter
 from adainf.recipe import EdmGenerator, Recipe
+from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.reader import read_split
 
@@ -24,8 +25,8 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
         reporter.say("fit: not needed, the recipe imports its generated images")
         return None
     real = require_inputs(recipe, run, NAME)["real"]
-    shards = real.content_as(ShardSet)
-    _check_fit(config, shards)  # before the claim, so that a recipe can still be mended
+    folder = ShardFolder.of(run, "real", real)
+    _check_fit(config, folder.shards)  # before the claim, so that a recipe can still be mended
     _, wanted, finished = begin(recipe, run, NAME)
     checkpoint = Checkpoint(run, NAME)
     if finished:
@@ -33,7 +34,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
         reporter.say("fit: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    images = read_split(run, shards, "train").images
+    images = read_split(folder, "train").images
     try:
         fitted = fit_generator(config, images, default_device(), checkpoint, reporter)
     except StageFailed:
@@ -66,10 +67,11 @@ def _check_fit(config: EdmGenerator, shards: ShardSet) -> None:
     count = shards.splits["train"].images
     if config.batch > count:
         raise BadInput(f"generator.batch is {config.batch}, more than the {count} real training images; choose at most that")
-    if not fits(config.unet, shards.height_px, shards.width_px):
+    height_px, width_px = shards.image_size
+    if not fits(config.unet, height_px, width_px):
         halvings = len(config.unet.multipliers) - 1
         raise BadInput(
             f"generator.unet with {halvings + 1} multipliers and {config.unet.channels} channels needs square images of a "
-            f"multiple of {2**halvings} px and channels in multiples of 8; the real images are {shards.height_px} x "
-            f"{shards.width_px}: set real.image_size_px, or change generator.unet"
+            f"multiple of {2**halvings} px and channels in multiples of 8; the real images are {height_px} x "
+            f"{width_px}: set real.image_size_px, or change generator.unet"
         )

@@ -32,7 +32,7 @@ def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         return finished
     prepare(recipe.cpu_threads)
     real = inputs["real"].content_as(ShardSet)
-    size, count = (real.height_px, real.width_px), recipe.generate.images
+    size, count = real.image_size, recipe.generate.images
     assert count is not None  # the recipe's own check: only an import may leave it out
     device = default_device()
     denoiser = _denoiser(run, config, inputs["generator"], size[0]).to(device)
@@ -50,7 +50,7 @@ def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         "trained_on": inputs["real"].digest,
     }
     shards = ShardSet(height_px=size[0], width_px=size[1], splits={"train": split}, origin=origin)
-    manifest = Manifest(request=wanted, outputs=shards.outputs, content=shards.model_dump(mode="json"))
+    manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
     run.commit(NAME, manifest)
     reporter.say(f"generate: done, {count:,} images")
     return manifest

@@ -58,7 +58,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         "channel_order_in_file": generator.channel_order,
     }
     shards = ShardSet(height_px=chosen.height_px, width_px=chosen.width_px, splits={"train": split}, origin=origin)
-    manifest = Manifest(request=wanted, outputs=shards.outputs, content=shards.model_dump(mode="json"))
+    manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
     run.commit(NAME, manifest)
     reporter.say(f"generate: done, {len(chosen):,} images imported")
     return manifest
@@ -80,8 +80,7 @@ def _choose(recipe: Recipe, generator: ImportedImages, images: SourceImages, rea
     chosen = Chosen(
         images,
         _spread(len(images), count),
-        real.height_px,
-        real.width_px,
+        *real.image_size,
         recipe.real.image_size_px,
         bgr=generator.channel_order == "BGR",
         labelled=False,
@@ -107,6 +106,7 @@ def _check_channel_order(generator: ImportedImages, chosen: Chosen, real: Split)
     red_less_blue = means_N3[:, 0] - means_N3[:, 2]
     spread = red_less_blue.std(ddof=1) if len(checked) > 1 else np.inf
     imported_difference = float(red_less_blue.mean())
+    assert real.channel_means is not None  # ingest has decoded every image
     real_difference = real.channel_means[0] - real.channel_means[2]
     clear = all(
         abs(difference) > max(_LEAST_DIFFERENCE, _STANDARD_ERRORS * spread / np.sqrt(count))

@@ -48,7 +48,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         splits=written,
         origin={"kind": recipe.real.kind},
     )
-    manifest = Manifest(request=wanted, outputs=shards.outputs, content=shards.model_dump(mode="json"))
+    manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
     run.commit(NAME, manifest)
     reporter.say("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
     return manifest

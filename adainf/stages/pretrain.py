@@ -20,7 +20,7 @@ from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import Experiment, make_accelerator, pretrain_arm
 from adainf.progress import Reporter
 from adainf.recipe import Arm, Recipe
-from adainf.shards.manifest import ShardSet
+from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
 from adainf.shards.reader import read_split
 from adainf.shards.schedule import MixtureSchedule
@@ -30,14 +30,14 @@ from adainf.shards.schedule import MixtureSchedule
 class _Mixture:
     """What an arm trains on, before any image is read."""
 
-    sets: list[ShardSet]
+    folders: list[ShardFolder]
     """Real images, then generated ones where the arm has those."""
     weights: tuple[float, ...]
     views: Views
 
     @property
     def counts(self) -> list[int]:
-        return [shards.splits["train"].images for shards in self.sets]
+        return [folder.shards.splits["train"].images for folder in self.folders]
 
 
 def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, seed: int | None = None) -> list[Manifest]:
@@ -57,7 +57,7 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
     """Write ``pretrain/ARM/seed-SEED/`` with the encoder."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
-    mixture = _mixture(recipe, arm, require_inputs(recipe, run, name))
+    mixture = _mixture(recipe, run, arm, require_inputs(recipe, run, name))
     check_batch(recipe, arm, mixture.counts, mixture.weights)  # before the claim, so that a recipe can still be mended
     accelerator = make_accelerator(recipe.pretrain)
     _, wanted, finished = begin(recipe, run, name)
@@ -67,9 +67,9 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    images = [read_split(run, shards, "train").images for shards in mixture.sets]
+    images = [read_split(folder, "train").images for folder in mixture.folders]
     _check_shapes(images)
-    normalisation = Normalisation.of(images[0])
+    normalisation = Normalisation.of(mixture.folders[0].shards.splits["train"])
     schedule = MixtureSchedule(mixture.counts, mixture.weights, seed)
     experiment = Experiment(recipe.pretrain, seed, images, schedule, mixture.views, normalisation)
     try:
@@ -93,12 +93,12 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     return manifest
 
 
-def _mixture(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
-    sets = [inputs[name].content_as(ShardSet) for name in ("real", "generated") if name in inputs]
+def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
+    folders = [ShardFolder.of(run, name, inputs[name]) for name in ("real", "generated") if name in inputs]
     if arm == "adainf":
         plan = inputs["plan"].content_as(InflationPlan)
-        return _Mixture(sets, (plan.real_weight, 1.0), plan.views)
-    return _Mixture(sets, (1.0,) * len(sets), default_views(recipe.pretrain.augmentation))
+        return _Mixture(folders, (plan.real_weight, 1.0), plan.views)
+    return _Mixture(folders, (1.0,) * len(folders), default_views(recipe.pretrain.augmentation))
 
 
 def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequence[float]) -> None:

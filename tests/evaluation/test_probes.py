@@ -65,7 +65,7 @@ def test_more_neighbours_than_images_are_all_images() -> None:
 def test_features_do_not_depend_on_the_batch_and_leave_the_encoder_alone() -> None:
     images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
     config = recipe.Backbone(name="resnet-small")
-    encoder = Encoder(config, build_backbone(config), Normalisation.of(images))
+    encoder = Encoder(config, build_backbone(config), Normalisation((0.5,) * 3, (0.3,) * 3))
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     one = extract(encoder, images, 23, torch.device("cpu"))
     many = extract(encoder, images, 7, torch.device("cpu"))

@@ -10,13 +10,20 @@ from adainf import recipe
 from adainf.exitcodes import BadInput
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.shards.manifest import Split
+from adainf.shards.writer import channel_moments, pixel_facts
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 
 
+def normalisation(images: np.ndarray) -> Normalisation:
+    means, stds = channel_moments([pixel_facts(images)], [len(images)])
+    return Normalisation.of(Split.of([], labelled=False, channel_means=means, channel_stds=stds))
+
+
 def encoder(**config: object) -> Encoder:
     described = recipe.Backbone.model_validate(config)
-    return Encoder(described, build_backbone(described), Normalisation.of(IMAGES)).eval()
+    return Encoder(described, build_backbone(described), normalisation(IMAGES)).eval()
 
 
 @pytest.mark.parametrize(
@@ -51,8 +58,8 @@ def test_the_cifar_stem_of_the_paper_keeps_34_pixels() -> None:
 
 
 def test_normalisation_is_the_channels_mean_and_deviation() -> None:
-    found = Normalisation.of(IMAGES)
+    found = normalisation(IMAGES)
     np.testing.assert_allclose(found.mean, (IMAGES / 255).mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(found.std, (IMAGES / 255).std((0, 1, 2)), atol=1e-6)
-    flat = Normalisation.of(np.full((2, 4, 4, 3), 7, np.uint8))
+    flat = normalisation(np.full((2, 4, 4, 3), 7, np.uint8))
     assert flat.std == (1.0, 1.0, 1.0)

@@ -17,6 +17,7 @@ from adainf.report.figures import accuracy, crop_policy, generator_curve, loss_c
 from adainf.report.grids import first_images, grid_png
 from adainf.report.summary import Row, collect
 from adainf.report.verdict import Score
+from adainf.shards.folder import ShardFolder
 from tests.report.synthetic_run import Made
 
 Build = Callable[..., tuple[Recipe, Run]]
@@ -25,9 +26,9 @@ Build = Callable[..., tuple[Recipe, Run]]
 def test_grids_read_no_more_shards_than_they_show(build: Build) -> None:
     recipe, run = build(Made(images=100, shard_images=40))
     run.store.delete("real/train-000002.tar")
-    images = first_images(run, collect(recipe, run).real)
+    images = first_images(ShardFolder.of(run, "real", collect(recipe, run).manifests["real"]))
     assert len(images) == 64
-    assert len(first_images(run, collect(recipe, run).real, count=41)) == 41
+    assert len(first_images(ShardFolder.of(run, "real", collect(recipe, run).manifests["real"]), count=41)) == 41
 
 
 @pytest.mark.parametrize(("px", "tile"), [(8, 48), (28, 56), (32, 64), (64, 64), (400, 96)])

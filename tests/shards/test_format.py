@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,22 @@ import webdataset
 from PIL import Image
 
 from adainf.artifacts import Run
-from adainf.shards.manifest import ShardIndex, ShardSet
+from adainf.shards.folder import ShardFolder
+from adainf.shards.manifest import ShardSet
 from adainf.shards.png import decode_image, encode_stored_png
 from adainf.shards.reader import read_split
-from adainf.shards.tar import Sample, encode_shard, read_foreign_tar
-from adainf.shards.writer import write_split
+from adainf.shards.tar import Sample, encode_shard
+from adainf.shards.writer import pixel_facts, write_split
+from tests.shards.tars import read_tar
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
 LABELS = [3, 0, None, 12, 3]
 SAMPLES = [Sample(image, label) for image, label in zip(IMAGES, LABELS, strict=True)]
 
 
-def write(run: Run) -> ShardSet:
+def write(run: Run) -> ShardFolder:
     split = write_split(run, "real", "train", 5, 2, lambda indices: [SAMPLES[index] for index in indices])
-    return ShardSet(height_px=6, width_px=7, splits={"train": split})
+    return ShardFolder(run, "real", ShardSet(height_px=6, width_px=7, splits={"train": split}), digest="")
 
 
 def test_stock_webdataset_reads_our_shards(tmp_path: Path) -> None:
@@ -44,7 +47,7 @@ def test_we_read_what_webdataset_writes(tmp_path: Path) -> None:
         for number, (image, label) in enumerate(SAMPLES):
             sample = {"__key__": f"folder.d/{number}", "png": image, "json": {"number": number}}
             writer.write(sample if label is None else {**sample, "cls": label})
-    read = list(read_foreign_tar((tmp_path / "x.tar").read_bytes()))
+    read = read_tar((tmp_path / "x.tar").read_bytes())
     assert (np.stack([decode_image(sample.image) for sample in read]) == IMAGES).all()
     assert [sample.label for sample in read] == LABELS
     assert read[4].key == "folder.d/4"
@@ -54,9 +57,10 @@ def test_the_bytes_of_a_shard_never_change() -> None:
     """A change here changes every artifact: it needs a new schema version, not a new number in this test."""
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     shard = encode_shard(41, [Sample(image, 7), Sample(255 - image, None)])
+    facts = pixel_facts([image, 255 - image])
     assert hashlib.sha256(shard.data).hexdigest() == "d39d5eb6e6904d77e82a0ee872db6ab6e1616eb5859ca56b3db1788286d3f517"
-    assert shard.pixels_sha256 == "9175570253f98526a91d2b1cd0f06a11ed502b1e79ac00cfe7ab539de1d95547"
-    assert hashlib.sha256(image.tobytes() + (255 - image).tobytes()).hexdigest() == shard.pixels_sha256
+    assert facts.sha256 == "9175570253f98526a91d2b1cd0f06a11ed502b1e79ac00cfe7ab539de1d95547"
+    assert hashlib.sha256(image.tobytes() + (255 - image).tobytes()).hexdigest() == facts.sha256
     assert len(shard.data) % 10_240 == 0
 
 
@@ -82,8 +86,8 @@ def test_channel_order_is_rgb() -> None:
     red = np.zeros((4, 4, 3), np.uint8)
     red[:, :, 0] = 255
     shard = encode_shard(0, [Sample(red, None)])
-    assert shard.channel_sums == (255 * 16, 0, 0)
-    (sample,) = read_foreign_tar(shard.data)
+    assert pixel_facts([red]).channel_sums == (255 * 16, 0, 0)
+    (sample,) = read_tar(shard.data)
     with Image.open(io.BytesIO(sample.image)) as image:  # another reader's word for it
         assert image.mode == "RGB"
         assert image.getpixel((2, 2)) == (255, 0, 0)
@@ -92,28 +96,33 @@ def test_channel_order_is_rgb() -> None:
 
 def test_the_index_gives_every_image_by_one_range_read(tmp_path: Path) -> None:
     run = Run(str(tmp_path))
-    shards = write(run)
+    folder = write(run)
     at = 0
-    for shard in shards.splits["train"].shards:
-        index = ShardIndex.model_validate_json(run.read(shard.index))
-        assert (index.height_px, index.width_px) == (6, 7)
-        for sample in index.samples:
-            image = run.store.get(index.tar.key)[sample.image_offset :][: sample.image_size_bytes]
+    for shard in folder.split("train").shards:
+        index = folder.index(shard)
+        assert index.pixels is not None
+        assert (index.pixels.height_px, index.pixels.width_px) == (6, 7)
+        for offset, size, crc32, label in zip(
+            index.image_offsets, index.image_sizes_bytes, index.image_crc32s, index.labels, strict=True
+        ):
+            image = run.store.get_range(folder.key(index.tar.key), offset, size)
             assert (decode_image(image) == IMAGES[at]).all()
-            assert sample.label == LABELS[at]
+            assert zlib.crc32(image) == crc32
+            assert label == (-1 if LABELS[at] is None else LABELS[at])
             at += 1
     assert at == 5
 
 
 def test_a_split_is_read_back_and_described(tmp_path: Path) -> None:
     run = Run(str(tmp_path))
-    shards = write(run)
-    images, labels = read_split(run, shards, "train")
+    folder = write(run)
+    images, labels = read_split(folder, "train")
     assert (images == IMAGES).all()
     assert labels.tolist() == [3, 0, -1, 12, 3]
-    split = shards.splits["train"]
+    split = folder.split("train")
     assert (split.images, split.labelled, [shard.images for shard in split.shards]) == (5, False, [2, 2, 1])
     assert split.channel_means == pytest.approx(IMAGES.mean(axis=(0, 1, 2)), abs=1e-4)
+    assert split.channel_stds == pytest.approx(IMAGES.std(axis=(0, 1, 2)), abs=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------- other people's tars
@@ -147,7 +156,7 @@ def test_what_webdataset_passes_over_we_pass_over() -> None:
         ("part/1.cls", b" 5\n"),
         ("part/2.jpg", b"two"),
     )
-    assert [tuple(sample) for sample in read_foreign_tar(data)] == [("part/1", b"one", 5), ("part/2", b"two", None)]
+    assert [tuple(sample) for sample in read_tar(data)] == [("part/1", b"one", 5), ("part/2", b"two", None)]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +172,7 @@ def test_what_webdataset_passes_over_we_pass_over() -> None:
 )
 def test_samples_that_are_none(members: list[tuple[str, bytes] | tarfile.TarInfo], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        list(read_foreign_tar(foreign(*members)))
+        read_tar(foreign(*members))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (4, 4, 1)])

@@ -216,7 +216,11 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
 
 def test_a_truncated_tar(tmp_path: Path) -> None:
     data = encode_shard(0, [Sample(image, 1) for image in IMAGES]).data
-    for size, said in ((1000, "it ends inside 000000.png"), (0, "not a whole tar archive"), (4096, "without the end-of-arch")):
+    for size, said in (
+        (1000, "it ends inside 000000.png"),
+        (0, "without the end-of-archive mark"),
+        (4096, "without the end-of-arch"),
+    ):
         (tmp_path / "x.tar").write_bytes(data[:size])
         message = refusal(shards(tmp_path))
         assert message.startswith(f"{tmp_path}/x.tar: ")
@@ -237,7 +241,7 @@ def test_compressed_tars_are_not_passed_over(tmp_path: Path) -> None:
 def test_a_damaged_image_in_a_tar(tmp_path: Path) -> None:
     encoded = encode_shard(0, [Sample(image, 1) for image in IMAGES])
     data = bytearray(encoded.data)
-    data[encoded.samples[2].image_offset + 60] ^= 1
+    data[encoded.image_offsets[2] + 60] ^= 1
     (tmp_path / "x.tar").write_bytes(data)
     assert refusal(shards(tmp_path)).startswith(f"{tmp_path}/x.tar: sample 000002: not a whole image")
 

@@ -12,6 +12,7 @@ from adainf.artifacts import Manifest, Run
 from adainf.exitcodes import BadInput
 from adainf.progress import Reporter
 from adainf.recipe import Recipe
+from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.reader import read_split
 from adainf.shards.tar import Sample, encode_shard
@@ -56,7 +57,7 @@ class Workshop:
     def read(self) -> np.ndarray:
         manifest = self.run.find("generated")
         assert manifest is not None
-        split = read_split(self.run, ShardSet.model_validate(manifest.content), "train")
+        split = read_split(ShardFolder.of(self.run, "generated", manifest), "train")
         assert (split.labels == -1).all()  # labels of generated images are never used
         return split.images
 
@@ -77,7 +78,7 @@ def test_all_images_are_taken_and_the_provenance_is_kept(workshop: Workshop) -> 
     assert real is not None
     assert manifest.request.inputs["real"] == real.digest
     assert manifest.request.stage == "generate"
-    assert len(manifest.outputs) == 6
+    assert len(manifest.content_as(ShardSet).splits["train"]) == 3
     assert str(workshop.folder) not in manifest.to_json().decode()
 
 
@@ -176,9 +177,11 @@ def test_another_declaration_is_refused(workshop: Workshop) -> None:
 def test_an_interrupted_import_ends_in_the_same_bytes(workshop: Workshop) -> None:
     manifest = workshop.bring(GENERATED, generate={"shard_images": 20})
     whole = workshop.objects()
-    for keep in range(len(manifest.outputs)):
-        for key in ("generated/manifest.json", *(output.key for output in manifest.outputs[keep:])):
-            workshop.run.store.delete(key)
+    shards = manifest.content_as(ShardSet).splits["train"].shards
+    keys = [output.key for shard in shards for output in (shard.tar, shard.index)]
+    for keep in range(len(keys)):
+        for key in ("manifest.json", *keys[keep:]):
+            workshop.run.store.delete(f"generated/{key}")
         workshop.bring(GENERATED, generate={"shard_images": 20})
         assert workshop.objects() == whole
 

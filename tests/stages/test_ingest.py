@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adainf.artifacts import Run
+from adainf.artifacts import Manifest, Run
 from adainf.exitcodes import BadInput
 from adainf.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.shards.manifest import ShardSet
+from adainf.shards.folder import ShardFolder
+from adainf.shards.manifest import Shard, ShardSet
 from adainf.shards.reader import Labelled, read_split
 from adainf.sources.uniform import resized
 from adainf.stages.ingest import carve, ingest
@@ -39,8 +40,12 @@ def objects(run: Run) -> dict[str, bytes]:
 def splits(run: Run) -> dict[str, Labelled]:
     manifest = run.find("real")
     assert manifest is not None
-    shards = ShardSet.model_validate(manifest.content)
-    return {name: read_split(run, shards, name) for name in shards.splits}
+    folder = ShardFolder.of(run, "real", manifest)
+    return {name: read_split(folder, name) for name in folder.shards.splits}
+
+
+def written(manifest: Manifest) -> list[Shard]:
+    return [shard for split in manifest.content_as(ShardSet).splits.values() for shard in split.shards]
 
 
 @pytest.fixture
@@ -64,9 +69,9 @@ def test_the_digits(run: Run) -> None:
     assert (shards.height_px, shards.width_px, shards.channels, shards.dtype) == (8, 8, "RGB", "uint8")
     assert shards.classes == list("0123456789")
     assert all(split.labelled for split in shards.splits.values())
-    assert len(manifest.outputs) == 2 * (5 + 1 + 2)
-    for output in manifest.outputs:
-        run.read(output)
+    assert [len(split) for split in shards.splits.values()] == [5, 1, 2]
+    for shard in written(manifest):
+        ShardFolder.of(run, "real", manifest).index(shard)
     assert manifest == run.find("real")
 
 
@@ -166,7 +171,8 @@ def test_interrupted_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """Objects appear in one order: whatever is missing at a kill is a tail of it."""
     whole, wanted = Run(str(tmp_path / "whole")), digits(validation_fraction=0.3)
     manifest = ingest(wanted, whole, Reporter())
-    order = ["real/request.json", *(output.key for output in manifest.outputs), "real/manifest.json"]
+    keys = [output.key for shard in written(manifest) for output in (shard.tar, shard.index)]
+    order = [f"real/{key}" for key in ("request.json", *keys, "manifest.json")]
     expected = objects(whole)
     assert sorted(order) == sorted(expected)
     for kept in range(0, len(order), 3):

@@ -1,0 +1,18 @@
+"""What a tar holds, as our reader finds it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from adainf.shards.scan import samples
+
+
+class Found(NamedTuple):
+    key: str
+    image: bytes
+    label: int | None
+
+
+def read_tar(data: bytes) -> list[Found]:
+    """Every sample with its encoded image. Raises `ValueError` as `samples` does."""
+    return [Found(key, data[image.offset : image.offset + image.size], label) for key, image, label in samples(data)]
