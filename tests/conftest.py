@@ -64,6 +64,19 @@ def s3_server() -> Iterator[S3Server]:
         pytest.fail(f"weed did not start:\n{(Path(folder) / 'log').read_text()[-2000:]}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADAINF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another one has in the cache of decoded images."""
+    monkeypatch.setenv("ADAINF_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Point boto3, here and in child processes, at the test server; the address of a fresh, empty run."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from adainf.exitcodes import AdaInfError, BadInput
 
@@ -95,3 +97,21 @@ def explained(path: Path, wanted_bytes: int = 0) -> Iterator[None]:
         if error.errno in _FAILING:
             raise AdaInfError(f"{what}; the disk or this machine is failing, look at its log; {again}") from None
         raise BadInput(f"{what}; mend that path or choose another --run") from None
+
+
+class ExplainedFile(io.FileIO):
+    """The file of the descriptor, which it owns; a disk that fails while it is read is explained, too."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        super().__init__(fd)
+        self._path = path
+
+    def readinto(self, buffer: Any) -> int:
+        """As `io.FileIO`."""
+        with explained(self._path):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        """As `io.FileIO`."""
+        with explained(self._path):
+            return super().readall()

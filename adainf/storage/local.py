@@ -7,6 +7,7 @@ so that what a killed writer left can be told apart and swept, and ``lock``, whi
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import secrets
 import stat
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adainf.exitcodes import BadInput
-from adainf.storage.disk import explained, flush_folder, make_folder, move_if_absent, stat_file
+from adainf.storage.disk import ExplainedFile, explained, flush_folder, make_folder, move_if_absent, stat_file
 from adainf.storage.store import NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
 
 _LOCK = "lock"
@@ -44,15 +45,22 @@ class LocalStore:
                 raise BadInput(f"{self._root} is a file and a run is a folder; move it away or choose another --run")
             self._sweep()
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises `NotFound`; `BadInput` where they may not be read."""
-        with self._reading(key) as fd, open(fd, "rb", closefd=False) as file:
-            return file.read()
+    def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:
+        """The object as a file. A disk keeps no sum to `verify`.
 
-    def get_range(self, key: str, start_bytes: int, size_bytes: int) -> bytes:
-        """Exactly `size_bytes` bytes from `start_bytes` on. Raises `NotFound`; `ValueError` past the end."""
-        with self._reading(key) as fd, open(fd, "rb", closefd=False) as file:
-            total = os.fstat(fd).st_size
+        Raises `NotFound`, `PreconditionFailed`; `BadInput` where it may not be read.
+        """
+        return io.BufferedReader(self._open(key, etag))
+
+    def get(self, key: str, *, etag: str | None = None, verify: bool = True) -> bytes:
+        """The object's bytes. Raises as `open` does."""
+        with self._open(key, etag) as file:
+            return file.readall()
+
+    def get_range(self, key: str, start_bytes: int, size_bytes: int, *, etag: str | None = None) -> bytes:
+        """Exactly `size_bytes` bytes from `start_bytes` on. Raises as `open` does; `ValueError` past the end."""
+        with self.open(key, etag) as file:
+            total = os.fstat(file.fileno()).st_size
             if start_bytes < 0 or size_bytes < 0 or start_bytes + size_bytes > total:
                 raise ValueError(f"{self._path(key)} has {total} bytes, not {size_bytes} from {start_bytes} on")
             file.seek(start_bytes)
@@ -108,8 +116,7 @@ class LocalStore:
         check_key(key)
         return self._root / key
 
-    @contextmanager
-    def _reading(self, key: str) -> Iterator[int]:
+    def _open(self, key: str, etag: str | None) -> ExplainedFile:
         path = self._path(key)
         with explained(path):
             try:
@@ -117,11 +124,15 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 raise NotFound(f"{path} does not exist") from None
             try:
-                if stat.S_ISDIR(os.fstat(fd).st_mode):
+                found = os.fstat(fd)
+                if stat.S_ISDIR(found.st_mode):
                     raise NotFound(f"{path} is a folder, not an object")
-                yield fd
-            finally:
+                if etag is not None and _etag(found) != etag:
+                    raise PreconditionFailed(f"{path} is not the object that was to be read: its ETag is not {etag}")
+                return ExplainedFile(fd, path)
+            except BaseException:
                 os.close(fd)
+                raise
 
     def _walk(self, top: Path) -> Iterator[tuple[str, os.stat_result]]:
         for folder, _, names in os.walk(top, onerror=_reraise):

@@ -7,18 +7,20 @@ the path, not the host name (botocore does so unless the profile says ``addressi
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from boto3.session import Session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from adainf.exitcodes import BadInput
+from adainf.storage.pace import pause
+from adainf.storage.s3_body import READ_BYTES, same_etag
+from adainf.storage.s3_client import Link, Patience
 from adainf.storage.s3_errors import (
     CONDITION_FAILED,
     CONFLICT,
@@ -26,12 +28,11 @@ from adainf.storage.s3_errors import (
     NO_KEY,
     code_of,
     explain,
-    host_of,
     missing_bucket,
     retries_of,
     status_of,
 )
-from adainf.storage.s3_read import pause, read_object
+from adainf.storage.s3_read import Download, Reader
 from adainf.storage.s3_write import MULTIPART_OVER_BYTES, upload
 from adainf.storage.store import PROBE, NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
 
@@ -39,9 +40,9 @@ from adainf.storage.store import PROBE, NotFound, ObjectInfo, PreconditionFailed
 class S3Store:
     """The store at ``s3://bucket/prefix``. Safe among threads, processes (also forked ones) and machines.
 
-    Requests are repeated up to `attempts` times with full jitter; a body that breaks off is taken up where it stopped.
-    Puts carry a SHA-256 that the store checks; gets check it where the store returns it (a multipart object's sum is
-    one over its parts, and is not checked: manifests hold the sum of the whole).
+    Requests are repeated with full jitter for as long as `Patience` says; a read that breaks off, stops or trickles is
+    taken up where it was (`Download`). Puts carry a SHA-256 that the store checks; reads check it where the store returns
+    it (a multipart object's sum is one over its parts, and is not checked: manifests hold the sum of the whole).
 
     **A lost answer.** A conditional put may succeed while its answer is lost; repeated, it then finds its own object
     and is refused. So a refusal counts as success where this call was repeated *and* the object holds these very bytes.
@@ -54,50 +55,46 @@ class S3Store:
     Errors that a user can mend are raised as `BadInput`, others as `AdaInfError`; neither holds a credential.
     """
 
-    def __init__(self, uri: str, *, attempts: int = 8, connect_timeout_s: float = 5.0, read_timeout_s: float = 10.0) -> None:
+    def __init__(self, uri: str, patience: Patience | None = None) -> None:
         self._bucket, self._prefix = _split(uri)
         self.uri = uri
-        self._attempts = attempts
-        self._timeouts_s = (connect_timeout_s, read_timeout_s)
-        self._client_of_process: tuple[int, Any] | None = None
+        self._patience = patience or Patience()
+        self._links: dict[int, Link] = {}  # by process
         self._conditional: bool | None = None  # whether the store honours conditions; None: not tried yet
         self._worked = False  # a call has succeeded: bucket, credentials and endpoint are right
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises `NotFound`, `BadInput`."""
-        check_key(key)
+    def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:
+        """The object as a file that is read once, forward. Raises as `get` does, and so does reading on.
 
-        def fetch(arrived_bytes: int, etag: str | None) -> Any:
-            if etag is None:
-                return self._client.get_object(**self._address(key), ChecksumMode="ENABLED")
-            return self._client.get_object(**self._address(key), Range=f"bytes={arrived_bytes}-", IfMatch=etag)
-
+        An object that is replaced meanwhile is an `AdaInfError`, as some of its bytes have been given away. ``readinto``
+        a buffer that is used again costs half the CPU of `get`, whose memory is new each time.
+        """
+        download = self._download(key, etag=etag, verify=verify)
         with self._explained(key):
-            return read_object(fetch, self._attempts)
+            download.begin()
+        return io.BufferedReader(Reader(download, lambda: self._explained(key)), READ_BYTES)
 
-    def get_range(self, key: str, start_bytes: int, size_bytes: int) -> bytes:
-        """Exactly `size_bytes` bytes from `start_bytes` on. Raises `NotFound`, `BadInput`; `ValueError` past the end."""
+    def get(self, key: str, *, etag: str | None = None, verify: bool = True) -> bytes:
+        """The object's bytes, of the version `etag` if given. `verify`: check the store's SHA-256 (0.5 s of CPU per GB).
+
+        Raises `NotFound`, `PreconditionFailed`, `BadInput`.
+        """
+        with closing(self._download(key, etag=etag, verify=verify)) as download, self._explained(key):
+            return download.whole()
+
+    def get_range(self, key: str, start_bytes: int, size_bytes: int, *, etag: str | None = None) -> bytes:
+        """Exactly `size_bytes` bytes from `start_bytes` on, of the version `etag` if given.
+
+        Raises `NotFound`, `PreconditionFailed`, `BadInput`; `ValueError` past the end.
+        """
         check_key(key)
         if start_bytes < 0 or size_bytes < 0:
             raise ValueError(f"{self._where(key)}: {size_bytes} bytes from {start_bytes} on is no range")
-        end = start_bytes + size_bytes
-
-        def fetch(arrived_bytes: int, etag: str | None) -> Any:
-            same = {} if etag is None else {"IfMatch": etag}
-            byte_range = f"bytes={start_bytes + arrived_bytes}-{end - 1}"
-            return self._client.get_object(**self._address(key), Range=byte_range, **same)
-
-        with self._explained(key):
-            try:
-                # HTTP has no empty range.
-                data = read_object(fetch, self._attempts) if size_bytes else self._nothing(key, start_bytes)
-            except ClientError as error:
-                if status_of(error) != 416:
-                    raise
-                data = None
-        if data is None or len(data) != size_bytes:
-            raise ValueError(f"{self._where(key)} ends before byte {end}")
-        return data
+        if not size_bytes:  # HTTP has no empty range
+            return self._nothing(key, start_bytes, etag)
+        download = self._download(key, start_bytes=start_bytes, size_bytes=size_bytes, etag=etag)
+        with closing(download), self._explained(key):
+            return download.whole()
 
     def put(self, key: str, data: bytes) -> ObjectInfo:
         """Write or replace the object. Raises `BadInput`."""
@@ -152,33 +149,24 @@ class S3Store:
                     raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_client_of_process": None}
+        return self.__dict__ | {"_links": {}}
+
+    @property
+    def _link(self) -> Link:
+        process = os.getpid()
+        return self._links.get(process) or self._links.setdefault(process, Link(self.uri, self._patience))
 
     @property
     def _client(self) -> Any:
-        """This process's client: a forked child must not write into its parent's connections."""
-        if self._client_of_process is None or self._client_of_process[0] != os.getpid():
-            self._client_of_process = (os.getpid(), self._connect())
-        return self._client_of_process[1]
+        return self._link.client
 
-    def _connect(self) -> Any:
-        connect_s, read_s = self._timeouts_s
-        config = Config(
-            signature_version="s3v4",
-            connect_timeout=connect_s,
-            read_timeout=read_s,
-            retries={"mode": "standard", "total_max_attempts": self._attempts},
-            max_pool_connections=32,
-            tcp_keepalive=True,
-            # We give SHA-256 ourselves; botocore's own CRC32 trailers are unknown to many stores.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        try:
-            # The default session is not safe among threads.
-            return Session().client("s3", config=config)
-        except ValueError:
-            raise BadInput(f"{self.uri}: AWS_ENDPOINT_URL_S3 is no address; it looks like https://host:port") from None
+    def _download(self, key: str, **how: Any) -> Download:
+        check_key(key)
+
+        def ask(**asked: str) -> Any:
+            return self._link.reads.get_object(**self._address(key), **asked)
+
+        return Download(ask, self._link.pace, self._patience, self._where(key), **how)
 
     def _where(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
@@ -186,12 +174,16 @@ class S3Store:
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
-    def _nothing(self, key: str, start_bytes: int) -> bytes | None:
-        """The empty range at `start_bytes`, or None past the end."""
+    def _nothing(self, key: str, start_bytes: int, etag: str | None) -> bytes:
+        """The empty range at `start_bytes`."""
         info = self.head(key)
         if info is None:
             raise NotFound(f"{self._where(key)} does not exist")
-        return b"" if start_bytes <= info.size_bytes else None
+        if etag is not None and not same_etag(etag, info.etag):
+            raise PreconditionFailed(f"{self._where(key)} is not the object that was to be read: its ETag is not {etag}")
+        if start_bytes > info.size_bytes:
+            raise ValueError(f"{self._where(key)} ends before byte {start_bytes}")
+        return b""
 
     def _put_if(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         check_key(key)
@@ -213,7 +205,7 @@ class S3Store:
     def _put(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         """Upload, with the doubts about lost answers and conflicts settled."""
         repeated = False
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, self._patience.attempts + 1):
             try:
                 return self._upload(key, data, **condition)
             except ClientError as error:
@@ -224,14 +216,14 @@ class S3Store:
                     return info
                 if refused:
                     raise self._refused(key) from None
-                if code not in CONFLICT or attempt == self._attempts:
+                if code not in CONFLICT or attempt == self._patience.attempts:
                     raise
             pause(attempt)  # another writer was at it in the same moment
         raise AssertionError("unreachable")
 
     def _if_holds(self, key: str, data: bytes) -> ObjectInfo | None:
         info = self.head(key)
-        return info if info is not None and info.size_bytes == len(data) and self.get(key) == data else None
+        return info if info is not None and info.size_bytes == len(data) and self.get(key, verify=False) == data else None
 
     def _upload(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         return ObjectInfo(key, len(data), upload(self._client, self._address(key), data, condition))
@@ -286,12 +278,10 @@ class S3Store:
 
     def _explain(self, key: str, error: ClientError | BotoCoreError) -> Exception:
         where = self._where(key)
-        made = self._client_of_process
-        host = host_of(made[1].meta.endpoint_url) if made else "S3"
         with suppress(ClientError, BotoCoreError):
             if isinstance(error, ClientError) and code_of(error) in FORBIDDEN and self._bucket_is_missing():
                 return missing_bucket(where, self._bucket)
-        return explain(error, where, self._bucket, host, self._worked)
+        return explain(error, where, self._bucket, self._link.host, self._worked)
 
 
 def _split(uri: str) -> tuple[str, str]:

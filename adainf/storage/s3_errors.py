@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
@@ -33,6 +35,23 @@ FORBIDDEN = {"AccessDenied", "Forbidden", "403"}
 CONDITION_FAILED = {"PreconditionFailed", "412"}
 CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 
+_THROTTLED = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "BandwidthLimitExceeded",
+    "TooManyRequests",
+    "TooManyRequestsException",
+}
+_TRANSIENT = {"RequestTimeout", "RequestTimeoutException", "InternalError", "OperationAborted"}
+_LASTING = {501, 505, 507}
+"""Not implemented, not this version of HTTP, no space: the statuses from 500 on that another attempt does not mend."""
+
 _BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "UnauthorizedAccess", "InvalidAccessKey"}
 _BAD_TOKEN = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 _BAD_REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
@@ -41,6 +60,18 @@ _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrie
 _NO_CONNECTION = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 
 _AGAIN = "run again and it goes on from here"
+
+
+class Broken(BotoCoreError):
+    """An answer that cannot be used, or whose body did not come to its end; asking again may help."""
+
+    fmt = "{what}"
+
+
+class Damaged(BotoCoreError):
+    """An object that came to its end but is not what was put."""
+
+    fmt = "{what}"
 
 
 def code_of(error: ClientError) -> str:
@@ -56,6 +87,38 @@ def status_of(error: ClientError) -> int:
 def retries_of(error: ClientError) -> int:
     """How many times botocore had sent the request before, without an answer that it could use."""
     return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+def note_retries(error: BotoCoreError | ClientError, retries: int) -> BotoCoreError | ClientError:
+    """`error`, telling `retries_of` how often we had repeated the request ourselves."""
+    if isinstance(error, ClientError):
+        error.response.setdefault("ResponseMetadata", {})["RetryAttempts"] = retries  # type: ignore[typeddict-item]
+    return error
+
+
+def is_throttled(error: BotoCoreError | ClientError) -> bool:
+    """Whether the store asks for fewer requests."""
+    return isinstance(error, ClientError) and (status_of(error) in (429, 503) or code_of(error) in _THROTTLED)
+
+
+def is_transient(error: BotoCoreError | ClientError) -> bool:
+    """Whether the same request may succeed a moment later."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, Broken | HTTPClientError | ConnectionError)
+    status = status_of(error)
+    return is_throttled(error) or code_of(error) in _TRANSIENT or status == 408 or (status >= 500 and status not in _LASTING)
+
+
+def brief(error: BotoCoreError | ClientError) -> str:
+    """The error in a few words, none of them the server's message."""
+    if isinstance(error, ClientError):
+        status, code = str(status_of(error)), _safe_code(error)
+        return status if code == status else f"{status} {code}"
+    return str(error) if isinstance(error, Broken | Damaged) else type(error).__name__
+
+
+def _safe_code(error: ClientError) -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "", code_of(error))[:60]
 
 
 def host_of(endpoint: str) -> str:
@@ -82,7 +145,7 @@ def explain(error: ClientError | BotoCoreError, where: str, bucket: str, host: s
 
 
 def _explain_answer(error: ClientError, where: str, bucket: str, host: str) -> Exception:
-    code = re.sub(r"[^A-Za-z0-9.]", "", code_of(error))[:60]
+    code = _safe_code(error)
     if code == "NoSuchBucket":
         return missing_bucket(where, bucket)
     if code in NO_KEY:
@@ -107,7 +170,7 @@ def _explain_answer(error: ClientError, where: str, bucket: str, host: str) -> E
         return BadInput(f"{where}: the bucket {bucket} is in another region ({code}); set AWS_DEFAULT_REGION to its region")
     if code in _NO_SPACE or status_of(error) == 507:
         return BadInput(f"{where}: no space left at {host} ({code}); free some or choose another --run; {_AGAIN}")
-    return AdaInfError(f"{where}: {host} answered {status_of(error)} {code} after {retries_of(error)} retries; {_AGAIN}")
+    return AdaInfError(f"{where}: {host} answered {brief(error)} after {retries_of(error)} retries; {_AGAIN}")
 
 
 def _explain_silence(error: BotoCoreError, where: str, bucket: str, host: str, kind: type[AdaInfError]) -> Exception:
@@ -127,7 +190,7 @@ def _explain_silence(error: BotoCoreError, where: str, bucket: str, host: str, k
     if isinstance(error, _NO_CONNECTION):
         known = AdaInfError if _name_exists(error) else kind
         return known(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}")
-    return AdaInfError(f"{where}: the connection to {host} kept failing ({type(error).__name__}); {_AGAIN}")
+    return AdaInfError(f"{where}: the connection to {host} kept failing ({brief(error)}); {_AGAIN}")
 
 
 def _name_exists(error: BotoCoreError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +20,7 @@ class NotFound(LookupError):
 
 
 class PreconditionFailed(Exception):
-    """A conditional put found another object than its condition asked for; nothing was written."""
+    """Another object is there than the one that was to be replaced (nothing was written) or read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,20 @@ class Store(Protocol):
     uri: str
     """The folder or ``s3://bucket/prefix`` as the user would write it; never holds credentials."""
 
-    def get(self, key: str) -> bytes:
+    def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:
+        """The object as a file that is read once, from its first byte to its last; closed early, it reads no more.
+
+        Here as below, `etag` asks for that version: where another one is there, `PreconditionFailed` is raised. `verify`:
+        check a sum that the store itself keeps, if it does; callers that check the bytes need no second look. Raises
+        `NotFound`. What goes wrong later is raised by reading on: never are bytes missing, or of two versions.
+        """
+        ...
+
+    def get(self, key: str, *, etag: str | None = None, verify: bool = True) -> bytes:
         """The object's bytes. Raises `NotFound`."""
         ...
 
-    def get_range(self, key: str, start_bytes: int, size_bytes: int) -> bytes:
+    def get_range(self, key: str, start_bytes: int, size_bytes: int, *, etag: str | None = None) -> bytes:
         """Exactly `size_bytes` bytes from `start_bytes` on. Raises `NotFound`; `ValueError` past the end."""
         ...
 

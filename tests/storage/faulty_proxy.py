@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +11,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Literal, Self
 
-Fault = Literal["409", "501", "503", "cut", "stall", "lose", "corrupt", "anonymous", "unconditional"]
+Fault = Literal[
+    "409", "429", "500", "501", "503",
+    "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag", "elsewhere",
+    "anonymous", "unconditional", "unranged",
+]  # fmt: skip
 """What may befall a request:
 
-"409", "501", "503": answered so, not passed on; "cut": the body breaks off half way; "stall": it stops half way and the
-connection stays open; "lose": passed on, but its answer is lost; "corrupt": the body's last byte is flipped;
-"anonymous": passed on without its signature; "unconditional": without that and without If-Match and If-None-Match.
+"409" and other numbers: answered so, not passed on;
+"cut": the body breaks off half way (or after `break_after_bytes`); "stall": it stops there, and the connection stays open;
+"trickle": from there on it comes byte by byte, 10 a second; "silence": not even the headers come; "lose": passed on, but its
+answer is lost; "corrupt": the body's last byte is flipped; "long", "short": it is 100 bytes longer or shorter than it should
+be by the headers; "etag": another ETag; "elsewhere": the answer says that its range starts one byte later;
+"anonymous": passed on without its signature; "unconditional": without that and without If-Match and If-None-Match;
+"unranged": without that and without Range.
 """
 
+_ANSWERS = ("409", "429", "500", "501", "503")
+_DROPPED = {
+    "anonymous": {"authorization"},
+    "unconditional": {"authorization", "if-match", "if-none-match"},
+    "unranged": {"authorization", "range"},
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Request:
     """One request, counted from 1 among those of its method."""
 
@@ -39,10 +55,18 @@ def nth(method: str, *numbers: int, fault: Fault) -> Plan:
 
 
 class FaultyProxy:
-    """``with FaultyProxy(port, plan) as proxy``: passes requests on to 127.0.0.1:port as `plan` wants."""
+    """``with FaultyProxy(port, plan) as proxy``: passes requests on to 127.0.0.1:port as `plan` wants.
 
-    def __init__(self, port: int, plan: Plan) -> None:
+    `delay_s`: how long every answer takes.
+    """
+
+    def __init__(self, port: int, plan: Plan, *, break_after_bytes: int | None = None, delay_s: float = 0.0) -> None:
         self.plan = plan
+        self.break_after_bytes = break_after_bytes
+        self.delay_s = delay_s
+        self.at_once: list[int] = []
+        """For each request how many were under way as it came, itself among them."""
+        self._running: set[Request] = set()
         self.requests: list[tuple[Request, Fault | None]] = []
         self._target = port
         self._lock = threading.Lock()
@@ -69,13 +93,19 @@ class FaultyProxy:
         self._thread.join()
         self._server.server_close()
 
-    def _note(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
+    def _note(self, method: str, path: str, headers: dict[str, str]) -> tuple[Request, Fault | None]:
         with self._lock:
             number = 1 + sum(request.method == method for request, _ in self.requests)
             request = Request(method, path, number, {name.lower(): value for name, value in headers.items()})
             fault = self.plan(request)
             self.requests.append((request, fault))
-            return fault
+            self._running.add(request)
+            self.at_once.append(len(self._running))
+            return request, fault
+
+    def _done(self, request: Request) -> None:
+        with self._lock:
+            self._running.discard(request)
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
@@ -86,8 +116,17 @@ class FaultyProxy:
                     self.close_connection = True
                     return
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                fault = proxy._note(self.command, self.path, dict(self.headers))
-                if fault in ("409", "501", "503"):
+                self.request_noted, fault = proxy._note(self.command, self.path, dict(self.headers))
+                proxy._closed.wait(proxy.delay_s)
+                try:
+                    self.pass_on(body, fault)
+                except ConnectionError:
+                    self.close_connection = True  # the client has given up, or the server is gone
+                finally:
+                    proxy._done(self.request_noted)
+
+            def pass_on(self, body: bytes, fault: Fault | None) -> None:
+                if fault in _ANSWERS:
                     self.reply(int(fault), {"Content-Length": "0"}, b"", None)
                     return
                 connection = http.client.HTTPConnection("127.0.0.1", proxy._target, timeout=30)
@@ -101,34 +140,46 @@ class FaultyProxy:
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = serve
 
             def passed_on(self, fault: Fault | None) -> dict[str, str]:
-                dropped = {"expect"}
-                if fault in ("anonymous", "unconditional"):
-                    dropped |= {"authorization"}
-                if fault == "unconditional":
-                    dropped |= {"if-match", "if-none-match"}
+                dropped = {"expect"} | _DROPPED.get(fault or "", set())
                 return {name: value for name, value in self.headers.items() if name.lower() not in dropped}
 
             def reply(self, status: int, headers: dict[str, str], body: bytes, fault: Fault | None) -> None:
-                if fault == "lose":
+                if fault == "silence":
+                    proxy._closed.wait()
+                if fault in ("lose", "silence"):
                     self.close_connection = True
                     return
+                if fault == "etag":
+                    headers["ETag"] = '"0123"'
+                if fault == "elsewhere" and (found := re.search(r"(\d+)-(\d+)/", headers.get("Content-Range", ""))):
+                    span = f"{int(found[1]) + 1}-{int(found[2]) + 1}/"
+                    headers["Content-Range"] = headers["Content-Range"].replace(found[0], span)
                 self.send_response_only(status)
                 for name, value in headers.items():
                     if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                         self.send_header(name, value)
                 # A HEAD's length is the object's.
-                length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
-                self.send_header("Content-Length", length)
+                length = int(headers.get("Content-Length", "0")) if self.command == "HEAD" else len(body)
+                length += {"long": -100, "short": 100}.get(fault or "", 0)
+                self.send_header("Content-Length", str(length))
+                proxy._done(self.request_noted)  # before the client can send the next one
                 self.end_headers()
                 if fault == "corrupt":
                     body = body[:-1] + bytes([body[-1] ^ 1])
-                if fault in ("cut", "stall"):
-                    body = body[: len(body) // 2]
-                    self.close_connection = True
+                rest = b""
+                if fault in ("cut", "stall", "trickle"):
+                    half = len(body) // 2 if proxy.break_after_bytes is None else proxy.break_after_bytes
+                    body, rest = body[:half], body[half:]
+                self.close_connection = self.close_connection or fault in ("cut", "stall", "trickle", "short")
                 self.wfile.write(body)
                 self.wfile.flush()
                 if fault == "stall":
                     proxy._closed.wait()
+                for i in range(len(rest) if fault == "trickle" else 0):
+                    if proxy._closed.wait(0.1):
+                        return
+                    self.wfile.write(rest[i : i + 1])
+                    self.wfile.flush()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

@@ -37,6 +37,8 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
     with pytest.raises(NotFound, match="a"):
         store.get("a")
     with pytest.raises(NotFound):
+        store.open("a")
+    with pytest.raises(NotFound):
         store.get_range("a", 0, 1)
     with pytest.raises(NotFound):
         store.get_range("a", 0, 0)
@@ -52,6 +54,42 @@ def test_what_is_put_can_be_got(store: Store, data: bytes) -> None:
     assert store.head("real/0.tar") == info
     assert list(store.list()) == [info]
     assert open_store(store.uri).get("real/0.tar") == data
+
+
+def test_an_object_is_also_a_file(store: Store) -> None:
+    data = bytes(range(256)) * 5000
+    info = store.put("a", data)
+    store.put("empty", b"")
+    with store.open("a", info.etag, verify=False) as file:
+        assert [file.read(3), file.read(100_000)] == [data[:3], data[3:100_003]]
+        rest = bytearray(2 * len(data))
+        assert file.readinto(rest) == len(data) - 100_003
+        assert rest[: len(data) - 100_003] == data[100_003:]
+        assert file.read(1) == file.read() == b""
+    with pytest.raises(ValueError, match="closed"):
+        file.read(1)
+    with store.open("a") as file:
+        assert file.read() == data
+    with store.open("empty") as file:
+        assert file.read() == b""
+    with pytest.raises(NotFound):
+        store.open("b")
+
+
+def test_a_read_of_a_version_refuses_another(store: Store) -> None:
+    old = store.put("a", b"old").etag
+    reads: list[Callable[[str], object]] = [
+        lambda etag: store.open("a", etag).read(),
+        lambda etag: store.get("a", etag=etag),
+        lambda etag: store.get_range("a", 0, 3, etag=etag),
+        lambda etag: store.get_range("a", 0, 0, etag=etag),
+    ]
+    assert [read(old) for read in reads] == [b"old", b"old", b"old", b""]
+    new = store.put("a", b"new").etag
+    for read in reads:
+        with pytest.raises(PreconditionFailed, match="a"):
+            read(old)
+    assert [read(new) for read in reads] == [b"new", b"new", b"new", b""]
 
 
 def test_put_replaces_and_the_etag_changes(store: Store) -> None:
@@ -78,6 +116,7 @@ NO_KEYS = ["", "/a", "a/", "a//b", "./a", "a/.", "..", "../a", "a/../b", ".tmp",
 
 def test_what_is_no_key_is_refused_by_every_method(store: Store) -> None:
     calls: list[Callable[[str], object]] = [
+        lambda key: store.open(key),
         store.get,
         store.head,
         store.delete,

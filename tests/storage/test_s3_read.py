@@ -1,0 +1,415 @@
+"""Reads from S3 through every fault that a network or a store can have: each byte right, in bounded time."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adainf.exitcodes import AdaInfError, Stopped
+from adainf.storage import PreconditionFailed
+from adainf.storage.pace import Pace
+from adainf.storage.s3 import S3Store
+from adainf.storage.s3_body import Body
+from adainf.storage.s3_client import Patience
+from adainf.storage.s3_errors import Broken
+from adainf.storage.s3_read import Download
+from tests.conftest import S3Server
+from tests.storage.conftest import ATTEMPTS, Behind, Rclone
+from tests.storage.faulty_proxy import Fault, Plan, Request
+
+MIB = 1 << 20
+QUICK = Patience(attempts=ATTEMPTS, first_byte_timeout_s=0.5, low_speed_timeout_s=0.5)
+
+
+def random_bytes(size_bytes: int) -> bytes:
+    return random.Random(size_bytes).randbytes(size_bytes)
+
+
+def gets(proxy: Any) -> list[Request]:
+    return [request for request, _ in proxy.requests if request.method == "GET"]
+
+
+def every_fourth(fault: Fault) -> Plan:
+    return lambda request: fault if request.method == "GET" and request.number % 4 == 2 else None
+
+
+def always(fault: Fault) -> Plan:
+    return lambda request: fault if request.method == "GET" else None
+
+
+def in_order(*faults: Fault | None) -> Plan:
+    """One for each GET, then none."""
+    return lambda r: faults[r.number - 1] if r.method == "GET" and r.number <= len(faults) else None
+
+
+# A quarter of all reads fails
+
+FAULTS: list[Fault] = ["429", "500", "503", "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag"]
+OBJECTS = {f"real/{i}.tar": random_bytes(MIB + 1000 * i + i) for i in range(10)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ten_objects_of_the_first_server(behind: Behind, s3_env: str, fault: Fault) -> None:
+    """With the patience that users have."""
+    writer = S3Store(s3_env)
+    for key, data in OBJECTS.items():
+        writer.put(key, data)
+    with behind(every_fourth(fault), Patience()) as (store, proxy), ThreadPoolExecutor(4) as pool:
+        began_s = time.monotonic()
+        arrived = list(pool.map(store.get, OBJECTS))
+        assert time.monotonic() - began_s < 20
+        assert arrived == list(OBJECTS.values())
+        assert proxy.faults().count(fault) >= 3
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("corrupt", "long")])
+def test_ten_objects_of_a_server_that_keeps_no_sums(behind: Behind, rclone: Rclone, fault: Fault) -> None:
+    writer = S3Store(f"s3://{rclone.bucket}/run")
+    for key, data in OBJECTS.items():
+        writer.put(key, data)
+    with behind(every_fourth(fault), QUICK, uri=writer.uri, port=rclone.port) as (store, proxy):
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(store.get, OBJECTS)) == list(OBJECTS.values())
+        assert proxy.faults().count(fault) >= 3
+
+
+def test_one_file_through_all_of_them(behind: Behind, s3_env: str) -> None:
+    data = random_bytes(20 * MIB + 7)
+    S3Store(s3_env).put("a", data)
+    faults: list[Fault] = ["503", "cut", "500", "stall", "elsewhere", "trickle", "silence", "429", "cut", "lose", "cut"]
+    with behind(in_order(*faults), QUICK, break_after_bytes=MIB + 5) as (store, proxy):
+        with store.open("a") as file:
+            pieces = list(iter(lambda: file.read(10_240), b""))
+        assert b"".join(pieces) == data
+        assert proxy.faults() == faults
+
+
+@pytest.mark.parametrize("fault", [*(fault for fault in FAULTS if fault != "corrupt"), "elsewhere"])
+def test_ranges(behind: Behind, s3_env: str, fault: Fault) -> None:
+    """A range has no sum (a reader of samples must know theirs), but its length and place are known beforehand."""
+    data = random_bytes(MIB)
+    S3Store(s3_env).put("a", data)
+    with behind(in_order(fault, fault), QUICK) as (store, proxy):
+        assert store.get_range("a", 1000, 70_001) == data[1000:71_001]
+        assert proxy.faults()[0] == fault
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("fault", ["cut", "stall", "trickle"])
+def test_what_breaks_off_is_taken_up_at_the_next_byte(behind: Behind, s3_env: str, fault: Fault) -> None:
+    data = random_bytes(6 * MIB + 12346)
+    etag = S3Store(s3_env).put("a", data).etag
+    patience = Patience(low_speed_timeout_s=0.5)  # a body that stalls must not wait for as long as a first byte may take
+    with behind(in_order(fault, fault), patience, break_after_bytes=MIB + 321) as (store, proxy):
+        began_s = time.monotonic()
+        assert store.get("a") == data
+        assert time.monotonic() - began_s < 4
+        assert [get.headers.get("if-match") for get in gets(proxy)] == [None, etag, etag]
+        starts = [int(get.headers["range"].removeprefix("bytes=").removesuffix("-")) for get in gets(proxy)[1:]]
+        trickled = 10 if fault == "trickle" else 0  # 10 bytes a second for up to a second
+        assert MIB + 321 <= starts[0] <= MIB + 321 + trickled
+        assert MIB + 321 <= starts[1] - starts[0] <= MIB + 321 + trickled
+
+
+def test_a_range_is_taken_up_within_the_range(behind: Behind, s3_env: str) -> None:
+    data = random_bytes(4 * MIB)
+    S3Store(s3_env).put("a", data)
+    with behind(in_order("cut")) as (store, proxy):
+        assert store.get_range("a", 1000, 2 * MIB) == data[1000 : 1000 + 2 * MIB]
+        assert gets(proxy)[-1].headers["range"] == f"bytes={1000 + MIB}-{1000 + 2 * MIB - 1}"
+
+
+def test_a_range_past_the_end_of_an_answer_cut_to_fit(behind: Behind, s3_env: str) -> None:
+    S3Store(s3_env).put("a", random_bytes(1000))
+    with behind(in_order("503", "cut")) as (store, _), pytest.raises(ValueError, match="ends before byte 1001"):
+        store.get_range("a", 500, 501)
+
+
+def test_a_body_that_never_comes_is_given_up(behind: Behind, s3_env: str) -> None:
+    S3Store(s3_env).put("a", b"0")
+    with behind(always("cut")) as (store, proxy):
+        with pytest.raises(AdaInfError, match=r"kept failing \(a body that ended early\)") as caught:
+            store.get("a")
+        assert caught.value.exit_code not in (64, 65)
+        assert proxy.faults() == ["cut"] * ATTEMPTS
+
+
+def test_a_reader_that_takes_its_time_is_no_slow_store(behind: Behind, s3_env: str) -> None:
+    data = random_bytes(12 * MIB)
+    S3Store(s3_env).put("a", data)
+    with behind(lambda _: None, QUICK) as (store, proxy), store.open("a") as file:
+        head = file.read(MIB)
+        time.sleep(1.2)
+        middle = file.read(MIB)
+        time.sleep(1.2)
+        assert head + middle + file.read() == data
+        assert len(gets(proxy)) == 1
+
+
+@pytest.mark.parametrize(("piece_bytes", "slow"), [(1500, False), (150, True)])
+def test_how_slow_is_too_slow(piece_bytes: int, slow: bool) -> None:
+    class Drip(io.BytesIO):
+        def read1(self, _: int | None = -1) -> bytes:
+            time.sleep(0.05)
+            return super().read1(piece_bytes)
+
+        def set_socket_timeout(self, timeout_s: float) -> None:
+            assert timeout_s == 0.3
+
+    body = Body({"Body": Drip(bytes(20 * piece_bytes)), "ContentLength": 20 * piece_bytes}, 0.3, 10_000)
+    with pytest.raises(Broken, match=r"slower than 10000 bytes/s for 0.3 s") if slow else nullcontext():
+        for _ in range(20):
+            body.read(MIB)
+
+
+def test_a_server_that_is_killed_and_comes_back(s3_env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random_bytes(60 * MIB)
+    server = Rclone(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+    server.start()
+    again = threading.Timer(1.0, server.start)
+    try:
+        store = S3Store(f"s3://{server.bucket}")
+        store.put("a", data)
+        with store.open("a") as file:
+            head = file.read(MIB)
+            server.kill()
+            again.start()
+            assert head + file.read() == data
+    finally:
+        again.join()
+        server.kill()
+
+
+# Damage, and other versions
+
+
+def test_damage_on_the_way_is_found_and_mended(behind: Behind, s3_env: str) -> None:
+    data = random_bytes(3 * MIB)
+    S3Store(s3_env).put("a", data)
+    for faults in (["corrupt"], ["cut", "corrupt"]):  # in one piece, and pieced together
+        with behind(in_order(*faults)) as (store, proxy):  # type: ignore[arg-type]
+            assert store.get("a") == data
+            assert proxy.faults() == faults
+
+
+def test_lasting_damage_is_an_error(behind: Behind, s3_env: str) -> None:
+    S3Store(s3_env).put("a", b"0123456789")
+    with behind(always("corrupt")) as (store, proxy):
+        with pytest.raises(AdaInfError, match="SHA-256 is not the one that was put"):
+            store.get("a")
+        assert proxy.faults() == ["corrupt"] * ATTEMPTS
+        assert store.get("a", verify=False) == b"0123456788", "whoever checks the bytes need not check twice"
+
+
+def test_a_damaged_file_shows_before_its_end(behind: Behind, s3_env: str) -> None:
+    data = random_bytes(3 * MIB)
+    S3Store(s3_env).put("a", data)
+    with behind(in_order("corrupt")) as (store, _), store.open("a") as file:
+        assert file.read(2 * MIB) == data[: 2 * MIB]
+        with pytest.raises(AdaInfError, match="SHA-256 is not the one that was put"):
+            file.read(MIB)
+        with pytest.raises(ValueError, match="closed"):  # rather than b"", which would be the end
+            file.read(1)
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["If-Match", "If-Match ignored"])
+def test_an_object_that_is_replaced_while_it_is_read(behind: Behind, s3_server: S3Server, open_uri: str, ignored: bool) -> None:
+    old, new = random_bytes(6 * MIB), random_bytes(6 * MIB)[::-1]
+    writer = S3Store(open_uri)
+    first = writer.put("a", old)  # connects before the proxy is there, and so goes by it
+
+    def plan(request: Request) -> Any:
+        if request.method != "GET":
+            return None
+        if request.number == 1:
+            return "cut"
+        if request.number == 2:  # the reader comes back for the second half of `old`
+            writer.put("a", new)
+        return "unconditional" if ignored and request.number == 2 else None
+
+    with behind(plan, uri=open_uri) as (store, proxy):
+        assert store.get("a") == new, "of an object that nobody has seen, the new version will do"
+        assert proxy.faults() == ["cut", "unconditional"] if ignored else ["cut"]
+    first = writer.put("a", old)
+    with (
+        behind(plan, uri=open_uri) as (store, _),
+        store.open("a") as file,
+        pytest.raises(AdaInfError, match="was replaced while"),
+    ):
+        file.read()
+    first = writer.put("a", old)
+    with behind(plan, uri=open_uri) as (store, _), pytest.raises(PreconditionFailed, match="its ETag is not"):
+        store.get("a", etag=first.etag)
+
+
+def test_answers_that_contradict_each_other(behind: Behind, s3_env: str) -> None:
+    data = random_bytes(3 * MIB)
+    S3Store(s3_env).put("a", data)
+    with behind(in_order("cut", "etag")) as (store, proxy):
+        assert store.get("a") == data
+        assert [get.headers.get("range") for get in gets(proxy)] == [None, f"bytes={3 * MIB // 2}-", None]
+    with (
+        behind(in_order("cut", "etag")) as (store, _),
+        store.open("a") as file,
+        pytest.raises(AdaInfError, match="contradict each other"),
+    ):
+        file.read()
+    with behind(in_order("etag")) as (store, _), pytest.raises(PreconditionFailed):
+        store.get("a", etag=store.head("a").etag)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": '"1"'},
+        {"ContentLength": 3},
+        {"ETag": '"1"', "ContentLength": 3, "ContentRange": "bytes 0-9/10"},
+        {"ETag": '"1"', "ContentLength": 3, "ContentRange": "bytes 0-2/*"},
+        {"ETag": '"1"', "ContentLength": 3, "ContentRange": "bytes 7-9/10"},
+    ],
+    ids=lambda headers: " ".join(map(str, headers.values())),
+)
+def test_an_answer_that_promises_nothing_is_never_taken(headers: dict[str, Any]) -> None:
+    asked: list[dict[str, str]] = []
+
+    class Fake(io.BytesIO):
+        def set_socket_timeout(self, _: float) -> None:
+            pass
+
+    def ask(**headers_asked: str) -> Any:
+        asked.append(headers_asked)
+        return {"Body": Fake(b"012"), **headers}
+
+    with pytest.raises(Broken, match=r"an answer without|an answer whose length|another range"):
+        Download(ask, Pace(1, 10), Patience(attempts=3), "s3://bucket/a", verify=True).whole()
+    assert asked == [{"ChecksumMode": "ENABLED"}] * 3
+
+
+def test_a_store_without_ranges(behind: Behind, open_uri: str) -> None:
+    data = random_bytes(3 * MIB)
+    S3Store(open_uri).put("a", data)
+    with behind(in_order("cut", "unranged"), uri=open_uri) as (store, proxy):
+        assert store.get("a") == data
+        assert proxy.faults() == ["cut", "unranged"]
+    with behind(in_order("cut", "unranged"), uri=open_uri) as (store, _), store.open("a") as file:
+        assert file.read() == data
+    with behind(always("unranged"), uri=open_uri) as (store, _):
+        assert store.get_range("a", 2 * MIB, 5) == data[2 * MIB : 2 * MIB + 5]
+        with pytest.raises(ValueError, match="ends before"):
+            store.get_range("a", 2 * MIB, 2 * MIB)
+
+
+# Many readers
+
+
+def test_files_that_are_closed_early(behind: Behind, s3_env: str) -> None:
+    S3Store(s3_env).put("a", random_bytes(30 * MIB))
+    with behind(lambda _: None, Patience(reads_at_once=1)) as (store, proxy):
+        files = [store.open("a", verify=False) for _ in range(5)]  # more than may be waited for at once, in one thread
+        assert {file.read(1) for file in files} == {random_bytes(30 * MIB)[:1]}
+        for file in files:
+            file.close()
+        assert len(gets(proxy)) == 5
+        assert store.get_range("a", 0, 1) == random_bytes(30 * MIB)[:1]
+
+
+def test_a_store_that_asks_for_less_gets_less_and_later_more(behind: Behind, s3_env: str) -> None:
+    S3Store(s3_env).put("a", b"0123456789")
+    throttled = threading.Event()
+
+    def plan(request: Request) -> Any:
+        return "503" if request.method == "GET" and throttled.is_set() else None
+
+    patience = Patience(attempts=20, reads_at_once=4, retry_budget=1000)
+    with behind(plan, patience, delay_s=0.15) as (store, proxy), ThreadPoolExecutor(12) as pool:
+
+        def most_at_once(reads: int) -> int:
+            before = len(proxy.at_once)
+            assert set(pool.map(store.get, ["a"] * reads)) == {b"0123456789"}
+            return max(proxy.at_once[before:])
+
+        assert most_at_once(24) == 4
+        throttled.set()
+        busy = [pool.submit(store.get, "a") for _ in range(12)]
+        while proxy.faults().count("503") < 10:  # 4 at once, 2, then one by one
+            time.sleep(0.01)
+        before = len(proxy.at_once)
+        while len(proxy.at_once) < before + 5:
+            time.sleep(0.01)
+        assert max(proxy.at_once[before:]) == 1
+        throttled.clear()
+        assert {future.result() for future in busy} == {b"0123456789"}
+        assert most_at_once(40) == 4
+
+
+def test_a_store_that_fails_for_good_is_given_up_by_all_threads_together(behind: Behind, s3_env: str) -> None:
+    S3Store(s3_env).put("a", b"0123456789")
+    broken = threading.Event()
+    broken.set()
+
+    def plan(request: Request) -> Any:
+        return "500" if request.method == "GET" and broken.is_set() else None
+
+    with behind(plan, Patience(retry_budget=30)) as (store, proxy), ThreadPoolExecutor(8) as pool:
+
+        def read(_: int) -> str:
+            with pytest.raises(AdaInfError) as caught:
+                store.get("a")
+            assert caught.value.exit_code not in (64, 65)
+            return str(caught.value)
+
+        began_s = time.monotonic()
+        messages = list(pool.map(read, range(100)))  # by themselves 800 requests and minutes of pauses
+        assert time.monotonic() - began_s < 20
+        assert len(proxy.requests) <= 30 + 100
+        assert re.search(r"the store keeps failing \((1\d\d) of \1 reads failed, this one by 500\)", messages[-1])
+        assert "run again and it goes on from here" in messages[-1]
+        broken.clear()
+        assert store.get("a") == b"0123456789"
+
+
+# Being stopped
+
+
+@pytest.mark.parametrize("fault", ["stall", "silence", "503"])
+def test_a_stop_passes_through(behind: Behind, s3_env: str, fault: Fault) -> None:
+    S3Store(s3_env).put("a", random_bytes(MIB))
+
+    def stop(*_: object) -> None:
+        raise Stopped("stopped")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with behind(always(fault), Patience()) as (store, proxy):
+            for read in (lambda: store.get("a"), lambda: store.open("a").read()):
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                began_s = time.monotonic()
+                with pytest.raises(Stopped):
+                    read()
+                assert time.monotonic() - began_s < 1
+            proxy.plan = lambda _: None
+            assert store.get("a") == random_bytes(MIB), "no turn is lost"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_reading_needs_no_second_client(s3_env: str) -> None:
+    S3Store(s3_env).put("a", b"1")
+    store = S3Store(s3_env)
+    assert store.get("a") == b"1"
+    assert store._link._writes is None
