@@ -33,6 +33,11 @@ STAGES = {
 }
 
 
+SHARDS = {
+    "index": "make a set of a folder of tars that others wrote, where it lies",
+    "verify": "check every byte of a set, and decode every image",
+}
+
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
 
 
@@ -56,6 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="every setting, as JSON Schema")
     views.add_parser("show", help="a recipe with all defaults filled in").add_argument("recipe")
+    shards = commands.add_parser("shards", help="look after sets of shards", description="shards: look after sets of shards.")
+    actions = shards.add_subparsers(dest="view", required=True, metavar="ACTION")
+    for name, what in SHARDS.items():
+        action = actions.add_parser(name, help=what, description=f"{name}: {what}.")
+        action.add_argument("uri", metavar="URI", help="a folder or s3://bucket/prefix")
     return parser
 
 
@@ -74,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = build_parser().parse_args(arguments)
         if parsed.command == "recipe":
             _show(parsed)
+        elif parsed.command == "shards":
+            _shards(parsed)
         else:
             options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed")}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
@@ -92,6 +104,13 @@ def _show(parsed: argparse.Namespace) -> None:
         print(json.dumps(Recipe.model_json_schema(), indent=2))
     else:
         print(yaml.safe_dump(load_recipe(parsed.recipe).model_dump(mode="json"), sort_keys=False), end="")
+
+
+def _shards(parsed: argparse.Namespace) -> None:
+    from adainf.shards.verify import verify
+    from adainf.sources.indexing import index_tars
+
+    (index_tars if parsed.view == "index" else verify)(parsed.uri, Reporter())
 
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:

@@ -70,6 +70,16 @@ def mean_over_ranks(value: Tensor) -> float:
     return float(sum_ranks(value.detach().double())) / world_size()
 
 
+def gather_words(word: int, device: torch.device) -> list[int]:
+    """A word of 64 bits from each rank, in their order."""
+    if world_size() == 1:
+        return [word]
+    own = torch.tensor([word >> 32, word & 0xFFFFFFFF], device=device)  # no collective knows unsigned 64-bit integers
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
+    return [(int(high) << 32) | int(low) for high, low in parts]
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank, so that all take the same turn."""
     return flag if world_size() == 1 else bool(sum_ranks(torch.tensor(float(flag), device=device)) > 0)

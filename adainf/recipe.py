@@ -267,6 +267,21 @@ class Optimizer(_Section):
     """Never let the adapted rate exceed `learning_rate`."""
 
 
+class Stream(_Section):
+    """How training images come from their shards; see `adainf.shards.open_stream`."""
+
+    window_shards: PositiveInt | None = None
+    """Shuffle so many shards at a time, for sets whose decoded images do not fit the node's cache; null shuffles all."""
+    damage: Literal["fail", "quarantine"] = "fail"
+    """A damaged sample ends the stage, or has the next whole one in its place (at most one of a thousand)."""
+    prefetch_batches: int = Field(default=2, ge=0, le=1000)
+    """Batches that are made ahead; no part of the identity."""
+    check_every_steps: PositiveInt = 1000
+    """How often, after the first step, the processes compare which images they got; no part of the identity."""
+    on_device: bool = False
+    """Hold all training images on the device as uint8; no part of the identity."""
+
+
 class Pretrain(_Section):
     """Same steps, same global batch, same learning rate for every arm: the paper's fair-compute rule."""
 
@@ -278,6 +293,8 @@ class Pretrain(_Section):
     """The default views."""
     optimizer: Optimizer = Optimizer()
     """How weights are updated."""
+    stream: Stream = Stream()
+    """How images are read."""
     steps: PositiveInt = 100_000
     """Optimiser steps of every arm, whatever the size of its data."""
     global_batch: Annotated[int, Field(ge=2)] = 512

@@ -7,8 +7,8 @@ loading a state and going on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from adainf.models.norm import synchronise_batch_norm
 from adainf.pretraining.optim import Lars, learning_rate_at, trainable
 from adainf.progress import Reporter
 from adainf.recipe import Pretrain
-from adainf.shards.png import Pixels
-from adainf.shards.schedule import MixtureSchedule
+from adainf.shards import Stream
+from adainf.shards.device import DeviceStream
 from adainf.stopping import deferred
 
 
@@ -41,9 +41,8 @@ class Experiment:
 
     config: Pretrain
     seed: int
-    sources: Sequence[Pixels]
-    """N_s x H x W x 3 uint8 each, as `schedule` counts them."""
-    schedule: MixtureSchedule
+    stream: Stream
+    """Of this process's slices."""
     views: Views
     normalisation: Normalisation
 
@@ -117,8 +116,6 @@ class _Loop:
     def __init__(self, experiment: Experiment, accelerator: Accelerator) -> None:
         self.experiment, self.accelerator = experiment, accelerator
         self.config = config = experiment.config
-        world = accelerator.num_processes
-        self.sources = [torch.from_numpy(images) for images in experiment.sources]
         with fresh_weights(experiment.seed):  # the backbone first: it starts as `build_encoder` gives it
             method = build_method(config.method, build_backbone(config.backbone))
         self.method = synchronise_batch_norm(method, accelerator.device)
@@ -126,8 +123,7 @@ class _Loop:
         self.optimizer = Lars(trainable(self.method), config.optimizer)
         # Only the model and its optimiser: a prepared scheduler would step once per process, a prepared loader drops data.
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
-        local = config.global_batch // world
-        self.slice = slice(accelerator.process_index * local, (accelerator.process_index + 1) * local)
+        self.batches = DeviceStream(experiment.stream, accelerator.device, config.stream.on_device)
 
     def step(self, step: int) -> Tensor:
         """One optimiser step; returns the local loss."""
@@ -135,8 +131,12 @@ class _Loop:
         rate = learning_rate_at(step, config.steps, config.optimizer.learning_rate, config.warmup_fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = self._images(step)
-        draws = torch.from_numpy(draw(experiment.seed, step, config.global_batch)[self.slice]).to(images.device)
+        batch = next(self.batches)
+        if step % config.stream.check_every_steps == 0:
+            gather = partial(dist.gather_words, device=self.accelerator.device)
+            experiment.stream.check(step, batch.sources, batch.indices, gather)
+        images = batch.images_BHWC
+        draws = torch.from_numpy(draw(experiment.seed, step, config.global_batch)[experiment.stream.slice]).to(images.device)
         views = [augment(images, draws[:, index], profile) for index, profile in enumerate(experiment.views)]
         view1, view2 = (experiment.normalisation.apply(view) for view in views)
         loss: Tensor = self.wrapped(view1, view2)
@@ -145,22 +145,12 @@ class _Loop:
         self.prepared.step()
         return loss.detach()
 
-    def _images(self, step: int) -> Tensor:
-        """This rank's slice of the global batch, b x H x W x 3 uint8 on the device."""
-        batch = self.config.global_batch
-        first = step * batch + self.slice.start
-        sources, indices = self.experiment.schedule.at(np.arange(first, first + self.slice.stop - self.slice.start))
-        images = torch.empty((len(sources), *self.sources[0].shape[1:]), dtype=torch.uint8)
-        for number, source in enumerate(self.sources):
-            rows = np.flatnonzero(sources == number)
-            images[rows] = source[indices[rows]]
-        return images.to(self.accelerator.device, non_blocking=True)
-
     def state(self, step: int, curve: list[tuple[int, float]]) -> tuple[dict[str, Tensor], Any]:
         """All that the next step depends on."""
         tensors = with_prefix("model", self.method.state_dict()) | flatten_optimizer(self.optimizer)
         scaler = self.accelerator.scaler
-        return tensors, {"step": step, "curve": curve, "scaler": scaler.state_dict() if scaler else None}
+        scaler_state = scaler.state_dict() if scaler else None
+        return tensors, {"stream": self.experiment.stream.state_at(step), "curve": curve, "scaler": scaler_state}
 
     def restore(self, checkpoint: Checkpoint) -> tuple[int, list[tuple[int, float]]]:
         """Load the last state; returns the next step and the curve so far."""
@@ -172,4 +162,5 @@ class _Loop:
         restore_optimizer(self.optimizer, tensors)
         if extra["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(extra["scaler"])
-        return extra["step"], [(int(step), float(loss)) for step, loss in extra["curve"]]
+        step = self.batches.load_state_dict(extra["stream"])
+        return step, [(int(at), float(loss)) for at, loss in extra["curve"]]

@@ -58,7 +58,7 @@ def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
         exclude={
             "real": {"download"},
             "generator": {"checkpoint_every_steps"},
-            "pretrain": {"checkpoint_every_steps"},
+            "pretrain": {"checkpoint_every_steps": True, "stream": {"prefetch_batches", "check_every_steps", "on_device"}},
             "evaluate": {"batch"},
         },
     )

@@ -29,6 +29,8 @@ def index_key(tar_key: str) -> str:
 class PixelFacts(Record):
     """What is known of the decoded images of a shard, which all have one size."""
 
+    images: int
+    """How many could be decoded."""
     height_px: int
     width_px: int
     sha256: str

@@ -1,4 +1,4 @@
-"""Reading a split back into memory, every byte checked against its manifest."""
+"""A split as one array: the node's cache, filled whole and mapped into memory."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.exitcodes import BadInput
+from adainf.shards.cache import Cache
+from adainf.shards.filler import Filler, Job
 from adainf.shards.folder import ShardFolder
-from adainf.shards.png import Pixels, decode_image
+from adainf.shards.png import Pixels
+from adainf.shards.whole import WholeSplit
 
 
 class Labelled(NamedTuple):
-    """Images N x H x W x 3 (uint8, RGB) and labels N (int64; -1 where there is none)."""
+    """Images N x H x W x 3 (uint8, RGB) and labels N (int64; -1 where there is none), both for reading only."""
 
     images: Pixels
     labels: NDArray[np.int64]
 
 
 def read_split(folder: ShardFolder, name: str) -> Labelled:
-    """All images of a split, in order. Raises `BadInput` for a shard that is not what the manifest says."""
-    split = folder.shards.splits[name]
-    images = np.empty((split.images, *folder.shards.image_size, 3), np.uint8)
-    labels = np.full(split.images, -1, np.int64)
-    at = 0
-    for shard in split.shards:
-        index = folder.index(shard)
-        tar = folder.read(shard.tar)
-        for key, offset, size in zip(index.keys, index.image_offsets, index.image_sizes_bytes, strict=True):
-            try:
-                images[at] = decode_image(tar[offset : offset + size])
-            except ValueError as error:
-                raise BadInput(f"{folder.locate(shard.tar.key)}: sample {key}: {error}; make the shard again") from None
-            at += 1
-        labels[at - len(index.labels) : at] = index.labels
-    return Labelled(images, labels)
+    """All images of a split, in order; empty where it has none. Raises `BadInput` for a shard that is not what the manifest
+    says."""
+    if not folder.shards.splits[name].images:
+        return Labelled(np.empty((0, *folder.shards.image_size, 3), np.uint8), np.empty(0, np.int64))
+    cache = Cache()
+    split = WholeSplit(folder, name, cache, "fail")
+    filler = Filler([split], cache.fetches)
+    try:
+        filler.wait([Job(0, number) for number in range(len(split.split))])
+        return Labelled(split.all_images(), split.labels)  # maps outlive their file's name
+    finally:
+        filler.close()
+        split.close()
+        cache.close()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.shards.permutation import mix, permute
+from adainf.shards.windows import Window, Windows
 
 Positions = NDArray[np.int64]
 
@@ -26,11 +27,15 @@ class MixtureSchedule:
     off by one more. Each pass over a source is a fresh
     permutation in which every image comes once. Nothing is stored but counts, so any position costs the same. Raises
     `ValueError` where no source has both images and weight, or the counts are beyond exact arithmetic.
+
+    With `windows` (one for each source) a pass goes through its windows of shards one after the other, each shuffled in
+    itself, so that a node holds two windows and not the whole source.
     """
 
     counts: Sequence[int]
     weights: Sequence[float]
     seed: int
+    windows: Sequence[Windows] | None = None
     shares: tuple[Fraction, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,23 +54,56 @@ class MixtureSchedule:
         images = np.empty_like(positions)
         left = np.arange(len(positions))
         turns = positions.copy()
-        remaining = Fraction(1)
-        for source, share in enumerate(self.shares):
-            part = share / remaining if remaining else Fraction(0)
+        for source, part in enumerate(self._parts()):
             before = _floor_multiple(turns, part)
             mine = _floor_multiple(turns + 1, part) > before
             sources[left[mine]] = source
             images[left[mine]] = self._image(source, before[mine])
             # Positions of the other sources count on among themselves, so that each pair is interleaved exactly.
             left, turns = left[~mine], (turns - before)[~mine]
-            remaining -= share
         return sources, images
+
+    def drawn(self, position: int) -> list[int]:
+        """How many images of each source stand before `position`."""
+        turns = np.array([position])
+        drawn = []
+        for part in self._parts():
+            before = _floor_multiple(turns, part)
+            drawn.append(int(before[0]))
+            turns = turns - before
+        return drawn
+
+    def _parts(self) -> list[Fraction]:
+        """Each source's share of the positions that those before it have left."""
+        remaining, parts = Fraction(1), []
+        for share in self.shares:
+            parts.append(share / remaining if remaining else Fraction(0))
+            remaining -= share
+        return parts
 
     def _image(self, source: int, draws: Positions) -> Positions:
         """The k-th image ever drawn of a source: its place in the permutation of that pass."""
         epochs, places = np.divmod(draws, self.counts[source])
-        stream = mix(np.array([self.seed], np.uint64)) + np.uint64(source)
-        return permute(places, self.counts[source], mix(mix(stream) ^ epochs.astype(np.uint64)))
+        if self.windows is None:
+            return permute(places, self.counts[source], mix(self._stream(source) ^ epochs.astype(np.uint64)))
+        images = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            rows = epochs == epoch
+            images[rows] = self.windows[source].images(places[rows], self._pass_key(source, int(epoch)))
+        return images
+
+    def window(self, source: int, draw: int) -> Window:
+        """The shards among which the `draw`-th image of a source is, and the first draw after them; only with `windows`."""
+        assert self.windows is not None
+        epoch, place = divmod(draw, self.counts[source])
+        window = self.windows[source].window_at(place, self._pass_key(source, epoch))
+        return Window(window.shards, epoch * self.counts[source] + window.end)
+
+    def _pass_key(self, source: int, epoch: int) -> int:
+        return int(mix(self._stream(source) ^ np.array([epoch], np.uint64))[0])
+
+    def _stream(self, source: int) -> NDArray[np.uint64]:
+        return mix(mix(np.array([self.seed], np.uint64)) + np.uint64(source))
 
 
 def _floor_multiple(turns: Positions, part: Fraction) -> Positions:

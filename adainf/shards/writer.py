@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -49,14 +49,14 @@ def write_split(
         facts += [index.pixels] if index.pixels else []
         labelled = labelled and min(index.labels) >= 0
         advance(len(indices))
-    return Split.of(shards, labelled, *channel_moments(facts, [shard.images for shard in shards]))
+    return Split.of(shards, labelled, *channel_moments(facts, len(shards)))
 
 
-def channel_moments(facts: list[PixelFacts], images: list[int]) -> tuple[Channels | None, Channels | None]:
-    """Means and standard deviations of R, G and B over shards of so many images, 0..255; None where some have no facts."""
-    if len(facts) < len(images) or not facts:
+def channel_moments(facts: list[PixelFacts], shards: int) -> tuple[Channels | None, Channels | None]:
+    """Means and standard deviations of R, G and B over so many shards, 0..255; None where not all of them have facts."""
+    if len(facts) < shards or not facts:
         return None, None
-    pixels = sum(count * fact.height_px * fact.width_px for count, fact in zip(images, facts, strict=True))
+    pixels = sum(fact.images * fact.height_px * fact.width_px for fact in facts)
     means = np.sum([fact.channel_sums for fact in facts], axis=0) / pixels
     squares = np.sum([fact.channel_square_sums for fact in facts], axis=0) / pixels
     stds = np.sqrt(np.maximum(squares - means**2, 0))
@@ -80,25 +80,32 @@ def _write_shard(
         image_sizes_bytes=[len(image) for image in encoded.images],
         image_crc32s=[zlib.crc32(image) for image in encoded.images],
         labels=[-1 if sample.label is None else sample.label for sample in wanted],
-        pixels=pixel_facts([sample.image for sample in wanted]),
+        pixels=pixel_facts(sample.image for sample in wanted),
     )
     data = index.to_json()
     run.write(f"{folder}/{index_key(key)}", data)
     return describe(index, data), index
 
 
-def pixel_facts(images: Sequence[Pixels]) -> PixelFacts:
-    """Of at least one image, all of one size."""
+def pixel_facts(images: Iterable[Pixels]) -> PixelFacts | None:
+    """None where images differ in size, or there are none."""
     pixels = hashlib.sha256()
+    shapes: set[tuple[int, ...]] = set()
+    count = 0
     sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for image in images:
+        shapes.add(image.shape)
+        count += 1
         pixels.update(np.ascontiguousarray(image).data)
         values = image.reshape(-1, 3).astype(np.int64)
         sums += values.sum(0)
         squares += (values * values).sum(0)
-    height, width, _ = images[0].shape
+    if len(shapes) != 1:
+        return None
+    height, width, _ = shapes.pop()
     (red, green, blue), (red2, green2, blue2) = sums.tolist(), squares.tolist()
     return PixelFacts(
+        images=count,
         height_px=height,
         width_px=width,
         sha256=pixels.hexdigest(),

@@ -81,13 +81,11 @@ class TarImages:
         return f"{self._store.uri.rstrip('/')}/{self._keys[number]}"
 
 
-def open_tars(path: str, field: str = "real.path") -> ImageSource:
-    """All .tar files below `path` (a folder or ``s3://bucket/prefix``) as one set without a test split; hidden files are
-    ignored.
+def find_tars(path: str, mend: str) -> tuple[Store, list[str]]:
+    """The store at `path` (a folder or ``s3://bucket/prefix``) and the keys of all .tar files in it; hidden ones are ignored.
 
-    Raises `BadData`, naming `field` as what to mend, where there is no tar or no sample in them.
+    Raises `BadData`, with `mend` at its end, where there is none.
     """
-    mend = f"set {field} to the folder of .tar files"
     if not path.startswith("s3://") and not Path(path).is_dir():
         raise BadData(f"{path}: {'is a file' if Path(path).exists() else 'no such folder'}; {mend}")
     store = open_store(path)
@@ -98,6 +96,16 @@ def open_tars(path: str, field: str = "real.path") -> ImageSource:
     keys = sorted(key for key in found if key.endswith(".tar"))
     if not keys:
         raise BadData(f"{path}: holds no .tar file; {mend}")
+    return store, keys
+
+
+def open_tars(path: str, field: str = "real.path") -> ImageSource:
+    """All .tar files below `path` as one set without a test split.
+
+    Raises `BadData`, naming `field` as what to mend, where there is no tar or no sample in them.
+    """
+    mend = f"set {field} to the folder of .tar files"
+    store, keys = find_tars(path, mend)
     images = TarImages(store, keys)
     if not len(images):
         raise BadData(f"{path}: its {len(keys)} .tar files hold no image; {mend}")

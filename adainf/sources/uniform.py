@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from adainf.shards.png import Pixels
+from adainf.shards.decode import resized
 from adainf.shards.tar import Sample
 from adainf.sources.base import BadData, SourceImages
 
@@ -49,14 +48,3 @@ class Chosen:
     def take(self, positions: range) -> list[Sample]:
         """The samples of a range of positions: what `write_split` asks for."""
         return [self[position] for position in positions]
-
-
-def resized(image_HWC: Pixels, size_px: int) -> Pixels:
-    """The largest central square, scaled to `size_px` x `size_px` (Pillow's bilinear, which averages when it shrinks)."""
-    height, width, _ = image_HWC.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image_HWC[top : top + side, left : left + side]
-    if side == size_px:
-        return square
-    return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize((size_px, size_px), Image.Resampling.BILINEAR))

@@ -76,7 +76,8 @@ def _scores(recipe: Recipe, encoder: Encoder, splits: dict[str, reader.Labelled]
 
     def labelled(name: str) -> Labelled:
         known = splits[name].labels >= 0
-        features = extract(encoder, splits[name].images[known], config.batch, device)
+        images = splits[name].images if known.all() else splits[name].images[known]  # a map that need not be in memory whole
+        features = extract(encoder, images, config.batch, device)
         return Labelled(features, splits[name].labels[known])
 
     train, validation, test = (labelled(name) for name in SPLITS)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from accelerate import Accelerator
 from pydantic import JsonValue
 
 from adainf import dist
@@ -19,10 +20,9 @@ from adainf.inflation.policy import InflationPlan
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import Experiment, make_accelerator, pretrain_arm
 from adainf.progress import Reporter
-from adainf.recipe import Arm, Recipe
+from adainf.recipe import Arm, Pretrain, Recipe
+from adainf.shards import Source, Stream, open_stream
 from adainf.shards.folder import ShardFolder
-from adainf.shards.png import Pixels
-from adainf.shards.reader import read_split
 from adainf.shards.schedule import MixtureSchedule
 
 
@@ -67,19 +67,18 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    images = [read_split(folder, "train").images for folder in mixture.folders]
-    _check_shapes(images)
-    normalisation = Normalisation.of(mixture.folders[0].shards.splits["train"])
-    schedule = MixtureSchedule(mixture.counts, mixture.weights, seed)
-    experiment = Experiment(recipe.pretrain, seed, images, schedule, mixture.views, normalisation)
+    normalisation = Normalisation.of(mixture.folders[0].split("train"))
     try:
-        trained = pretrain_arm(experiment, accelerator, checkpoint, reporter, label)
+        with _open(recipe.pretrain, mixture, seed, accelerator) as stream:
+            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation)
+            trained = pretrain_arm(experiment, accelerator, checkpoint, reporter, label)
+            _tell(stream, reporter, label)
     except StageFailed:
         if accelerator.is_main_process:
             run.discard(name)
         raise
     dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
-    content = _content(recipe, arm, seed, mixture, schedule)
+    content = _content(recipe, arm, seed, mixture)
     content["curve"] = [list(point) for point in trained.curve]
     manifest = Manifest(request=wanted, content=content)
     if accelerator.is_main_process:
@@ -115,16 +114,31 @@ def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequen
             )
 
 
-def _check_shapes(images: list[Pixels]) -> None:
-    shapes = {source.shape[1:] for source in images}
-    if len(shapes) > 1:
-        raise BadInput(f"real and generated images differ in size ({sorted(shapes)}); generate them at the real images' size")
+def _open(config: Pretrain, mixture: _Mixture, seed: int, accelerator: Accelerator) -> Stream:
+    sources = {folder.name: Source(folder, weight) for folder, weight in zip(mixture.folders, mixture.weights, strict=True)}
+    return open_stream(
+        sources,
+        config.global_batch,
+        seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        window_shards=config.stream.window_shards,
+        damage=config.stream.damage,
+        prefetch_batches=config.stream.prefetch_batches,
+    )
 
 
-def _content(recipe: Recipe, arm: Arm, seed: int, mixture: _Mixture, schedule: MixtureSchedule) -> dict[str, JsonValue]:
+def _tell(stream: Stream, reporter: Reporter, label: str) -> None:
+    """How long the loop waited for data, and what was damaged."""
+    reporter.log("data", label=label, wait_seconds=round(stream.data_wait_seconds, 3))
+    for damage in stream.damage:
+        reporter.say(f"{label}: {damage.shard}: sample {damage.key} is damaged ({damage.reason}); another is in its place")
+
+
+def _content(recipe: Recipe, arm: Arm, seed: int, mixture: _Mixture) -> dict[str, JsonValue]:
     """What the report says about the arm; the paper's fair-compute rule shows in equal steps and unequal passes."""
     drawn = recipe.pretrain.steps * recipe.pretrain.global_batch
-    shares = [float(share) for share in schedule.shares]
+    shares = [float(share) for share in MixtureSchedule(mixture.counts, mixture.weights, seed).shares]
     passes = [round(drawn * share / count, 4) for share, count in zip(shares, mixture.counts, strict=True)]
     return {
         "arm": arm,

@@ -17,7 +17,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint
 
 
 def normalisation(images: np.ndarray) -> Normalisation:
-    means, stds = channel_moments([pixel_facts(images)], [len(images)])
+    facts = pixel_facts(images)
+    assert facts is not None
+    means, stds = channel_moments([facts], 1)
     return Normalisation.of(Split.of([], labelled=False, channel_means=means, channel_stds=stds))
 
 

@@ -14,6 +14,7 @@ import webdataset
 from PIL import Image
 
 from adainf.artifacts import Run
+from adainf.shards import png
 from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.png import decode_image, encode_stored_png
@@ -58,6 +59,7 @@ def test_the_bytes_of_a_shard_never_change() -> None:
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     shard = encode_shard(41, [Sample(image, 7), Sample(255 - image, None)])
     facts = pixel_facts([image, 255 - image])
+    assert facts is not None
     assert hashlib.sha256(shard.data).hexdigest() == "d39d5eb6e6904d77e82a0ee872db6ab6e1616eb5859ca56b3db1788286d3f517"
     assert facts.sha256 == "9175570253f98526a91d2b1cd0f06a11ed502b1e79ac00cfe7ab539de1d95547"
     assert hashlib.sha256(image.tobytes() + (255 - image).tobytes()).hexdigest() == facts.sha256
@@ -86,7 +88,9 @@ def test_channel_order_is_rgb() -> None:
     red = np.zeros((4, 4, 3), np.uint8)
     red[:, :, 0] = 255
     shard = encode_shard(0, [Sample(red, None)])
-    assert pixel_facts([red]).channel_sums == (255 * 16, 0, 0)
+    facts = pixel_facts([red])
+    assert facts is not None
+    assert facts.channel_sums == (255 * 16, 0, 0)
     (sample,) = read_tar(shard.data)
     with Image.open(io.BytesIO(sample.image)) as image:  # another reader's word for it
         assert image.mode == "RGB"
@@ -179,3 +183,20 @@ def test_samples_that_are_none(members: list[tuple[str, bytes] | tarfile.TarInfo
 def test_what_is_no_rgb_image_is_not_written(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected uint8 H x W x 3"):
         encode_stored_png(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_the_fast_decoder_gives_what_pillow_gives(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only plain RGB is its own; all others, and what is broken, are Pillow's."""
+    assert png._fast_decoder() is not None, "kornia-rs is missing: pip install -e '.[test]' brings it"
+    calls = []
+    decode = png._fast_decoder()
+    monkeypatch.setattr(png, "_fast_decoder", lambda: lambda *given: calls.append(given) or decode(*given))
+    for shape in ((1, 1), (7, 5), (40, 64)):
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(buffer, "PNG")
+        assert (decode_image(buffer.getvalue(), verified=True) == decode_image(buffer.getvalue())).all()
+        with pytest.raises(ValueError, match="not a whole image"):
+            decode_image(buffer.getvalue()[: len(buffer.getvalue()) // 2], verified=True)
+    assert bool(calls) == (mode == "RGB")

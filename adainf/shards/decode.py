@@ -1,0 +1,189 @@
+"""One shard's bytes → its decoded images, and the verdict on what is damaged.
+
+The verdict depends on the bytes, the manifest and the policy alone, so every process of every node comes to the same.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from adainf.artifacts import sha256
+from adainf.exitcodes import BadInput
+from adainf.shards.folder import ShardFolder
+from adainf.shards.manifest import Shard
+from adainf.shards.png import Pixels, copy_stored_pngs, decode_image
+from adainf.shards.scan import samples
+from adainf.storage import NotFound
+
+_NOTHING = np.empty((0, 0, 3), np.uint8)
+
+Policy = Literal["fail", "quarantine"]
+"""What a damaged sample does: end the command, or have the next whole one of its shard in its place and be written down."""
+
+
+class Damage(NamedTuple):
+    """One sample that cannot be used; a line of ``quarantine.jsonl``."""
+
+    shard: str
+    key: str
+    offset: int
+    reason: str
+
+
+class DecodedShard(NamedTuple):
+    images: Pixels | list[Pixels]
+    """n x H x W x 3 where all have one size."""
+    labels: NDArray[np.int64]
+    """n; -1 is none."""
+    stand_ins: NDArray[np.int64]
+    """n: the sample that is in the place of each, itself where it is whole."""
+    damaged: list[Damage]
+
+
+class _Entries(NamedTuple):
+    keys: list[str]
+    offsets: NDArray[np.int64]
+    sizes_bytes: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+def decode_shard(
+    folder: ShardFolder, shard: Shard, policy: Policy, size: tuple[int, int] | None, resize_px: int | None = None
+) -> DecodedShard:
+    """Fetch and decode a shard. `size` is what every image must have (height, width), None for any; `resize_px` crops and
+    resizes each to that square.
+
+    Raises `BadInput` for a shard that is cut, or cannot be read at all; for any damage where `policy` is ``fail``.
+    """
+    data, intact = _fetch(folder, shard)
+    where = folder.locate(shard.tar.key)
+    entries = _entries(where, shard, data) if intact else _salvaged(folder, shard, data, policy)
+    count = len(entries.keys)
+    damaged: dict[int, str] = {}
+    if not intact:
+        crc32s = folder.index(shard).image_crc32s
+        for number, (span, crc32) in enumerate(zip(_spans(entries), crc32s, strict=True)):
+            if zlib.crc32(data[span]) != crc32:
+                damaged[number] = "its bytes are not those of its index"
+    images: Pixels | list[Pixels] = [_NOTHING] * count
+    if size is not None:
+        images = block = np.empty((count, *size, 3), np.uint8)
+        usual = intact and resize_px is None
+        if usual and copy_stored_pngs(data, entries.offsets, entries.sizes_bytes, block):
+            return DecodedShard(block, entries.labels, np.arange(count), [])
+    _decode_each(data, entries, images, size, resize_px, damaged)
+    found = [Damage(shard.tar.key, entries.keys[n], int(entries.offsets[n]), reason) for n, reason in sorted(damaged.items())]
+    if not (intact or found):  # a header, a label or padding, all of which the index knows
+        found = [Damage(shard.tar.key, "", -1, "damaged outside of its images")]
+    if found and policy == "fail":
+        raise damage_error(folder, found[0])
+    if len(damaged) == count:
+        raise BadInput(f"{where}: none of its {count} samples is whole; make the shard again")
+    return DecodedShard(images, entries.labels, _stand_ins(count, damaged), found)
+
+
+def damage_error(folder: ShardFolder, damage: Damage) -> BadInput:
+    """The error that policy ``fail`` ends with."""
+    sample = f"sample {damage.key} (byte {damage.offset}): " if damage.key else ""
+    return BadInput(
+        f"{folder.locate(damage.shard)}: {sample}{damage.reason}; restore or make the shard again (a stream can "
+        "go on without what is damaged: damage: quarantine)"
+    )
+
+
+def _fetch(folder: ShardFolder, shard: Shard) -> tuple[bytes, bool]:
+    """The bytes, and whether they are those of the manifest; read again before they are called damaged."""
+    for verify in (False, True, True):  # the manifest's sum does for the first; others find out what the way has done
+        try:
+            data = folder.run.store.get(folder.key(shard.tar.key), verify=verify)
+        except NotFound:
+            raise BadInput(
+                f"{folder.locate(shard.tar.key)} is named by its manifest but missing; restore it, or make the set again"
+            ) from None
+        if len(data) == shard.tar.size_bytes and sha256(data) == shard.tar.sha256:
+            return data, True
+    return data, False
+
+
+def _entries(where: str, shard: Shard, data: bytes) -> _Entries:
+    try:
+        found = samples(data)
+        if len(found) != shard.images:
+            raise ValueError(f"it holds {len(found)} samples, its manifest says {shard.images}")
+    except ValueError as error:
+        raise BadInput(f"{where}: {error}; make the shard again") from None
+    return _Entries(
+        [sample.key for sample in found],
+        np.array([sample.image.offset for sample in found]),
+        np.array([sample.image.size for sample in found]),
+        np.array([-1 if sample.label is None else sample.label for sample in found]),
+    )
+
+
+def _salvaged(folder: ShardFolder, shard: Shard, data: bytes, policy: Policy) -> _Entries:
+    """Where the samples of a damaged shard are, by its index. Raises `BadInput` where it is not to be salvaged."""
+    where = folder.locate(shard.tar.key)
+    if len(data) != shard.tar.size_bytes:
+        raise BadInput(
+            f"{where} is {'cut' if len(data) < shard.tar.size_bytes else 'another'}: {len(data):,} bytes where its manifest "
+            f"says {shard.tar.size_bytes:,}; restore it, or make the shard again"
+        )
+    if policy == "fail":
+        try:
+            samples(data)
+            problem = "its bytes are not those of its manifest"
+        except ValueError as error:
+            problem = str(error)
+        raise damage_error(folder, Damage(shard.tar.key, "", -1, problem))
+    index = folder.index(shard)
+    return _Entries(index.keys, np.array(index.image_offsets), np.array(index.image_sizes_bytes), np.array(index.labels))
+
+
+def _decode_each(
+    data: bytes,
+    entries: _Entries,
+    images: Pixels | list[Pixels],
+    size: tuple[int, int] | None,
+    resize_px: int | None,
+    damaged: dict[int, str],
+) -> None:
+    """Fill `images`, and note in `damaged` what cannot be decoded."""
+    for number, span in enumerate(_spans(entries)):
+        if number in damaged:
+            continue
+        try:
+            image = decode_image(data[span], verified=True)
+            if resize_px is not None:
+                image = resized(image, resize_px)
+            if size is not None and image.shape[:2] != size:
+                raise ValueError(f"is {image.shape[0]} x {image.shape[1]} px, not {size[0]} x {size[1]}")
+            images[number] = image
+        except ValueError as error:
+            damaged[number] = str(error)
+
+
+def _spans(entries: _Entries) -> list[slice]:
+    return [slice(at, at + size) for at, size in zip(entries.offsets.tolist(), entries.sizes_bytes.tolist(), strict=True)]
+
+
+def _stand_ins(count: int, damaged: dict[int, str]) -> NDArray[np.int64]:
+    """For each sample itself, or the next whole one; after the last comes the first."""
+    numbers = np.arange(count)
+    whole = np.array([n for n in numbers if n not in damaged])
+    return whole[np.searchsorted(whole, numbers) % len(whole)] if damaged else numbers
+
+
+def resized(image_HWC: Pixels, size_px: int) -> Pixels:
+    """The largest central square, scaled to `size_px` x `size_px` (Pillow's bilinear, which averages when it shrinks)."""
+    height, width, _ = image_HWC.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image_HWC[top : top + side, left : left + side]
+    if side == size_px:
+        return square
+    return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize((size_px, size_px), Image.Resampling.BILINEAR))

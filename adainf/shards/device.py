@@ -1,0 +1,69 @@
+"""Batches as torch tensors on a device; nothing else in this room imports torch.
+
+On CUDA images are put into pinned memory as they are gathered, and copied while the last step still computes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from adainf.shards.png import Pixels
+from adainf.shards.stream import Indices, Stream
+
+
+class DeviceBatch(NamedTuple):
+    """See `Batch`; the images are on the device, all else is as the plan has it."""
+
+    step: int
+    images_BHWC: Tensor
+    """uint8"""
+    sources: Indices
+    indices: Indices
+
+
+class DeviceStream:
+    """The batches of a stream whose images have one size.
+
+    `resident`: hold all images on the device (uint8, so 3.2 GB for a million of 32 x 32) and gather there. That waits until
+    everything is filled, and then costs the CPU the plan alone. (`indices` are then those of the plan, also where another
+    image stands in for a damaged one.)
+    """
+
+    def __init__(self, stream: Stream, device: torch.device, resident: bool = False) -> None:
+        self._stream, self._device, self._step = stream, device, 0
+        self._resident = [torch.from_numpy(images).to(device) for images in stream.all_images()] if resident else None
+        if device.type == "cuda" and not resident:
+            stream.allocate = _pinned
+
+    def load_state_dict(self, state: dict[str, JsonValue]) -> int:
+        """Go on where that stream was; the step of the next batch. Raises `BadInput` as `Stream.load_state_dict` does."""
+        self._step = self._stream.load_state_dict(state)
+        return self._step
+
+    def __next__(self) -> DeviceBatch:
+        """The next batch. Raises `BadInput` as the stream does."""
+        if self._resident is not None:
+            return self._gathered(self._resident)
+        batch = next(self._stream)
+        assert not isinstance(batch.images, list)
+        images = torch.from_numpy(batch.images).to(self._device, non_blocking=True)
+        return DeviceBatch(batch.step, images, batch.sources, batch.indices)
+
+    def _gathered(self, resident: list[Tensor]) -> DeviceBatch:
+        step, self._step = self._step, self._step + 1
+        sources, indices = self._stream.plan(step)
+        images = torch.empty((len(sources), *resident[0].shape[1:]), dtype=torch.uint8, device=self._device)
+        for number, source in enumerate(resident):
+            rows = torch.from_numpy(np.flatnonzero(sources == number)).to(self._device)
+            images[rows] = source[torch.from_numpy(indices[sources == number]).to(self._device)]
+        return DeviceBatch(step, images, sources, indices)
+
+
+def _pinned(shape: tuple[int, ...]) -> Pixels:
+    # Torch hands the memory out again only after the copies that read it.
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()

@@ -1,0 +1,41 @@
+"""``adainf shards verify URI``: every byte of a set of shards against its manifest, and every image decoded."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from adainf.exitcodes import BadInput
+from adainf.progress import Reporter
+from adainf.shards.cache import FETCHES_AT_ONCE
+from adainf.shards.decode import decode_shard
+from adainf.shards.folder import ShardFolder
+from adainf.shards.manifest import Shard
+
+
+def verify(uri: str, reporter: Reporter) -> None:
+    """Tell of each damaged sample and shard. Raises `BadInput` where there is any, after all have been looked at."""
+    folder = ShardFolder.open(uri)
+    shards = [shard for split in folder.shards.splits.values() for shard in split.shards]
+    damaged = 0
+    with reporter.track("verify", total=len(shards)) as track, ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+        for problems in pool.map(lambda shard: _problems(folder, shard), shards):
+            damaged += bool(problems)
+            for problem in problems:
+                reporter.say(f"verify: {problem}")
+            track.advance()
+    if damaged:
+        raise BadInput(
+            f"{folder.uri}: {damaged} of {len(shards)} shards are damaged, as told above; restore or make them again"
+        )
+    images = sum(shard.images for shard in shards)
+    reporter.say(f"verify: done, {images:,} images in {len(shards):,} shards are whole")
+
+
+def _problems(folder: ShardFolder, shard: Shard) -> list[str]:
+    try:
+        folder.index(shard)
+        found = decode_shard(folder, shard, "quarantine", folder.size).damaged
+    except BadInput as error:
+        return [str(error)]
+    where = folder.locate(shard.tar.key)
+    return [f"{where}: {f'sample {damage.key}: ' if damage.key else ''}{damage.reason}" for damage in found]

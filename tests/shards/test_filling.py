@@ -1,0 +1,141 @@
+"""The cache is filled once by all processes of a node, and by whoever is left when they are killed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+
+from adainf import dist
+from adainf.shards import open_stream, wds
+from tests.conftest import S3Server
+from tests.processes import run_on_ranks
+from tests.shards.rank import digest
+from tests.shards.sets import Mixture, make_mixture, make_set, take
+from tests.storage.faulty_proxy import Fault, FaultyProxy, nth
+
+STEPS = 25
+
+
+def start(folder: str, rank: int, world: int, steps: int = STEPS) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.shards.rank", folder, str(rank), str(world), str(steps)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return output.splitlines()
+
+
+def expected(mixture: Mixture, rank: int, world: int, steps: int = STEPS) -> list[str]:
+    batches = take(mixture.open(rank=rank, world=world), steps)
+    assert all(mixture.holds(batch) for batch in batches)
+    return [f"{batch.step} {digest(batch)}" for batch in batches]
+
+
+def tars_fetched(proxy: FaultyProxy) -> Counter[str]:
+    """GETs of whole tars; single images are read by range."""
+    requests = [request for request, _ in proxy.requests if request.method == "GET" and ".tar" in request.path]
+    return Counter(request.path.split("?")[0] for request in requests if "range" not in request.headers)
+
+
+def test_all_processes_of_a_node_fetch_each_shard_once_and_a_second_start_none(
+    s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mixture = make_mixture(s3_env)
+    want = [expected(mixture, rank, 4) for rank in range(4)]
+    monkeypatch.setenv("ADAINF_CACHE", str(tmp_path / "node"))
+    with FaultyProxy(s3_server.port, lambda request: None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        processes = [start(s3_env, rank, 4) for rank in range(4)]
+        assert [finish(process) for process in processes] == want
+        fetched = tars_fetched(proxy)
+        assert len(fetched) == 4 + 40
+        assert set(fetched.values()) == {1}
+        processes = [start(s3_env, rank, 4) for rank in range(4)]
+        assert [finish(process) for process in processes] == want
+        assert tars_fetched(proxy) == fetched
+
+
+def test_killed_at_random_points_nothing_is_lost_and_nothing_comes_twice(
+    s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """kill -9: a filler, a rank, all of the node; the cache is kept, and the batches are those of an undisturbed node."""
+    mixture = make_mixture(s3_env, shard_images=10)
+    want = [expected(mixture, rank, 2) for rank in range(2)]
+    chance = random.Random(1)
+    killed = 0
+    for attempt in range(4):
+        monkeypatch.setenv("ADAINF_CACHE", str(tmp_path / f"node-{attempt}"))
+        for _ in range(3):
+            victims = [start(s3_env, rank, 2) for rank in range(2)]
+            time.sleep(chance.uniform(0.5, 1.1))  # a process is up after half a second and done after one
+            for victim in victims if chance.random() < 0.5 else victims[:1]:
+                killed += victim.poll() is None
+                victim.send_signal(signal.SIGKILL)
+            for victim in victims:
+                victim.communicate(timeout=120)
+        assert [finish(process) for process in [start(s3_env, rank, 2) for rank in range(2)]] == want
+    assert killed >= 6, "too few were killed in time: the test shows nothing"
+
+
+def read_and_check(folder: str, world: int) -> list[torch.Tensor]:
+    """On each of some processes joined by gloo: the batches of this rank, agreed on among all."""
+    given = []
+    sources = {"real": f"{folder}/real", "generated": f"{folder}/generated"}
+    with open_stream(sources, 47, 3, rank=dist.rank(), world=world) as stream:
+        for batch, step in zip(stream, range(5), strict=False):
+            stream.check(step, batch.sources, batch.indices, lambda word: dist.gather_words(word, torch.device("cpu")))
+            given.append(torch.from_numpy(np.asarray(batch.images)))
+    return given
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_joined_by_gloo_agree_and_make_up_the_batch(tmp_path: Path, world: int) -> None:
+    make_mixture(str(tmp_path))
+    whole = read_and_check(str(tmp_path), 1)
+    parts = run_on_ranks(world, read_and_check, str(tmp_path), world)
+    for step in range(5):
+        assert torch.equal(torch.cat([part[step] for part in parts]), whole[step])
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "cut", "stall", "trickle", "corrupt", "short", "etag"])
+def test_a_quarter_of_all_requests_fails_and_every_image_comes_once(
+    s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    made = make_set(f"{s3_env}/set", 1000, 100)
+    plan = nth("GET", *range(4, 1000, 4), fault=fault)
+    with FaultyProxy(s3_server.port, plan) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        started = time.monotonic()
+        batches = take(open_stream({"set": made.uri}, 100, 0), 10)
+        assert time.monotonic() - started < 20
+        assert proxy.faults()
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(1000))
+    assert all((np.asarray(batch.images) == made.images[batch.indices]).all() for batch in batches)
+
+
+def test_webdataset_itself_reads_from_s3_once_registered(
+    s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a connection breaks off in the middle, which ends its own readers."""
+    made = make_set(f"{s3_env}/set", 60, 30)
+    monkeypatch.setattr(webdataset, "gopen_schemes", webdataset.gopen_schemes)
+    wds.register()
+    with FaultyProxy(s3_server.port, nth("GET", 2, fault="cut")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        urls = f"{made.uri}/train-{{000000..000001}}.tar"
+        found = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).decode("rgb8"))
+        assert proxy.faults() == ["cut"]
+    assert (np.stack([sample["png"] for sample in found]) == made.images).all()
+    assert [sample["cls"] for sample in found] == made.labels.tolist()

@@ -1,0 +1,114 @@
+"""Our scanner against Python's tarfile on whole archives, and against nothing but a sentence on others."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adainf.shards.scan import BLOCK, Member, members, samples
+from tests.shards.tars import read_tar
+
+NAMES = st.text("abc/.é_0", min_size=1, max_size=150).filter(
+    lambda name: name.strip("/") and ".." not in name and "//" not in name
+)
+FILES = st.lists(st.tuples(NAMES, st.binary(max_size=1200)), max_size=6)
+FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+
+many = settings(max_examples=300, deadline=None, database=None, derandomize=True)
+
+
+def tar_of(files: list[tuple[str, bytes]], form: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, content in files:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1.5 if form == tarfile.PAX_FORMAT else 1
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@given(FILES, FORMATS)
+@many
+def test_it_finds_what_tarfile_finds(files: list[tuple[str, bytes]], form: int) -> None:
+    try:
+        data = tar_of(files, form)
+    except ValueError:  # USTAR cannot hold every name
+        return
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        expected = [Member(info.name, info.offset_data, info.size) for info in archive if info.isfile()]
+    # tarfile drops slashes at the end of some names.
+    assert [(found.name.rstrip("/"), *found[1:]) for found in members(data)] == [(f.name.rstrip("/"), *f[1:]) for f in expected]
+
+
+def test_a_long_archive_has_all_its_headers_checked() -> None:
+    """Sums are checked a thousand at a time: the last of a second thousand counts as the first does."""
+    data = bytearray(tar_of([(f"{number}.png", b"x") for number in range(2500)], tarfile.USTAR_FORMAT))
+    assert len(members(bytes(data))) == 2500
+    for header in (0, 1023, 1024, 2499):
+        damaged = bytearray(data)
+        damaged[2 * BLOCK * header + 5] ^= 1
+        with pytest.raises(ValueError, match=f"the header at byte {2 * BLOCK * header} is damaged"):
+            members(bytes(damaged))
+
+
+def test_a_damaged_size_is_told_where_it_is_and_not_where_it_leads() -> None:
+    data = bytearray(tar_of([("1.png", b"x" * 600), ("2.png", b"y" * 600)], tarfile.USTAR_FORMAT))
+    data[124 + 8] ^= 1  # 1130 octal becomes 1030, and what follows is read for a header
+    with pytest.raises(ValueError, match="the header at byte 0 is damaged"):
+        members(bytes(data))
+
+
+def test_sums_of_signed_bytes_are_taken_too() -> None:
+    """As old tars add: it differs where a name is not ASCII."""
+    data = bytearray(tar_of([("é.png", b"x")], tarfile.GNU_FORMAT))
+    header = data[:BLOCK]
+    header[148:156] = b" " * 8
+    signed = sum(byte - 256 if byte > 127 else byte for byte in header)
+    data[148:156] = b"%06o\0 " % signed
+    assert members(bytes(data))[0].name == "é.png"
+
+
+@given(st.binary(max_size=3000))
+@many
+def test_any_bytes_are_an_archive_or_a_sentence(data: bytes) -> None:
+    padded = data + bytes(-len(data) % BLOCK)
+    for attempt in (data, padded, padded + bytes(1024)):
+        with suppress(ValueError):
+            read_tar(attempt)
+
+
+@given(FILES, FORMATS, st.integers(0, 2**31), st.integers(0, 255))
+@many
+def test_a_changed_byte_of_a_header_never_loses_a_file(
+    files: list[tuple[str, bytes]], form: int, position: int, value: int
+) -> None:
+    try:
+        data = tar_of(files, form)
+    except ValueError:
+        return
+    whole = members(data)
+    changed = bytearray(data)
+    changed[position % len(data)] = value
+    try:
+        found = members(bytes(changed))
+    except ValueError:
+        return
+    assert [member[1:] for member in found] == [member[1:] for member in whole]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1.png", "2.png", "1.cls"], "sample 1 comes twice|sample 1 holds 0 images"),
+        (["1.png", "2.png", "1.png"], "sample 1 comes twice, with others between"),
+        (["a/1.png", "b/1.png", "a/1.png"], "sample a/1 comes twice"),
+    ],
+)
+def test_files_of_one_sample_must_be_neighbours(names: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        samples(tar_of([(name, b"7") for name in names], tarfile.USTAR_FORMAT))
