@@ -123,6 +123,7 @@ class _Loop:
         self.optimizer = Lars(trainable(self.method), config.optimizer)
         # Only the model and its optimiser: a prepared scheduler would step once per process, a prepared loader drops data.
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
+        self.checked = False  # by this process: a launch that was stopped may go on with other processes
         self.batches = DeviceStream(experiment.stream, accelerator.device, config.stream.on_device)
 
     def step(self, step: int) -> Tensor:
@@ -132,7 +133,8 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = next(self.batches)
-        if step % config.stream.check_every_steps == 0:
+        if not self.checked or step % config.stream.check_every_steps == 0:
+            self.checked = True
             gather = partial(dist.gather_words, device=self.accelerator.device)
             experiment.stream.check(step, batch.sources, batch.indices, gather)
         images = batch.images_BHWC

@@ -34,7 +34,10 @@ def default_folder() -> Path:
     if named:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "adainf"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "adainf"
+    except RuntimeError:  # as in a container that runs under a number without a name
+        raise BadInput("this user has no home for a cache of images; set ADAINF_CACHE to a folder") from None
 
 
 def default_limit_bytes() -> int | None:

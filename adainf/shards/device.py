@@ -5,7 +5,7 @@ On CUDA images are put into pinned memory as they are gathered, and copied while
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,8 @@ class DeviceStream:
     def __init__(self, stream: Stream, device: torch.device, resident: bool = False) -> None:
         self._stream, self._device, self._step = stream, device, 0
         self._resident = [torch.from_numpy(images).to(device) for images in stream.all_images()] if resident else None
-        if device.type == "cuda" and not resident:
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._copies is not None:
             stream.allocate = _pinned
 
     def load_state_dict(self, state: dict[str, JsonValue]) -> int:
@@ -45,14 +46,26 @@ class DeviceStream:
         self._step = self._stream.load_state_dict(state)
         return self._step
 
+    def __iter__(self) -> Self:
+        return self
+
     def __next__(self) -> DeviceBatch:
         """The next batch. Raises `BadInput` as the stream does."""
         if self._resident is not None:
             return self._gathered(self._resident)
         batch = next(self._stream)
         assert not isinstance(batch.images, list)
-        images = torch.from_numpy(batch.images).to(self._device, non_blocking=True)
-        return DeviceBatch(batch.step, images, batch.sources, batch.indices)
+        return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices)
+
+    def _copied(self, images: Tensor) -> Tensor:
+        if self._copies is None:
+            return images.to(self._device)
+        with torch.cuda.stream(self._copies):
+            copy = images.to(self._device, non_blocking=True)
+        using = torch.cuda.current_stream(self._device)
+        using.wait_stream(self._copies)
+        copy.record_stream(using)  # else its memory could be given away while it is used
+        return copy
 
     def _gathered(self, resident: list[Tensor]) -> DeviceBatch:
         step, self._step = self._step, self._step + 1

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,10 @@ import torch
 import webdataset
 
 from adainf import dist
+from adainf.exitcodes import BadInput
 from adainf.shards import open_stream, wds
+from adainf.shards.scan import BLOCK
+from adainf.shards.whole import WholeSplit
 from tests.conftest import S3Server
 from tests.processes import run_on_ranks
 from tests.shards.rank import digest
@@ -87,6 +91,42 @@ def test_killed_at_random_points_nothing_is_lost_and_nothing_comes_twice(
                 victim.communicate(timeout=120)
         assert [finish(process) for process in [start(s3_env, rank, 2) for rank in range(2)]] == want
     assert killed >= 6, "too few were killed in time: the test shows nothing"
+
+
+def test_a_first_batch_of_a_large_set_is_read_image_by_image(
+    s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shuffled over all shards, it would wait for every one of them."""
+    made = make_set(f"{s3_env}/set", 2000, 100)
+    with FaultyProxy(s3_server.port, lambda request: None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        filling = threading.Event()
+        fill = WholeSplit.fill
+        monkeypatch.setattr(WholeSplit, "fill", lambda split, number: filling.wait(60) and fill(split, number))
+        with open_stream({"set": made.uri}, 8, 0, prefetch_batches=0) as stream:
+            batches = [next(stream)]
+            assert not tars_fetched(proxy)
+            filling.set()
+            batches += [next(stream) for _ in range(249)]
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(2000))
+    for batch in batches:
+        assert (np.asarray(batch.images) == made.images[batch.indices]).all()
+        assert (batch.labels == made.labels[batch.indices]).all()
+    assert set(tars_fetched(proxy).values()) == {1}
+
+
+def test_an_image_that_is_read_alone_is_checked_too(tmp_path: Path) -> None:
+    made = make_set(f"{tmp_path}/set", 2000, 100)
+    for tar in made.path.glob("*.tar"):
+        data = bytearray(tar.read_bytes())
+        for offset in range(BLOCK + 60, len(data), 4 * BLOCK):  # header and image, header and label: 4 blocks a sample
+            data[offset] ^= 1
+        tar.write_bytes(data)
+    with (
+        open_stream({"set": made.uri}, 8, 0, prefetch_batches=0) as stream,
+        pytest.raises(BadInput, match=r"train-0000\d\d\.tar"),
+    ):
+        next(stream)
 
 
 def read_and_check(folder: str, world: int) -> list[torch.Tensor]:
