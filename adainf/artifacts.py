@@ -21,7 +21,7 @@ from adainf.exitcodes import BadInput
 from adainf.storage import NotFound, PreconditionFailed, Store, open_store
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """Hexadecimal SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 

@@ -271,7 +271,7 @@ class Stream(_Section):
     """How training images come from their shards; see `adainf.shards.open_stream`."""
 
     window_shards: PositiveInt | None = None
-    """Shuffle so many shards at a time, for sets whose decoded images do not fit the node's cache; null shuffles all."""
+    """Shuffle (at least) so many shards at a time, for sets whose decoded images do not fit the cache; null shuffles all."""
     damage: Literal["fail", "quarantine"] = "fail"
     """A damaged sample ends the stage, or has the next whole one in its place (at most one of a thousand)."""
     prefetch_batches: int = Field(default=2, ge=0, le=1000)

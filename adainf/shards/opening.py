@@ -53,7 +53,7 @@ def open_stream(
     `seed`: of the order. The same seed, sets, weights and batch give the same batches on any number of ranks.
     `rank`, `world`: this process's place; None takes RANK and WORLD_SIZE, as launchers set them, or 0 and 1.
     `window_shards`: None shuffles each source as a whole, and its decoded images must fit the cache. A number shuffles so
-    many shards at a time, for sets that do not fit; it is part of the order.
+    many shards at a time (at least, and fewer than twice so many), for sets that do not fit; it is part of the order.
     `size_px`: crop and resize every image to this square as it is decoded; None leaves images as they are.
     `damage`: ``fail`` ends at the first damaged sample; ``quarantine`` has the next whole sample of its shard in its place
     and writes it down (`Stream.damage`), up to one of a thousand. A shard that is cut always ends the stream.
@@ -82,9 +82,9 @@ def open_stream(
     node = Cache(None if cache is None else Path(cache), cache_bytes)
     splits: list[Split] = [
         WholeSplit(folders[name], source.split, node, damage, size_px)
-        if window_shards is None
-        else WindowedSplit(folders[name], source.split, node, damage, size_px, window_shards)
-        for name, source in named.items()
+        if windows is None
+        else WindowedSplit(folders[name], source.split, node, damage, size_px, windows[number])
+        for number, (name, source) in enumerate(named.items())
     ]
     supply = Supply(splits, schedule, node)
     if supply.size is None and window_shards is None:

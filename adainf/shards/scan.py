@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 BLOCK = 512
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
 
+Buffer = bytes | memoryview
+
 _META = re.compile(r"__[^/]*__($|/)")
 _FILE, _FOLDER = b"0\x007", ord("5")
 _EXTENDED = b"xgLK"
@@ -34,7 +36,7 @@ class Member(NamedTuple):
     size: int
 
 
-def members(data: bytes) -> list[Member]:
+def members(data: Buffer) -> list[Member]:
     """The files of a tar (USTAR, POSIX pax or GNU), in order.
 
     Raises `ValueError` for a header whose checksum is wrong, for data or an end-of-archive mark that are cut off, and for
@@ -50,11 +52,11 @@ def members(data: bytes) -> list[Member]:
     return found
 
 
-def _walk(data: bytes, headers: list[int]) -> list[Member]:
+def _walk(data: Buffer, headers: list[int]) -> list[Member]:
     found: list[Member] = []
     at, total = 0, len(data)
     extended: dict[str, str] = {}
-    while data[at : at + 1] != b"\0":  # the end-of-archive mark, or damage that is found below
+    while at < total and data[at]:  # zero: the end-of-archive mark, or damage that is found below
         if at + BLOCK > total:
             raise ValueError(f"it ends after {total} bytes without the end-of-archive mark")
         headers.append(at)
@@ -67,29 +69,29 @@ def _walk(data: bytes, headers: list[int]) -> list[Member]:
         if at > total:
             raise ValueError(f"it ends inside {name}, after {total} bytes")
         if kind in _EXTENDED:
-            extended |= _extension(kind, data[start : start + size], start)
+            extended |= _extension(kind, bytes(data[start : start + size]), start)
         elif kind == _FOLDER or (kind == 0 and name.endswith("/")):
             continue
         elif kind in _FILE:
             found.append(Member(name, start, size))
         else:  # a link to an image would be a sample less, without a word
             raise ValueError(f"{name} is no plain file")
-    if data.count(0, at) != total - at:
+    if bytes(data[at:]).strip(b"\0"):
         raise ValueError(f"the header at byte {at} is damaged")
     if total - at < 2 * BLOCK:
         raise ValueError(f"it ends after {total} bytes without the end-of-archive mark")
     return found
 
 
-def _name(data: bytes, at: int) -> str:
-    name = data[at : at + 100].split(b"\0", 1)[0]
+def _name(data: Buffer, at: int) -> str:
+    name = bytes(data[at : at + 100]).split(b"\0", 1)[0]
     if data[at + 345] and data[at + 257 : at + 263] == b"ustar\0":
-        name = data[at + 345 : at + 500].split(b"\0", 1)[0] + b"/" + name
+        name = bytes(data[at + 345 : at + 500]).split(b"\0", 1)[0] + b"/" + name
     return name.decode("utf-8", "surrogateescape")
 
 
-def _size(data: bytes, at: int) -> int:
-    field = data[at + 124 : at + 136]
+def _size(data: Buffer, at: int) -> int:
+    field = bytes(data[at + 124 : at + 136])
     if field[0] == 0x80:  # GNU's base 256, for files of 8 GiB and more
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b"\0 ")
@@ -118,7 +120,7 @@ def _extension(kind: int, content: bytes, at: int) -> dict[str, str]:
     return said
 
 
-def _check_sums(data: bytes, headers: list[int]) -> None:
+def _check_sums(data: Buffer, headers: list[int]) -> None:
     """Raise `ValueError` for the first header whose bytes do not add up to the sum in it."""
     blocks = np.frombuffer(data, np.uint8, len(data) // BLOCK * BLOCK).reshape(-1, BLOCK)
     for first in range(0, len(headers), 1024):  # some at a time, which stay in the processor's cache
@@ -151,7 +153,7 @@ class TarSample(NamedTuple):
     label: int | None
 
 
-def samples(data: bytes) -> list[TarSample]:
+def samples(data: Buffer) -> list[TarSample]:
     """The samples of any WebDataset tar, in order. Raises `ValueError` where the archive is damaged or not whole.
 
     As in webdataset, neighbours that differ only after the first dot of their names are one sample, and hidden files,
@@ -188,13 +190,13 @@ def _groups(files: list[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
         yield current, group
 
 
-def _sample(data: bytes, key: str, group: dict[str, Member]) -> TarSample:
+def _sample(data: Buffer, key: str, group: dict[str, Member]) -> TarSample:
     images = [suffix for suffix in group if suffix.endswith((*IMAGE_SUFFIXES, ".npy"))]
     if len(images) != 1:
         raise ValueError(f"sample {key} holds {len(images)} images ({', '.join(sorted(group))}), expected one")
     label: int | None = None
     if (file := group.get(".cls")) is not None:
-        text = data[file.offset : file.offset + file.size]
+        text = bytes(data[file.offset : file.offset + file.size])
         try:
             label = int(text)
         except ValueError:

@@ -18,6 +18,7 @@ from adainf.shards.decode import Policy, decode_shard
 from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
 from adainf.shards.quarantine import Quarantine
+from adainf.shards.windows import Windows
 
 Indices = NDArray[np.int64]
 
@@ -46,13 +47,13 @@ class WindowedSplit:
         cache: Cache,
         policy: Policy,
         size_px: int | None,
-        window_shards: int,
+        windows: Windows,
     ) -> None:
         self.folder, self.split = folder, folder.split(split)
         self._policy, self._resize_px = policy, size_px
         self.size = folder.size if size_px is None else (size_px, size_px)
         self.starts = np.concatenate([[0], np.cumsum(self.split.shard_images)])
-        self._kept = min(WINDOWS_KEPT * window_shards, len(self.split))
+        self._kept = min(WINDOWS_KEPT * windows.most_shards, len(self.split))
         pixels = self.size[0] * self.size[1] * 3 if self.size else 0
         decided_by: dict[str, object] = {
             "size_px": self.size,

@@ -29,16 +29,21 @@ class Window(NamedTuple):
 
 
 class Windows:
-    """Shards of `shard_images` images each, `window_shards` of them at a time.
+    """Shards of `shard_images` images each, at least `window_shards` of them at a time and fewer than twice so many.
 
-    Two images of a batch share a shard with probability 1 / `window_shards`. A pass costs memory and time in the number of
-    shards once; the last two are kept.
+    Windows are of one size, give or take a shard: a rest of a few shards would be shuffled badly. Two images of a batch share
+    a shard with probability 1 / `window_shards` or less. A pass costs memory and time in the number of shards once; the last
+    two are kept.
     """
 
     def __init__(self, shard_images: Integers, window_shards: int) -> None:
         self._starts = np.concatenate([[0], np.cumsum(shard_images)])
         self._images = np.asarray(shard_images, np.int64)
-        self._window_shards = window_shards
+        count = len(self._images)
+        windows = max(1, count // window_shards)
+        self._firsts = np.arange(windows + 1) * count // windows
+        """Where each window begins in the order of a pass, and where the last one ends."""
+        self.most_shards = int(np.diff(self._firsts).max())
         self._pass = lru_cache(2)(self._make_pass)
 
     def images(self, places: Integers, key: int) -> Integers:
@@ -60,13 +65,11 @@ class Windows:
         """The window that holds this place."""
         order, _, window_ends = self._pass(key)
         window = int(np.searchsorted(window_ends, place, side="right"))
-        first = window * self._window_shards
-        return Window(order[first : first + self._window_shards], int(window_ends[window]))
+        return Window(order[self._firsts[window] : self._firsts[window + 1]], int(window_ends[window]))
 
     def _make_pass(self, key: int) -> _Pass:
         count = len(self._images)
         # By words that are all different, so any sort gives this order; quicker than `permute` where all are wanted.
         order = np.argsort(mix(np.arange(count, dtype=np.uint64) ^ mix(np.array([key], np.uint64))))
         shard_ends = np.cumsum(self._images[order])
-        lasts = np.minimum(np.arange(self._window_shards, count + self._window_shards, self._window_shards), count) - 1
-        return _Pass(order, shard_ends, shard_ends[lasts])
+        return _Pass(order, shard_ends, shard_ends[self._firsts[1:] - 1])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import botocore.session
 from boto3.session import Session
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 
 from adainf.exitcodes import BadInput
 from adainf.storage.pace import Pace
@@ -40,7 +43,7 @@ class Link:
         self._uri = uri
         self._patience = patience
         self._lock = threading.Lock()  # a session is not safe among threads, the clients that it makes are
-        self._session: Session | None = None  # one: the second client then costs 3 ms, as the first has parsed the model of S3
+        self._session: Session | None = None
         self._reads: Any = None
         self._writes: Any = None
 
@@ -79,7 +82,19 @@ class Link:
             response_checksum_validation="when_required",
         )
         try:
-            self._session = self._session or Session()  # the default one is shared with whoever else uses boto3
+            self._session = self._session or _new_session()
             return self._session.client("s3", config=config)
         except ValueError:
             raise BadInput(f"{self._uri}: AWS_ENDPOINT_URL_S3 is no address; it looks like https://host:port") from None
+
+
+def _new_session() -> Session:
+    """Of its own: the default one is shared with whoever else uses boto3. The model of S3 is parsed once a process (50 ms)."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return Session(botocore_session=session)
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    return create_loader(data_path)
