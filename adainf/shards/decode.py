@@ -184,12 +184,7 @@ def _decode_each(
         if number in damaged:
             continue
         try:
-            image = decode_image(bytes(data[span]), verified=True)
-            if resize_px is not None:
-                image = resized(image, resize_px)
-            if size is not None and image.shape[:2] != size:
-                raise ValueError(f"is {image.shape[0]} x {image.shape[1]} px, not {size[0]} x {size[1]}")
-            images[number] = image
+            images[number] = fitted(decode_image(bytes(data[span]), verified=True), size, resize_px)
         except ValueError as error:
             damaged[number] = str(error)
 
@@ -203,6 +198,14 @@ def _stand_ins(count: int, damaged: dict[int, str]) -> NDArray[np.int64]:
     numbers = np.arange(count)
     whole = np.array([n for n in numbers if n not in damaged])
     return whole[np.searchsorted(whole, numbers) % len(whole)] if damaged else numbers
+
+
+def fitted(image_HWC: Pixels, size: tuple[int, int] | None, resize_px: int | None) -> Pixels:
+    """The image, `resized` where that is asked for. Raises `ValueError` where it has not the `size` that it must have."""
+    image = image_HWC if resize_px is None else resized(image_HWC, resize_px)
+    if size is not None and image.shape[:2] != size:
+        raise ValueError(f"is {image.shape[0]} x {image.shape[1]} px, not {size[0]} x {size[1]}")
+    return image
 
 
 def resized(image_HWC: Pixels, size_px: int) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
@@ -14,6 +15,9 @@ from adainf.shards.locks import ByteLocks
 
 POLL_SECONDS = 0.005
 """How often to look whether another process has filled a shard: files tell nobody."""
+
+
+END_SECONDS = 5.0
 
 
 class Fillable(Protocol):
@@ -74,14 +78,19 @@ class Filler:
                     return
                 self._changed.wait(POLL_SECONDS)
 
-    def close(self) -> None:
-        """Stop after the shards that are being filled."""
+    def stop(self) -> None:
+        """Fill no more, and raise `Closed` in whoever waits."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._started:
-            for thread in self._threads:
-                thread.join()
+
+    def ended(self) -> bool:
+        """Whether all threads end within some seconds; one that hangs on the network must not keep a process that was asked to
+        stop."""
+        deadline = time.monotonic() + END_SECONDS
+        for thread in self._threads if self._started else ():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _start(self) -> None:
         self._started = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +72,18 @@ def open_stream(
         raise BadInput(f"rank {rank} of {world} is none; give rank 0 … world - 1, or unset RANK and WORLD_SIZE")
     if global_batch < world:
         raise BadInput(f"global_batch is {global_batch}, fewer than the {world} ranks; give each rank one image at least")
-    if window_shards is not None and window_shards < 1:
-        raise BadInput(f"window_shards is {window_shards}; set 1 or more, or None for no windows")
+    if not 0 <= seed < 1 << 64:
+        raise BadInput(f"seed is {seed}; set a number of 0 … 2^64 - 1")
+    for option, value, least in (
+        ("window_shards", window_shards, 1),
+        ("size_px", size_px, 1),
+        ("prefetch_batches", prefetch_batches, 0),
+    ):
+        if value is not None and value < least:
+            raise BadInput(f"{option} is {value}; set {least} or more")
+    for name, source in named.items():
+        if not 0 < source.weight < math.inf:
+            raise BadInput(f"source {name} has weight {source.weight}; give it one above 0, or leave it out")
     folders = {name: _folder(source) for name, source in named.items()}
     described = [folders[name].split(source.split) for name, source in named.items()]
     windows = None if window_shards is None else [Windows(np.array(s.shard_images), window_shards) for s in described]
@@ -80,20 +92,26 @@ def open_stream(
     except ValueError as error:
         raise BadInput(f"{error}") from None
     node = Cache(None if cache is None else Path(cache), cache_bytes)
-    splits: list[Split] = [
-        WholeSplit(folders[name], source.split, node, damage, size_px)
-        if windows is None
-        else WindowedSplit(folders[name], source.split, node, damage, size_px, windows[number])
-        for number, (name, source) in enumerate(named.items())
-    ]
-    supply = Supply(splits, schedule, node)
-    if supply.size is None and window_shards is None:
-        found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(named, splits, strict=True) if s.size)
-        raise BadInput(f"the sources' images differ in size ({found} px); set size_px to bring them to one")
+    with ExitStack() as undo:  # what is open when a later source cannot be
+        undo.callback(node.close)
+        splits: list[Split] = []
+        for number, (name, source) in enumerate(named.items()):
+            splits.append(
+                WholeSplit(folders[name], source.split, node, damage, size_px)
+                if windows is None
+                else WindowedSplit(folders[name], source.split, node, damage, size_px, windows[number])
+            )
+            undo.callback(splits[-1].close)
+        supply = Supply(splits, schedule, node)
+        if supply.size is None and window_shards is None:
+            found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(named, splits, strict=True) if s.size)
+            raise BadInput(f"the sources' images differ in size ({found} px); set size_px to bring them to one")
+        undo.pop_all()
     identity: Identity = {
+        "order": list(named),
         "sources": {name: folder.digest for name, folder in folders.items()},
         "splits": {name: source.split for name, source in named.items()},
-        "weights": {name: str(source.weight) for name, source in named.items()},
+        "weights": {name: float(source.weight) for name, source in named.items()},
         "global_batch": global_batch,
         "seed": seed,
         "window_shards": window_shards,

@@ -33,6 +33,7 @@ def read_split(folder: ShardFolder, name: str) -> Labelled:
         filler.wait([Job(0, number) for number in range(len(split.split))])
         return Labelled(split.all_images(), split.labels)  # maps outlive their file's name
     finally:
-        filler.close()
-        split.close()
-        cache.close()
+        filler.stop()
+        if filler.ended():
+            split.close()
+            cache.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ class Supply:
     """What stands between a plan and its pixels. Used by one thread at a time."""
 
     def __init__(self, splits: list[Split], schedule: MixtureSchedule, cache: Cache) -> None:
-        self.splits, self._schedule = splits, schedule
+        self.splits, self._schedule, self._cache = splits, schedule, cache
         self._filler = Filler(list(splits), cache.fetches)
         sizes = {split.size for split in splits}
         self.size = sizes.pop() if len(sizes) == 1 else None
@@ -84,12 +84,15 @@ class Supply:
         return [split.all_images() for split in whole]
 
     def stop(self) -> None:
-        """End the filling threads, and whoever waits for them."""
-        self._filler.close()
+        """Tell the filling threads to end, and whoever waits for them."""
+        self._filler.stop()
 
     def close(self) -> None:
-        for split in self.splits:
-            split.close()
+        """Let go of the cache, unless a thread that hangs on the network still needs it."""
+        if self._filler.ended():
+            for split in self.splits:
+                split.close()
+            self._cache.close()
 
     def _take(self, split: Split, rows: Indices, taken: Taken) -> None:
         actual = split.stand_ins(taken.indices[rows])
@@ -147,7 +150,7 @@ class Supply:
                 for shard in np.unique(np.searchsorted(split.starts, indices[sources == number], side="right") - 1).tolist()
                 if Job(number, shard) not in jobs
             ]
-            first = random.randrange(len(new)) if new else 0
+            first = secrets.randbelow(len(new)) if new else 0
             jobs |= dict.fromkeys(new[first:] + new[:first])
             if len(jobs) == total:
                 break
@@ -156,7 +159,7 @@ class Supply:
 
     def _read_cold(self, rows: list[Indices], taken: Taken) -> list[Indices]:
         """Read single images of shards that are not there, as long as that is worth it; the rows that are left."""
-        if not self._cold or isinstance(taken.images, list) or self._cold_left == 0:
+        if not self._cold or isinstance(taken.images, list):
             return rows
         missing = []
         for split, mine in zip(self.splits, rows, strict=True):
@@ -167,7 +170,7 @@ class Supply:
             images = sum(map(len, self.splits))
             self._cold_left = max(images // COLD_SHARE, len(taken.indices) if len(taken.indices) * COLD_FIRST < images else 0)
         if not 0 < count <= self._cold_left:
-            self._cold_left = 0
+            self._cold = []  # with the indexes that they hold
             return rows
         self._cold_left -= count
         left = []

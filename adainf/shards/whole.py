@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from adainf.exitcodes import BadInput
 from adainf.shards.cache import Cache, write_at
-from adainf.shards.decode import Policy, decode_shard, resized
+from adainf.shards.decode import Policy, decode_shard, fitted
 from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
 from adainf.shards.quarantine import Quarantine
@@ -98,10 +98,7 @@ class WholeSplit:
 
     def fit(self, image_HWC: Pixels) -> Pixels:
         """A decoded image at the size of this split. Raises `ValueError` where it has another."""
-        image = image_HWC if self._resize_px is None else resized(image_HWC, self._resize_px)
-        if image.shape[:2] != self.size:
-            raise ValueError(f"is {image.shape[0]} x {image.shape[1]} px")
-        return image
+        return fitted(image_HWC, self.size, self._resize_px)
 
     def close(self) -> None:
         self.entry.close()

@@ -24,11 +24,13 @@ Indices = NDArray[np.int64]
 
 WINDOWS_KEPT = 4
 """Windows on disk: the one that is read, the next, and some for processes that are elsewhere."""
-_DROP = ".dropped"
+_HEAD, _ROW = 16, 40
+"""Bytes of a file's head, and of a row of its table."""
 
 
 class _Shard(NamedTuple):
-    """A mapped file: a table of n rows (label, stand-in, height, width, offset of the pixels), then the pixels."""
+    """A mapped file: how many images, whether any is damaged; a table of a row for each (label, stand-in, height, width, offset
+    of its pixels); then the pixels."""
 
     table: NDArray[np.int64]
     pixels: Pixels
@@ -60,7 +62,7 @@ class WindowedSplit:
             "resized": size_px is not None,
             "windowed": True,
         }
-        self.entry = cache.entry(folder, split, decided_by, self._kept * max(self.split.shard_images) * (pixels + 40))
+        self.entry = cache.entry(folder, split, decided_by, self._kept * max(self.split.shard_images) * (pixels + _ROW))
         self.quarantine = Quarantine(self.entry.path / "quarantine.jsonl", folder, self.split.images, policy)
         self._held: dict[int, _Shard] = {}
 
@@ -68,7 +70,8 @@ class WindowedSplit:
         return self.split.images
 
     def unfilled(self, indices: Indices) -> Indices:
-        """The shards that hold these images and are not filled; those that are, are held from now on."""
+        """The shards that hold these images and are not filled; those that are, are held from now on. Raises `BadInput` where
+        one is damaged, as the policy says."""
         shards = np.unique(np.searchsorted(self.starts, indices, side="right") - 1)
         return np.array([number for number in shards.tolist() if not self._hold(number)], np.int64)
 
@@ -78,7 +81,7 @@ class WindowedSplit:
     def fill(self, number: int) -> None:
         """Fetch, decode and publish one shard, and drop the oldest; the caller holds its lock. Raises as `decode_shard`."""
         decoded = decode_shard(self.folder, self.split.shard(number), self._policy, self.size, self._resize_px)
-        table = np.empty((len(decoded.labels), 5), np.int64)
+        table = np.empty((len(decoded.labels), _ROW // 8), np.int64)
         table[:, 0], table[:, 1] = decoded.labels, decoded.stand_ins
         table[:, 2:4] = [image.shape[:2] for image in decoded.images]
         sizes = table[:, 2] * table[:, 3] * 3
@@ -86,9 +89,9 @@ class WindowedSplit:
         self.quarantine.add(decoded.damaged)
         path, new = self._path(number), self.entry.path / f"{number}.{os.getpid()}.new"
         try:
-            write_at(new, np.array([len(table)]), 0)
-            write_at(new, table, 8)
-            at = 8 + table.nbytes
+            write_at(new, np.array([len(table), bool(decoded.damaged)], np.int64), 0)
+            write_at(new, table, _HEAD)
+            at = _HEAD + table.nbytes
             if isinstance(decoded.images, list):
                 for image, offset in zip(decoded.images, table[:, 4].tolist(), strict=True):
                     write_at(new, image, at + offset)
@@ -104,8 +107,6 @@ class WindowedSplit:
         images = indices.copy()
         for number, rows in self._by_shard(indices):
             images[rows] = self._held[number].table[indices[rows] - self.starts[number], 1] + self.starts[number]
-        if (images != indices).any():
-            self.quarantine.check()
         return images
 
     def take(self, indices: Indices, out: Pixels) -> NDArray[np.int64]:
@@ -155,9 +156,11 @@ class WindowedSplit:
             os.utime(path)  # used now
         except FileNotFoundError:
             return False
-        count = int(data[:8].view(np.int64)[0])
-        table = data[8 : 8 + 40 * count].view(np.int64).reshape(count, 5)
-        pixels = data[8 + 40 * count :]
+        count, damaged = data[:_HEAD].view(np.int64).tolist()
+        if damaged:
+            self.quarantine.check()
+        end = _HEAD + _ROW * count
+        table, pixels = data[_HEAD:end].view(np.int64).reshape(count, _ROW // 8), data[end:]
         self._held[number] = _Shard(table, pixels, pixels.reshape(count, -1) if self.size else None)
         return True
 

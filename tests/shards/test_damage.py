@@ -143,11 +143,12 @@ def test_the_damage_is_written_down_beside_the_images(made: Made, tmp_path: Path
 
 
 @pytest.mark.parametrize("window_shards", [None, 2])
-def test_what_one_stream_put_up_with_another_refuses(made: Made, window_shards: int | None) -> None:
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_one_stream_put_up_with_another_refuses(made: Made, window_shards: int | None, inside: bool) -> None:
     """The cache has the shard already: the policy is asked again."""
-    turn(tar(made), offset(made, 1, 2) + 60)
+    turn(tar(made), offset(made, 1, 2) + (60 if inside else -BLOCK + 3))
     take(open_stream({"set": made.uri}, 8, 0, damage="quarantine", window_shards=window_shards), 3)
-    with pytest.raises(BadInput, match=r"train-000001\.tar: sample 000010"):
+    with pytest.raises(BadInput, match=r"train-000001\.tar: " + ("sample 000010" if inside else "damaged outside")):
         take(open_stream({"set": made.uri}, 8, 0, window_shards=window_shards), 3)
 
 

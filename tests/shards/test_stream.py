@@ -134,7 +134,7 @@ def test_it_goes_on_on_another_topology(mixture: Mixture, window_shards: int | N
         ({"global_batch": 64}, "global_batch: 48 there, 64 here"),
         ({"window_shards": 2}, "window_shards: None there, 2 here"),
         ({"size_px": 2}, "size_px: None there, 2 here"),
-        ({"sources": {"real": 9.5}}, r"weights: \{'real': '10', 'generated': '1.0'\} there, \{'real': '9.5'"),
+        ({"sources": {"real": 9.5}}, r"weights: \{'real': 10.0, 'generated': 1.0\} there, \{'real': 9.5"),
         ({"sources": {"real": None}}, "sources: "),
     ],
 )
@@ -146,6 +146,16 @@ def test_another_stream_is_refused_by_name(mixture: Mixture, tmp_path: Path, cha
         other = make_set(f"{tmp_path}/real", 40, 10, seed=9).uri if weight is None else sources[name].folder
         sources[name] = Source(other, weight or 10)
     with open_stream(sources, **{"global_batch": 48, "seed": 0, **change}) as stream, pytest.raises(BadInput, match=said):
+        stream.load_state_dict(state)
+
+
+def test_the_order_of_the_sources_is_part_of_the_stream_and_the_kind_of_number_is_not(mixture: Mixture) -> None:
+    with mixture.open() as stream:
+        state = stream.state_dict()
+    (real, one), (generated, other) = mixture.sources.items()
+    with open_stream({generated: other, real: one}, 48, 0) as stream, pytest.raises(BadInput, match="order: "):
+        stream.load_state_dict(state)
+    with open_stream({real: Source(one.folder, 10.0), generated: other}, 48, 0) as stream:
         stream.load_state_dict(state)
 
 
@@ -265,6 +275,9 @@ def test_a_windowed_stream_cannot_be_resident(mixture: Mixture) -> None:
         ({"rank": 2, "world": 2}, "rank 2 of 2 is none"),
         ({"world": 49}, "global_batch is 48, fewer than the 49 ranks"),
         ({"window_shards": 0}, "window_shards is 0; set 1 or more"),
+        ({"size_px": 0}, "size_px is 0; set 1 or more"),
+        ({"prefetch_batches": -1}, "prefetch_batches is -1; set 0 or more"),
+        ({"seed": -1}, r"seed is -1; set a number of 0 … 2\^64 - 1"),
         ({"cache_bytes": 10_000}, r"decoded images take [\d,]+ bytes, [\d,]+ more than now, and the cache .* has room for"),
         ({"cache": "/proc/nowhere"}, "the cache folder /proc/nowhere cannot be used"),
     ],
@@ -279,8 +292,10 @@ def test_sources_that_are_none_are_refused(mixture: Mixture, tmp_path: Path) -> 
     for sources, said in [
         ({"a": f"{tmp_path}"}, "manifest.json does not exist; give the folder of a set of shards"),
         ({"a": Source(small.uri, split="test")}, "has no images in split 'test'; it has train"),
-        ({"a": Source(small.uri, weight=0)}, "no source has both images and weight"),
-        ({"a": Source(small.uri, weight=-1), "b": mixture.real.uri}, "no source has both images and weight"),
+        ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it one above 0, or leave it out"),
+        ({"a": Source(small.uri, weight=-1), "b": mixture.real.uri}, "source a has weight -1"),
+        ({"a": Source(small.uri, weight=float("nan"))}, "source a has weight nan"),
+        ({}, "no source has both images and weight"),
         ({"a": small.uri, "b": mixture.real.uri}, r"differ in size \(a 2 x 2, b 4 x 4 px\); set size_px"),
     ]:
         with pytest.raises(BadInput, match=said):
