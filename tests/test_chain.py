@@ -67,6 +67,33 @@ def test_the_same_run_on_s3_stage_by_stage_is_the_same_bytes(finished: tuple[Pat
     assert artifact_hashes(s3_env) == artifact_hashes(folder)
 
 
+def test_how_images_are_handed_over_changes_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """On the device or not, made ahead or not, compared often or not: the same encoder."""
+    _, folder, _ = finished
+    handed = "pretrain:\n  stream: {on_device: true, prefetch_batches: 0, check_every_steps: 1}"
+    recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", handed))
+    for name in ("real", "generator", "generated"):
+        shutil.copytree(folder / name, tmp_path / "run" / name)
+    shutil.copy(folder / "plan.json", tmp_path / "run")
+    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "adainf")
+    assert done.returncode == OK, done.stderr
+    there = artifact_hashes(tmp_path / "run")
+    assert there == {key: value for key, value in artifact_hashes(folder).items() if key in there}
+    assert "pretrain/adainf/seed-0/manifest.json" in there
+
+
+def test_windows_are_part_of_the_experiment_and_train_too(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    _, folder, _ = finished
+    recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", "pretrain:\n  stream: {window_shards: 2}"))
+    shutil.copytree(folder, tmp_path / "run")
+    assert "window_shards: null there, 2 now" in sentence("pretrain", recipe, "--run", tmp_path / "run", "--arm", "adainf")
+    shutil.rmtree(tmp_path / "run" / "pretrain")
+    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "adainf")
+    assert done.returncode == OK, done.stderr
+    trained = (tmp_path / "run" / "pretrain" / "adainf" / "seed-0" / "encoder.safetensors").read_bytes()
+    assert trained != (folder / "pretrain" / "adainf" / "seed-0" / "encoder.safetensors").read_bytes()
+
+
 def launch(processes: int, recipe: Path, run: Path) -> subprocess.CompletedProcess[str]:
     """Arm `none` by the launcher, as docs/recipes.md has it."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
