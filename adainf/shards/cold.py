@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.exitcodes import AdaInfError
+from adainf.shards.arrays import distinct
 from adainf.shards.manifest import ShardIndex
 from adainf.shards.png import Pixels, decode_image
 from adainf.shards.whole import WholeSplit
@@ -25,17 +26,17 @@ class ColdReader:
     """Images of a split whose shards are not filled yet."""
 
     def __init__(self, split: WholeSplit) -> None:
-        self._split = split
+        self.split = split
         self._index = lru_cache(None)(self._read_index)
 
     def take(self, indices: NDArray[np.int64], out: Pixels) -> NDArray[np.int64] | None:
         """Read the images into `out`; their labels. None where any of them is not whole: filling its shard will judge it."""
-        split = self._split
+        split = self.split
         shards = np.searchsorted(split.starts, indices, side="right") - 1
         places = indices - split.starts[shards]
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             try:
-                list(pool.map(self._index, np.unique(shards).tolist()))
+                list(pool.map(self._index, distinct(shards).tolist()))
                 found = list(pool.map(self._read, shards.tolist(), places.tolist()))
             except (AdaInfError, NotFound, ValueError):
                 return None
@@ -44,12 +45,12 @@ class ColdReader:
         return np.array([label for _, label in found])
 
     def _read_index(self, shard: int) -> ShardIndex:
-        return self._split.folder.index(self._split.split.shard(shard))
+        return self.split.folder.index(self.split.split.shard(shard))
 
     def _read(self, shard: int, place: int) -> tuple[Pixels, int]:
-        index, folder = self._index(shard), self._split.folder
+        index, folder = self._index(shard), self.split.folder
         offset, size = index.image_offsets[place], index.image_sizes_bytes[place]
         data = folder.run.store.get_range(folder.key(index.tar.key), offset, size)
         if zlib.crc32(data) != index.image_crc32s[place]:
             raise ValueError("other bytes than the index says")
-        return self._split.fit(decode_image(data, verified=True)), index.labels[place]
+        return self.split.fit(decode_image(data, verified=True)), index.labels[place]

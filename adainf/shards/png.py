@@ -148,11 +148,11 @@ def copy_stored_pngs(
     verified by a checksum: PNG's own are not looked at.
     """
     count, height, width, _ = out_NHWC.shape
-    size, strides = _stored_size(height, width), np.unique(np.diff(offsets))
-    if size is None or (sizes_bytes != size).any() or len(strides) > 1:
+    size = _stored_size(height, width)
+    if size is None or (sizes_bytes != size).any():
         return False
-    stride = int(strides[0]) if len(strides) else size
-    if stride < size or offsets[-1] + size > len(data):
+    stride = int(offsets[1] - offsets[0]) if count > 1 else size
+    if stride < size or (offsets[1:] - offsets[:-1] != stride).any() or offsets[-1] + size > len(data):
         return False
     row = 1 + 3 * width
     whole = np.frombuffer(data, np.uint8, (count - 1) * stride + size, int(offsets[0]))

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from adainf.shards.arrays import distinct
 from adainf.shards.permutation import mix, permute
 from adainf.shards.windows import Window, Windows
 
@@ -87,7 +88,7 @@ class MixtureSchedule:
         if self.windows is None:
             return permute(places, self.counts[source], mix(self._stream(source) ^ epochs.astype(np.uint64)))
         images = np.empty_like(places)
-        for epoch in np.unique(epochs):
+        for epoch in distinct(epochs):
             rows = epochs == epoch
             images[rows] = self.windows[source].images(places[rows], self._pass_key(source, int(epoch)))
         return images

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.exitcodes import BadInput
+from adainf.shards.arrays import distinct
 from adainf.shards.cache import Cache
 from adainf.shards.cold import ColdReader
 from adainf.shards.filler import Filler, Job
@@ -147,7 +148,7 @@ class Supply:
             new = [
                 Job(number, shard)
                 for number, split in enumerate(self.splits)
-                for shard in np.unique(np.searchsorted(split.starts, indices[sources == number], side="right") - 1).tolist()
+                for shard in distinct(np.searchsorted(split.starts, indices[sources == number], side="right") - 1).tolist()
                 if Job(number, shard) not in jobs
             ]
             first = secrets.randbelow(len(new)) if new else 0
@@ -161,10 +162,8 @@ class Supply:
         """Read single images of shards that are not there, as long as that is worth it; the rows that are left."""
         if not self._cold or isinstance(taken.images, list):
             return rows
-        missing = []
-        for split, mine in zip(self.splits, rows, strict=True):
-            shards = np.searchsorted(split.starts, taken.indices[mine], side="right") - 1
-            missing.append(mine[np.isin(shards, split.unfilled(taken.indices[mine]))])
+        filled = [reader.split.are_filled(taken.indices[mine]) for reader, mine in zip(self._cold, rows, strict=True)]
+        missing = [mine[~there] for mine, there in zip(rows, filled, strict=True)]
         count = sum(map(len, missing))
         if self._cold_left is None:  # the first batch
             images = sum(map(len, self.splits))
@@ -174,12 +173,12 @@ class Supply:
             return rows
         self._cold_left -= count
         left = []
-        for reader, mine, cold in zip(self._cold, rows, missing, strict=True):
+        for reader, mine, there, cold in zip(self._cold, rows, filled, missing, strict=True):
             part = np.empty((len(cold), *taken.images.shape[1:]), np.uint8)
             labels = reader.take(taken.indices[cold], part) if len(cold) else None
             if labels is None:
                 left.append(mine)
             else:
                 taken.images[cold], taken.labels[cold] = part, labels
-                left.append(np.setdiff1d(mine, cold))
+                left.append(mine[there])
         return left

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.exitcodes import BadInput
+from adainf.shards.arrays import distinct
 from adainf.shards.cache import Cache, write_at
 from adainf.shards.decode import Policy, decode_shard, fitted
 from adainf.shards.folder import ShardFolder
@@ -64,8 +65,12 @@ class WholeSplit:
         """The shards that hold these images and are not filled yet."""
         if self._settled:
             return indices[:0]
-        shards = np.unique(np.searchsorted(self.starts, indices, side="right") - 1)
+        shards = distinct(np.searchsorted(self.starts, indices, side="right") - 1)
         return shards[self._state[shards] == 0]
+
+    def are_filled(self, indices: Indices) -> NDArray[np.bool_]:
+        """For each image, whether its shard is filled."""
+        return self._state[np.searchsorted(self.starts, indices, side="right") - 1] != 0
 
     def is_ready(self, number: int) -> bool:
         return bool(self._state[number])

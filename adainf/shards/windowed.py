@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adainf.shards.arrays import distinct
 from adainf.shards.cache import Cache, write_at
 from adainf.shards.decode import Policy, decode_shard
 from adainf.shards.folder import ShardFolder
@@ -72,7 +73,7 @@ class WindowedSplit:
     def unfilled(self, indices: Indices) -> Indices:
         """The shards that hold these images and are not filled; those that are, are held from now on. Raises `BadInput` where
         one is damaged, as the policy says."""
-        shards = np.unique(np.searchsorted(self.starts, indices, side="right") - 1)
+        shards = distinct(np.searchsorted(self.starts, indices, side="right") - 1)
         return np.array([number for number in shards.tolist() if not self._hold(number)], np.int64)
 
     def is_ready(self, number: int) -> bool:
@@ -144,7 +145,8 @@ class WindowedSplit:
     def _by_shard(self, indices: Indices) -> list[tuple[int, Indices]]:
         shards = np.searchsorted(self.starts, indices, side="right") - 1
         order = np.argsort(shards, kind="stable")
-        numbers, firsts = np.unique(shards[order], return_index=True)
+        numbers = distinct(shards)
+        firsts = np.searchsorted(shards[order], numbers)
         return list(zip(numbers.tolist(), np.split(order, firsts[1:]), strict=True))
 
     def _hold(self, number: int) -> bool:

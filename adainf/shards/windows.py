@@ -6,11 +6,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from adainf.shards.arrays import Integers, distinct
 from adainf.shards.permutation import mix, permute
-
-Integers = NDArray[np.int64]
 
 
 class _Pass(NamedTuple):
@@ -51,7 +49,7 @@ class Windows:
         order, shard_ends, window_ends = self._pass(key)
         windows = np.searchsorted(window_ends, places, side="right")
         images = np.empty_like(places)
-        for window in np.unique(windows):
+        for window in distinct(windows):
             rows = windows == window
             first, end = int(window_ends[window - 1]) if window else 0, int(window_ends[window])
             keys = np.full(int(rows.sum()), mix(np.array([key + int(window) & (1 << 64) - 1], np.uint64))[0])

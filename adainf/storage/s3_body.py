@@ -11,7 +11,8 @@ from urllib3.exceptions import HTTPError
 
 from adainf.storage.s3_errors import Broken
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 19
+"""What fits the cache of a processor, as it is copied once more."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -46,7 +47,7 @@ def same_etag(one: str, other: str) -> bool:
 
 
 class Body:
-    """The answer's bytes, in pieces of up to 1 MiB, as they come.
+    """The answer's bytes, in pieces of up to half a MiB, as they come.
 
     A body that brings fewer than `low_speed_bytes_per_s` while it is waited for during `low_speed_timeout_s` is given up.
     A socket's own timeout cannot tell that, as each byte that trickles in sets it back, nor can a read of a full MiB,

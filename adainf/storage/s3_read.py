@@ -170,7 +170,7 @@ class Download:
         self._stuck = 0 if arrived_bytes else self._stuck + 1
         if is_throttled(error):
             self._pace.throttled(began)
-        # What brought a MiB was worth its request; a trickle was not.
+        # What brought a piece was worth its request; a trickle was not.
         if arrived_bytes < READ_BYTES and not self._pace.failed():
             raise AdaInfError(
                 f"{self._where}: the store keeps failing ({self._pace.tally}, this one by {brief(error)}); run again and it "
