@@ -8,6 +8,7 @@ from adainf.artifacts import Manifest, Output, Run, sha256
 from adainf.exitcodes import BadInput
 from adainf.shards.manifest import Shard, ShardIndex, ShardSet, Split
 from adainf.storage import NotFound
+from adainf.storage.store import is_key
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,11 @@ class ShardFolder:
         return found
 
     def key(self, key: str) -> str:
-        """A key of the set as the run's store has it."""
+        """A key of the set as the run's store has it. Raises `BadInput` for one that leaves the set's folder."""
+        if not is_key(key):
+            raise BadInput(
+                f"{self.uri}/manifest.json is damaged (it names {key!r}, which is no key); restore it, or make the set again"
+            )
         return f"{self.name}/{key}" if self.name else key
 
     def locate(self, key: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -103,6 +103,8 @@ class Split(Record):
             raise ValueError("the columns of its shards differ in length")
         if sum(self.shard_images) != self.images or min(self.shard_images, default=1) < 1:
             raise ValueError(f"its shards do not hold {self.images} images")
+        if min(self.tar_sizes_bytes, default=0) < 0:
+            raise ValueError("a shard of it has a negative size")
         return self
 
     @classmethod
@@ -147,9 +149,9 @@ class Split(Record):
 class ShardSet(Record):
     """The content of the manifests of `real` and `generated`, and of any indexed folder of tars."""
 
-    height_px: int | None
+    height_px: Annotated[int, Field(ge=1)] | None
     """Of every image; None where images differ in size."""
-    width_px: int | None
+    width_px: Annotated[int, Field(ge=1)] | None
     channels: Literal["RGB"] = "RGB"
     dtype: Literal["uint8"] = "uint8"
     classes: list[str] = Field(default=[])

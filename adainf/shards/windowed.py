@@ -88,7 +88,8 @@ class WindowedSplit:
         sizes = table[:, 2] * table[:, 3] * 3
         table[:, 4] = np.cumsum(sizes) - sizes
         self.quarantine.add(decoded.damaged)
-        path, new = self._path(number), self.entry.path / f"{number}.{os.getpid()}.new"
+        path, new = self._path(number), self.entry.path / f"{number}.new"
+        new.unlink(missing_ok=True)  # of a process that was killed: nobody else writes while the lock is ours
         try:
             write_at(new, np.array([len(table), bool(decoded.damaged)], np.int64), 0)
             write_at(new, table, _HEAD)

@@ -181,6 +181,36 @@ def test_two_sets_with_shards_of_the_same_names_never_meet(tmp_path: Path) -> No
         assert (np.asarray(batch.images)[rows] == made.images[batch.indices[rows]]).all()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"tar_keys": ["../../secret.tar", "train-000001.tar", "train-000002.tar"]},
+            r"names '\.\./\.\./secret\.tar', which is no key",
+        ),
+        ({"tar_sizes_bytes": [-1, 1, 1]}, "a shard of it has a negative size"),
+        ({"tar_keys": ["a.tar"]}, "the columns of its shards differ in length"),
+        ({"images": 25}, "its shards do not hold 25 images"),
+        ({"shard_images": [0, 12, 12]}, "its shards do not hold 24 images"),
+        ({"tar_sha256s": None}, "tar_sha256s"),
+    ],
+)
+def test_a_manifest_that_was_tampered_with_is_a_sentence(made: Made, change: dict, said: str) -> None:
+    path = made.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["content"]["splits"]["train"] |= change
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match=said):
+        take(open_stream({"set": made.uri}, 8, 0), 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"content": {}}', "\x00"])
+def test_a_manifest_that_is_none_is_a_sentence(made: Made, text: str) -> None:
+    (made.path / "manifest.json").write_text(text)
+    with pytest.raises(BadInput, match=r"manifest\.json"):
+        open_stream({"set": made.uri}, 8, 0)
+
+
 # --------------------------------------------------------------------------------------------------- tars of other people
 
 
