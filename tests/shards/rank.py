@@ -1,6 +1,7 @@
-"""``python -m tests.shards.rank FOLDER RANK WORLD STEPS``: one rank in a process of its own, to be killed.
+"""``python -m tests.shards.rank FOLDER RANK WORLD STEPS WINDOW``: one rank in a process of its own, to be killed.
 
-Reads STEPS batches of the mixture at FOLDER and prints a digest of each, the step before it.
+Reads STEPS batches of the mixture at FOLDER, in windows of so many shards (0: none), and prints a digest of each, the step
+before it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ def digest(batch: Batch) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
-def main(folder: str, rank: str, world: str, steps: str) -> None:
+def main(folder: str, rank: str, world: str, steps: str, window: str) -> None:
     sources = {"real": Source(f"{folder}/real", weight=10), "generated": f"{folder}/generated"}
-    with open_stream(sources, 48, 0, rank=int(rank), world=int(world)) as stream:
+    with open_stream(sources, 48, 0, rank=int(rank), world=int(world), window_shards=int(window) or None) as stream:
         for batch, _ in zip(stream, range(int(steps)), strict=False):
             print(batch.step, digest(batch), flush=True)
 

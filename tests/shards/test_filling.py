@@ -30,8 +30,8 @@ from tests.storage.faulty_proxy import Fault, FaultyProxy, nth
 STEPS = 25
 
 
-def start(folder: str, rank: int, world: int, steps: int = STEPS) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.shards.rank", folder, str(rank), str(world), str(steps)]
+def start(folder: str, rank: int, world: int, window: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.shards.rank", folder, *map(str, (rank, world, STEPS, window))]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -41,8 +41,8 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
     return output.splitlines()
 
 
-def expected(mixture: Mixture, rank: int, world: int, steps: int = STEPS) -> list[str]:
-    batches = take(mixture.open(rank=rank, world=world), steps)
+def expected(mixture: Mixture, rank: int, world: int, window: int = 0) -> list[str]:
+    batches = take(mixture.open(rank=rank, world=world, window_shards=window or None), STEPS)
     assert all(mixture.holds(batch) for batch in batches)
     return [f"{batch.step} {digest(batch)}" for batch in batches]
 
@@ -71,30 +71,31 @@ def test_all_processes_of_a_node_fetch_each_shard_once_and_a_second_start_none(
         assert tars_fetched(proxy) == fetched
 
 
+@pytest.mark.parametrize("window", [0, 4])
 def test_killed_at_random_points_nothing_is_lost_and_nothing_comes_twice(
-    s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, window: int
 ) -> None:
     """kill -9: a filler, a rank, all of the node; the cache is kept, and the batches are those of an undisturbed node."""
     mixture = make_mixture(s3_env, shard_images=10)
-    want = [expected(mixture, rank, 2) for rank in range(2)]
+    want = [expected(mixture, rank, 2, window) for rank in range(2)]
     monkeypatch.setenv("ADAINF_CACHE", str(tmp_path / "undisturbed"))
     began = time.monotonic()
-    finish(start(s3_env, 0, 2))
+    finish(start(s3_env, 0, 2, window))
     seconds = time.monotonic() - began
     chance = random.Random(1)
     killed = 0
-    for attempt in range(4):
+    for attempt in range(3):
         monkeypatch.setenv("ADAINF_CACHE", str(tmp_path / f"node-{attempt}"))
         for _ in range(3):
-            victims = [start(s3_env, rank, 2) for rank in range(2)]
+            victims = [start(s3_env, rank, 2, window) for rank in range(2)]
             time.sleep(chance.uniform(0.4, 0.95) * seconds)  # before that it is not up
             for victim in victims if chance.random() < 0.5 else victims[:1]:
                 killed += victim.poll() is None
                 victim.send_signal(signal.SIGKILL)
             for victim in victims:
                 victim.communicate(timeout=120)
-        assert [finish(process) for process in [start(s3_env, rank, 2) for rank in range(2)]] == want
-    assert killed >= 4, "too few were killed in time: the test shows nothing"
+        assert [finish(process) for process in [start(s3_env, rank, 2, window) for rank in range(2)]] == want
+    assert killed >= 3, "too few were killed in time: the test shows nothing"
 
 
 def test_a_first_batch_of_a_large_set_is_read_image_by_image(
