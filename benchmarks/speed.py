@@ -123,11 +123,11 @@ def read_objects(uri: str, objects: int, threads: int, reader: str) -> Values:
 
 def _filler(uri: str) -> Callable[[str], Sized]:
     """As shards are filled: into memory that a thread uses again, the check left to the manifest's SHA-256."""
-    from adainf.shards.decode import _read
+    from adainf.shards.decode import read_again
     from adainf.storage import open_store
 
     store = open_store(uri)
-    return lambda key: _read(store, key, OBJECT_BYTES)
+    return lambda key: read_again(store, key, OBJECT_BYTES)
 
 
 def _store(uri: str) -> Callable[[str], Sized]:

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adainf.exitcodes import AdaInfError
-from adainf.shards.arrays import distinct
+from adainf.shards.arrays import Integers, distinct, owners
 from adainf.shards.manifest import ShardIndex
 from adainf.shards.png import Pixels, decode_image
 from adainf.shards.whole import WholeSplit
@@ -29,10 +28,10 @@ class ColdReader:
         self.split = split
         self._index = lru_cache(None)(self._read_index)
 
-    def take(self, indices: NDArray[np.int64], out: Pixels) -> NDArray[np.int64] | None:
+    def take(self, indices: Integers, out: Pixels) -> Integers | None:
         """Read the images into `out`; their labels. None where any of them is not whole: filling its shard will judge it."""
         split = self.split
-        shards = np.searchsorted(split.starts, indices, side="right") - 1
+        shards = owners(split.starts, indices)
         places = indices - split.starts[shards]
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             try:

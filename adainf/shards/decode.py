@@ -112,7 +112,7 @@ def _fetch(folder: ShardFolder, shard: Shard) -> tuple[Buffer, bool]:
     for attempt in range(3):
         try:
             # The manifest's sum does at first; the store's own tells damage on the way from damage that is there.
-            data = store.get(key) if attempt else _read(store, key, shard.tar.size_bytes)
+            data = store.get(key) if attempt else read_again(store, key, shard.tar.size_bytes)
         except NotFound:
             raise BadInput(
                 f"{folder.locate(shard.tar.key)} is named by its manifest but missing; restore it, or make the set again"
@@ -129,7 +129,7 @@ def _fetch(folder: ShardFolder, shard: Shard) -> tuple[Buffer, bool]:
 _memory = threading.local()
 
 
-def _read(store: Store, key: str, size_bytes: int) -> memoryview:
+def read_again(store: Store, key: str, size_bytes: int) -> memoryview:
     """The object, or its first bytes where it is longer. Into memory that is used again: to get it anew from the system takes
     as much CPU as the transfer."""
     buffer = getattr(_memory, "buffer", b"")

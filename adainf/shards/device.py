@@ -12,8 +12,9 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from adainf.shards.arrays import Integers
 from adainf.shards.png import Pixels
-from adainf.shards.stream import Indices, Stream
+from adainf.shards.stream import Stream
 
 
 class DeviceBatch(NamedTuple):
@@ -22,8 +23,8 @@ class DeviceBatch(NamedTuple):
     step: int
     images_BHWC: Tensor
     """uint8"""
-    sources: Indices
-    indices: Indices
+    sources: Integers
+    indices: Integers
 
 
 class DeviceStream:

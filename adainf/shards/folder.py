@@ -44,12 +44,6 @@ class ShardFolder:
     def uri(self) -> str:
         return self.run.locate(self.name) if self.name else self.run.uri.rstrip("/")
 
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(height, width) in px of every image; None where images differ in size."""
-        height, width = self.shards.height_px, self.shards.width_px
-        return None if height is None or width is None else (height, width)
-
     def split(self, name: str) -> Split:
         """Raises `BadInput` where the set has no split of that name, or no image in it."""
         found = self.shards.splits.get(name)

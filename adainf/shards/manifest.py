@@ -161,8 +161,13 @@ class ShardSet(Record):
     """Where the images came from: the generator's digest, or what the user declared."""
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in px of every image; None where images differ in size."""
+        return None if self.height_px is None or self.width_px is None else (self.height_px, self.width_px)
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in px of every image. Raises `BadInput` where images differ in size."""
-        if self.height_px is None or self.width_px is None:
+        if self.size is None:
             raise BadInput("images of several sizes are no set for this; ingest them with real.image_size_px")
-        return self.height_px, self.width_px
+        return self.size

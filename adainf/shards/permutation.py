@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from adainf.shards.arrays import Integers
+
 ROUNDS = 6
 
-Integers = NDArray[np.int64]
 _Words = NDArray[np.uint64]
 
 

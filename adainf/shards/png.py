@@ -13,8 +13,9 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image
 
+from adainf.shards.arrays import Integers
+
 Pixels = NDArray[np.uint8]
-Integers = NDArray[np.int64]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
@@ -139,9 +140,7 @@ def _stored_size(height: int, width: int) -> int | None:
     return _PIXELS_AT + size + 20 if 0 < size <= _BLOCK else None
 
 
-def copy_stored_pngs(
-    data: bytes | memoryview, offsets: NDArray[np.int64], sizes_bytes: NDArray[np.int64], out_NHWC: Pixels
-) -> bool:
+def copy_stored_pngs(data: bytes | memoryview, offsets: Integers, sizes_bytes: Integers, out_NHWC: Pixels) -> bool:
     """Copy the pixels of N stored PNGs at `offsets` of `data` into `out_NHWC` at the speed of memory.
 
     False, and `out_NHWC` is of no use, where they are not all stored PNGs of that size at equal distances. `data` has been

@@ -13,10 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from adainf.exitcodes import BadInput
+from adainf.shards.arrays import Integers
 from adainf.shards.decode import Damage
 from adainf.shards.identity import Identity, check_same, slice_word, word_of
 from adainf.shards.png import Pixels
@@ -29,8 +29,6 @@ _PLANNED = 8192
 _REMEMBERED = 64
 """Batches that `check` can be asked about after they were given out."""
 
-Indices = NDArray[np.int64]
-
 
 class Batch(NamedTuple):
     """This rank's slice of one global batch."""
@@ -38,11 +36,11 @@ class Batch(NamedTuple):
     step: int
     images: Pixels | list[Pixels]
     """b x H x W x 3 uint8 RGB; a list of H x W x 3 where images differ in size."""
-    sources: Indices
+    sources: Integers
     """b; which source each image is of, in the order in which they were given."""
-    indices: Indices
+    indices: Integers
     """b; its number in that source."""
-    labels: Indices
+    labels: Integers
     """b; -1 is none."""
 
 
@@ -50,8 +48,8 @@ class _Plan(NamedTuple):
     """The slices of some steps: row k is that of step `first` + k."""
 
     first: int
-    sources: Indices
-    indices: Indices
+    sources: Integers
+    indices: Integers
 
 
 def slice_of(global_batch: int, rank: int, world: int) -> slice:
@@ -87,7 +85,7 @@ class Stream:
         self._ahead = ahead
         self._step = 0
         self._plan: _Plan | None = None
-        self._given: deque[tuple[int, Indices]] = deque(maxlen=_REMEMBERED)
+        self._given: deque[tuple[int, Integers]] = deque(maxlen=_REMEMBERED)
         self._batches: deque[Future[Batch]] = deque()
         self._producer = ThreadPoolExecutor(1, "batches")
 
@@ -137,13 +135,13 @@ class Stream:
         self.seek(step)
         return step
 
-    def plan(self, step: int, rank: int | None = None) -> tuple[Indices, Indices]:
+    def plan(self, step: int, rank: int | None = None) -> tuple[Integers, Integers]:
         """(sources, indices) of a rank's slice (this one's for None) of the batch of a step, before anything is read."""
         part = self.slice if rank is None else slice_of(self.global_batch, rank, self.world)
         first = step * self.global_batch
         return self._schedule.at(np.arange(first + part.start, first + part.stop))
 
-    def check(self, step: int, sources: Indices, indices: Indices, gather: Callable[[int], list[int]]) -> None:
+    def check(self, step: int, sources: Integers, indices: Integers, gather: Callable[[int], list[int]]) -> None:
         """Compare the images that arrived at `step` with the plan, on this rank and among all.
 
         `gather` gives the 64-bit words of all ranks, in their order. Raises `BadInput` where a wrapper has dealt the
@@ -200,7 +198,7 @@ class Stream:
         taken = self._supply.take(step * self.global_batch + self.slice.start, sources, indices, empty)
         return Batch(step, taken.images, sources, taken.indices, taken.labels)
 
-    def _planned(self, step: int) -> tuple[Indices, Indices]:
+    def _planned(self, step: int) -> tuple[Integers, Integers]:
         plan = self._plan
         if plan is None or not 0 <= step - plan.first < len(plan.sources):
             local = self.slice.stop - self.slice.start

@@ -6,10 +6,9 @@ import secrets
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adainf.exitcodes import BadInput
-from adainf.shards.arrays import distinct
+from adainf.shards.arrays import Integers, distinct, owners
 from adainf.shards.cache import Cache
 from adainf.shards.cold import ColdReader
 from adainf.shards.filler import Filler, Job
@@ -18,7 +17,6 @@ from adainf.shards.schedule import MixtureSchedule
 from adainf.shards.whole import WholeSplit
 from adainf.shards.windowed import WindowedSplit
 
-Indices = NDArray[np.int64]
 Split = WholeSplit | WindowedSplit
 
 _LOOK_AHEAD = 16_384
@@ -34,8 +32,8 @@ class Taken(NamedTuple):
     """See `Batch`."""
 
     images: Pixels | list[Pixels]
-    indices: Indices
-    labels: Indices
+    indices: Integers
+    labels: Integers
 
 
 class Supply:
@@ -51,7 +49,7 @@ class Supply:
         self._cold_left: int | None = None
         self._announced_to = [-1] * len(splits)
 
-    def take(self, position: int, sources: Indices, indices: Indices, empty: Pixels | None) -> Taken:
+    def take(self, position: int, sources: Integers, indices: Integers, empty: Pixels | None) -> Taken:
         """The images planned for `position` and those after it, in `empty` where that has room for them.
 
         Blocks until their shards are there. Raises `BadInput` for damage, as the policy says.
@@ -95,7 +93,7 @@ class Supply:
                 split.close()
             self._cache.close()
 
-    def _take(self, split: Split, rows: Indices, taken: Taken) -> None:
+    def _take(self, split: Split, rows: Integers, taken: Taken) -> None:
         actual = split.stand_ins(taken.indices[rows])
         taken.indices[rows] = actual
         if isinstance(taken.images, list):
@@ -110,7 +108,7 @@ class Supply:
             taken.labels[rows] = split.take(actual, part)
             taken.images[rows] = part
 
-    def _wait(self, rows: list[Indices], indices: Indices) -> None:
+    def _wait(self, rows: list[Integers], indices: Integers) -> None:
         while jobs := [
             Job(number, shard)
             for number, (split, mine) in enumerate(zip(self.splits, rows, strict=True))
@@ -148,7 +146,7 @@ class Supply:
             new = [
                 Job(number, shard)
                 for number, split in enumerate(self.splits)
-                for shard in distinct(np.searchsorted(split.starts, indices[sources == number], side="right") - 1).tolist()
+                for shard in distinct(owners(split.starts, indices[sources == number])).tolist()
                 if Job(number, shard) not in jobs
             ]
             first = secrets.randbelow(len(new)) if new else 0
@@ -158,7 +156,7 @@ class Supply:
         rest = [Job(number, shard) for number, split in enumerate(self.splits) for shard in range(len(split.split))]
         return list(jobs | dict.fromkeys(rest))
 
-    def _read_cold(self, rows: list[Indices], taken: Taken) -> list[Indices]:
+    def _read_cold(self, rows: list[Integers], taken: Taken) -> list[Integers]:
         """Read single images of shards that are not there, as long as that is worth it; the rows that are left."""
         if not self._cold or isinstance(taken.images, list):
             return rows

@@ -34,7 +34,7 @@ def verify(uri: str, reporter: Reporter) -> None:
 def _problems(folder: ShardFolder, shard: Shard) -> list[str]:
     try:
         folder.index(shard)
-        found = decode_shard(folder, shard, "quarantine", folder.size).damaged
+        found = decode_shard(folder, shard, "quarantine", folder.shards.size).damaged
     except BadInput as error:
         return [str(error)]
     where = folder.locate(shard.tar.key)

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.exitcodes import BadInput
-from adainf.shards.arrays import distinct
+from adainf.shards.arrays import Integers, distinct, owners
 from adainf.shards.cache import Cache, write_at
 from adainf.shards.decode import Policy, decode_shard, fitted
 from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
 from adainf.shards.quarantine import Quarantine
-
-Indices = NDArray[np.int64]
 
 _READY, _DAMAGED = 1, 2
 
@@ -39,8 +37,8 @@ class WholeSplit:
         self.entry = cache.entry(folder, split, decided_by, count * (self._row_bytes + 16))
         self._files = {name: self.entry.path / name for name in ("pixels", "labels", "stand-ins", "state")}
         self._pixels: Pixels = _map(self._files["pixels"], np.uint8, (count, self._row_bytes))
-        self._labels: Indices = _map(self._files["labels"], np.int64, (count,))
-        self._in_place: Indices = _map(self._files["stand-ins"], np.int64, (count,))
+        self._labels: Integers = _map(self._files["labels"], np.int64, (count,))
+        self._in_place: Integers = _map(self._files["stand-ins"], np.int64, (count,))
         self._state: NDArray[np.uint8] = _map(self._files["state"], np.uint8, (len(self.split),))
         self.quarantine = Quarantine(self.entry.path / "quarantine.jsonl", folder, count, policy)
         self._settled = self._damage = False
@@ -57,20 +55,20 @@ class WholeSplit:
         return np.asarray(images) if actual is everything else images[actual]
 
     @property
-    def labels(self) -> Indices:
+    def labels(self) -> Integers:
         """N; -1 is none, and for what is not filled."""
         return self._labels
 
-    def unfilled(self, indices: Indices) -> Indices:
+    def unfilled(self, indices: Integers) -> Integers:
         """The shards that hold these images and are not filled yet."""
         if self._settled:
             return indices[:0]
-        shards = distinct(np.searchsorted(self.starts, indices, side="right") - 1)
+        shards = distinct(owners(self.starts, indices))
         return shards[self._state[shards] == 0]
 
-    def are_filled(self, indices: Indices) -> NDArray[np.bool_]:
+    def are_filled(self, indices: Integers) -> NDArray[np.bool_]:
         """For each image, whether its shard is filled."""
-        return self._state[np.searchsorted(self.starts, indices, side="right") - 1] != 0
+        return self._state[owners(self.starts, indices)] != 0
 
     def is_ready(self, number: int) -> bool:
         return bool(self._state[number])
@@ -85,7 +83,7 @@ class WholeSplit:
         self.quarantine.add(decoded.damaged)
         write_at(self._files["state"], np.array([_DAMAGED if decoded.damaged else _READY], np.uint8), number)
 
-    def stand_ins(self, indices: Indices) -> Indices:
+    def stand_ins(self, indices: Integers) -> Integers:
         """The images that are in the place of these, whose shards are filled. Raises `BadInput` as the policy says."""
         if not self._settled:
             settled = bool(self._state.all())  # before the look at the marks
@@ -95,7 +93,7 @@ class WholeSplit:
             self._settled = settled
         return self._in_place[indices] if self._damage else indices
 
-    def take(self, indices: Indices, out: Pixels) -> NDArray[np.int64]:
+    def take(self, indices: Integers, out: Pixels) -> NDArray[np.int64]:
         """Copy the images into `out` (b x H x W x 3); their labels. Their shards are filled."""
         # clip: numpy copies once more where it has to raise
         np.take(self._pixels, indices, axis=0, out=out.reshape(len(indices), self._row_bytes), mode="clip")
@@ -111,7 +109,7 @@ class WholeSplit:
 
 def one_size(folder: ShardFolder, size_px: int | None) -> tuple[int, int]:
     """(height, width) of every decoded image. Raises `BadInput` where they differ."""
-    size = folder.size if size_px is None else (size_px, size_px)
+    size = folder.shards.size if size_px is None else (size_px, size_px)
     if size is None:
         raise BadInput(
             f"{folder.uri} has images of several sizes; set size_px to bring them to one, or window_shards to take them as "

@@ -13,15 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.shards.arrays import distinct
+from adainf.shards.arrays import Integers, distinct, owners
 from adainf.shards.cache import Cache, write_at
 from adainf.shards.decode import Policy, decode_shard
 from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
 from adainf.shards.quarantine import Quarantine
 from adainf.shards.windows import Windows
-
-Indices = NDArray[np.int64]
 
 WINDOWS_KEPT = 4
 """Windows on disk: the one that is read, the next, and some for processes that are elsewhere."""
@@ -54,7 +52,7 @@ class WindowedSplit:
     ) -> None:
         self.folder, self.split = folder, folder.split(split)
         self._policy, self._resize_px = policy, size_px
-        self.size = folder.size if size_px is None else (size_px, size_px)
+        self.size = folder.shards.size if size_px is None else (size_px, size_px)
         self.starts = np.concatenate([[0], np.cumsum(self.split.shard_images)])
         self._kept = min(WINDOWS_KEPT * windows.most_shards, len(self.split))
         pixels = self.size[0] * self.size[1] * 3 if self.size else 0
@@ -70,10 +68,10 @@ class WindowedSplit:
     def __len__(self) -> int:
         return self.split.images
 
-    def unfilled(self, indices: Indices) -> Indices:
+    def unfilled(self, indices: Integers) -> Integers:
         """The shards that hold these images and are not filled; those that are, are held from now on. Raises `BadInput` where
         one is damaged, as the policy says."""
-        shards = distinct(np.searchsorted(self.starts, indices, side="right") - 1)
+        shards = distinct(owners(self.starts, indices))
         return np.array([number for number in shards.tolist() if not self._hold(number)], np.int64)
 
     def is_ready(self, number: int) -> bool:
@@ -104,14 +102,14 @@ class WindowedSplit:
             new.unlink(missing_ok=True)
         self._drop_oldest()
 
-    def stand_ins(self, indices: Indices) -> Indices:
+    def stand_ins(self, indices: Integers) -> Integers:
         """The images that are in the place of these, whose shards are held."""
         images = indices.copy()
         for number, rows in self._by_shard(indices):
             images[rows] = self._held[number].table[indices[rows] - self.starts[number], 1] + self.starts[number]
         return images
 
-    def take(self, indices: Indices, out: Pixels) -> NDArray[np.int64]:
+    def take(self, indices: Integers, out: Pixels) -> NDArray[np.int64]:
         """Copy the images into `out` (b x H x W x 3); their labels. Their shards are held."""
         labels = np.empty_like(indices)
         flat = out.reshape(len(indices), -1)
@@ -122,7 +120,7 @@ class WindowedSplit:
             labels[rows] = shard.table[places, 0]
         return labels
 
-    def take_each(self, indices: Indices) -> tuple[list[Pixels], NDArray[np.int64]]:
+    def take_each(self, indices: Integers) -> tuple[list[Pixels], NDArray[np.int64]]:
         """The images, H x W x 3 each, and their labels; for images of several sizes."""
         images: list[Pixels] = [np.empty((0, 0, 3), np.uint8)] * len(indices)
         labels = np.empty_like(indices)
@@ -134,7 +132,7 @@ class WindowedSplit:
                 labels[row] = label
         return images, labels
 
-    def let_go(self, wanted: Indices) -> None:
+    def let_go(self, wanted: Integers) -> None:
         """Hold no shards but these: what was dropped frees its space once nobody maps it."""
         keep = set(wanted.tolist())
         self._held = {number: shard for number, shard in self._held.items() if number in keep}
@@ -143,8 +141,8 @@ class WindowedSplit:
         self._held.clear()
         self.entry.close()
 
-    def _by_shard(self, indices: Indices) -> list[tuple[int, Indices]]:
-        shards = np.searchsorted(self.starts, indices, side="right") - 1
+    def _by_shard(self, indices: Integers) -> list[tuple[int, Integers]]:
+        shards = owners(self.starts, indices)
         order = np.argsort(shards, kind="stable")
         numbers = distinct(shards)
         firsts = np.searchsorted(shards[order], numbers)

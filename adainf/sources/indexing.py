@@ -79,7 +79,10 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
 
 def _index_one(run: Run, key: str) -> _Indexed:
     where = run.locate(key)
-    data = run.store.get(key, verify=False)
+    try:
+        data = run.store.get(key)  # checked by the store's own sum where it has one: ours is taken of what arrives here
+    except NotFound:
+        raise BadData(f"{where} went away while it was indexed; put it back") from None
     tar = Output(key=key, size_bytes=len(data), sha256=sha256(data))
     found = _known(run, tar)
     if found is not None:
@@ -112,7 +115,10 @@ def _known(run: Run, tar: Output) -> _Indexed | None:
         index = run.parse(ShardIndex, index_key(tar.key), text)
     except (NotFound, BadInput):
         return None
-    return _Indexed(describe(index, text), index.labels, index.pixels, []) if index.tar == tar else None
+    damaged = index.pixels is not None and index.pixels.images < len(index.keys)  # to be told of again
+    if index.tar != tar or damaged:
+        return None
+    return _Indexed(describe(index, text), index.labels, index.pixels, [])
 
 
 def _decoded(where: str, entries: list[TarSample], encoded: list[bytes], damaged: list[str]) -> Iterator[Pixels]:

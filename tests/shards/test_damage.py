@@ -271,10 +271,11 @@ def test_an_undecodable_image_is_told_of_and_kept(tmp_path: Path, capsys: pytest
     with webdataset.TarWriter(str(tmp_path / "tars" / "3.tar")) as writer:
         writer.write({"__key__": "bad", "png": b"\x89PNG no image"})
         writer.write({"__key__": "good", "png": images[0]})
-    index_tars(str(tmp_path / "tars"), Reporter())
-    told = capsys.readouterr().out
-    assert "3.tar: sample bad: not a whole image" in told
-    assert "1 of them damaged: a stream of them needs damage: quarantine" in told
+    for _ in range(2):  # the second time from what is there
+        index_tars(str(tmp_path / "tars"), Reporter())
+        told = capsys.readouterr().out
+        assert "3.tar: sample bad: not a whole image" in told
+        assert "1 of them damaged: a stream of them needs damage: quarantine" in told
     with pytest.raises(BadInput, match=r"3\.tar: sample bad"):
         take(open_stream({"all": f"{tmp_path}/tars"}, 17, 0), 1)
     (batch,) = take(open_stream({"all": f"{tmp_path}/tars"}, 17, 0, damage="quarantine"), 1)
