@@ -1,0 +1,94 @@
+"""The recipe: one YAML file is one experiment. Every field, its unit and its default are here.
+
+``adainf recipe schema`` prints this as JSON Schema, ``adainf recipe show RECIPE`` a recipe with all defaults filled in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from adainf.recipe.augmentation import Augmentation
+from adainf.recipe.evaluate import Evaluate
+from adainf.recipe.generator import EdmGenerator, Generate, Generator, HeunSampler, ImportedImages, Provenance, Unet
+from adainf.recipe.methods import SimClr
+from adainf.recipe.pretrain import Backbone, Optimizer, Pretrain, Stream
+from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
+from adainf.recipe.sections import Section
+
+__all__ = [
+    "Arm",
+    "Augmentation",
+    "Backbone",
+    "Cifar",
+    "Digits",
+    "EdmGenerator",
+    "Evaluate",
+    "FashionMnist",
+    "Generate",
+    "Generator",
+    "HeunSampler",
+    "ImageFolder",
+    "ImportedImages",
+    "Npz",
+    "Optimizer",
+    "Plan",
+    "Pretrain",
+    "Provenance",
+    "Real",
+    "Recipe",
+    "Shards",
+    "SimClr",
+    "Stream",
+    "Unet",
+]
+
+Arm = Literal["none", "vanilla", "adainf"]
+"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says."""
+
+
+class Plan(Section):
+    reference_images: Annotated[int, Field(ge=1, le=10**12)] = 50_000
+    """The data size at which the base augmentation's min crop scale (0.08) is right; the paper's is CIFAR-10's 50,000."""
+    augmentation_rule: Literal["recipe", "crop_only"] = "recipe"
+    """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
+    max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
+    """Most of a batch that may be generated, for the `adainf` arm."""
+
+
+class Recipe(Section):
+    """One experiment, from real images to a judged encoder."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
+    """Lower-case letters, digits and hyphens; the run's default folder is runs/NAME."""
+    real: Real
+    """The real images: `kind` says where they come from."""
+    generator: Generator
+    """The generator to fit (`kind: edm`), or images that exist already (`kind: import`)."""
+    generate: Generate = Generate()
+    """How many images to generate, and how they are stored."""
+    plan: Plan = Plan()
+    """How weight and augmentation of arm `adainf` are chosen."""
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
+    """Which encoders to pretrain and judge."""
+    pretrain: Pretrain = Pretrain()
+    """How the encoders are trained."""
+    evaluate: Evaluate = Evaluate()
+    """How the encoders are judged."""
+    cpu_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads of the numerical libraries; null leaves them alone. Fixing it makes CPU results the same on any number of
+    cores."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError("arms holds an arm twice; list each arm once")
+        if self.generate.images is None and not isinstance(self.generator, ImportedImages):
+            raise ValueError("generate.images is missing; set how many images to generate")
+        return self
+
+    @property
+    def uses_generated(self) -> bool:
+        """Whether any arm needs generated images."""
+        return any(arm != "none" for arm in self.arms)
