@@ -49,8 +49,13 @@ def chain(recipe: Recipe) -> dict[str, Link]:
         settings = {"plan": recipe.plan.model_dump(mode="json"), "augmentation": augmentation}
         links["plan"] = Link("plan", ("real", "generated"), settings)
     seeds = recipe.pretrain.seeds
-    unseen = {"prefetch_batches", "check_every_steps", "on_device"}
-    common = recipe.pretrain.model_dump(mode="json", exclude={"seeds": True, "checkpoint_every_steps": True, "stream": unseen})
+    unseen: Any = {
+        "seeds": True,
+        "checkpoint_every_steps": True,
+        "monitor": True,
+        "stream": {"prefetch_batches", "check_every_steps", "on_device"},
+    }
+    common = recipe.pretrain.model_dump(mode="json", exclude=unseen)
     sources = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}
     for name in recipe.arms:
         links |= {pretrained(name, s): Link("pretrain", sources[name], {"arm": name, "seed": s, **common}) for s in seeds}

@@ -11,9 +11,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from adainf.artifacts import Run, canonical_json
+from adainf.artifacts import canonical_json
 from adainf.exitcodes import BadInput
-from adainf.storage import NotFound
 
 _JSON_KEY = "adainf"  # one key only: safetensors does not keep the order of several
 
@@ -30,12 +29,16 @@ def _digest(tensors: dict[str, Tensor], extra: Any) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
-    """What `encode` was given. Raises `BadInput` for a damaged file; `where` names it in the message."""
+class Damaged(ValueError):
+    """These are not the bytes that `encode` gave; the message is the reason."""
+
+
+def parse(data: bytes) -> tuple[dict[str, Tensor], Any]:
+    """What `encode` was given. Raises `Damaged`."""
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
@@ -43,34 +46,16 @@ def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
         if held["sha256"] != _digest(tensors, held["extra"]):
             raise ValueError("its SHA-256 is another")
     except Exception as error:  # safetensors, json and KeyError alike: whatever it is, the file is damaged
-        raise BadInput(f"{where} is damaged ({error}); delete it and run its stage again") from None
+        raise Damaged(str(error)) from None
     return tensors, held["extra"]
 
 
-class Checkpoint:
-    """The state of an unfinished stage, in one object that each save replaces as a whole."""
-
-    def __init__(self, run: Run, folder: str) -> None:
-        self._run, self._folder, self._key = run, folder, f"{folder}/checkpoint.safetensors"
-
-    def save(self, tensors: dict[str, Tensor], extra: Any) -> None:
-        self._run.store.put(self._key, encode(tensors, {"of": self._folder, "state": extra}))
-
-    def load(self) -> tuple[dict[str, Tensor], Any] | None:
-        """The last save, or None where there is none. Raises `BadInput` where it is damaged or another artifact's."""
-        try:
-            data = self._run.store.get(self._key)
-        except NotFound:
-            return None
-        where = self._run.locate(self._key)
-        tensors, extra = decode(data, where)
-        if not isinstance(extra, dict) or extra.get("of") != self._folder:
-            raise BadInput(f"{where} is not a checkpoint of {self._folder}; delete it and run its stage again")
-        return tensors, extra["state"]
-
-    def delete(self) -> None:
-        """The stage is finished: its artifact holds what counts."""
-        self._run.store.delete(self._key)
+def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
+    """What `encode` was given. Raises `BadInput` for a damaged file; `where` names it in the message."""
+    try:
+        return parse(data)
+    except Damaged as error:
+        raise BadInput(f"{where} is damaged ({error}); delete it and run its stage again") from None
 
 
 def flatten_optimizer(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ that average, or that keep the own slot only, give the right loss and a wrong gr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -58,11 +59,30 @@ def gather_rows(local_bD: Tensor) -> Tensor:
     return _GatherRows.apply(local_bD)
 
 
+def own_rows(whole: Tensor) -> Tensor:
+    """This rank's part, b x …, of what `gather_rows` put together."""
+    local = len(whole) // world_size()
+    return whole[rank() * local : (rank() + 1) * local]
+
+
 def sum_ranks(local: Tensor) -> Tensor:
     """The sum of a tensor over the ranks, of the same shape on each."""
     if world_size() == 1:
         return local
     return _SumRanks.apply(local)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """What DistributedDataParallel does, for gradients that were summed up on each rank alone."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if world_size() == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / world_size()).split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def mean_over_ranks(value: Tensor) -> float:

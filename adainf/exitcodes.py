@@ -1,11 +1,13 @@
 """What the exit code of a command means, and the exceptions that carry it.
 
-A scheduler reads the code: 64 must never be tried again, 75 should be, at once.
+A scheduler reads the code: 64 must never be tried again, 75 should be, at once. 66 is no failure of the stage, which another
+start goes on with, and must not be tried again: the two would take it from each other in turn.
 """
 
 OK = 0
 BAD_INPUT = 64
 STAGE_FAILED = 65
+SUPERSEDED = 66
 INTERRUPTED = 75
 
 
@@ -25,6 +27,12 @@ class StageFailed(AdaInfError):
     """A stage ran and failed for good, for example a loss that is no longer finite."""
 
     exit_code = STAGE_FAILED
+
+
+class Superseded(AdaInfError):
+    """Another start of the stage has taken over and goes on; this one must leave alone all that it finds."""
+
+    exit_code = SUPERSEDED
 
 
 class Interrupted(AdaInfError):

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from adainf.exitcodes import BadInput
 from adainf.recipe import Recipe
 
+_UNIONS: list[list[Any]] = [["real"], ["generator"], ["pretrain", "method"]]
+"""Settings whose `kind` says what else they hold; pydantic puts it into the place of an error."""
+
 
 def load_recipe(path: str | Path) -> Recipe:
     """Read and check one recipe. Raises `BadInput`, one sentence naming file, field and mend."""
@@ -130,15 +133,15 @@ def _without_tags(location: list[Any]) -> list[Any]:
     """The location as the user wrote it: without the tags of unions."""
     path: list[Any] = []
     for index, part in enumerate(location):
-        options = location[:index] in (["real"], ["generator"])
-        if not options:
+        if location[:index] not in _UNIONS:
             path.append(part)
     return path
 
 
 def _tags_at(location: list[Any]) -> str:
-    field = Recipe.model_fields[str(location[0])]
-    return ", ".join(repr(tag) for section in _sections(field.annotation) for tag in _tag(section))
+    section = _section_at(location[:-1]) or Recipe
+    field = section.model_fields[str(location[-1])]
+    return ", ".join(repr(tag) for option in _sections(field.annotation) for tag in _tag(option))
 
 
 def _kind(value: Any) -> str:

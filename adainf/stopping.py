@@ -1,7 +1,8 @@
 """Being asked to stop: a loop that can save finishes its step first, anything else stops where it is.
 
 A SIGTERM (a cluster that wants its node back) or a Ctrl-C ends with exit code 75. Only the first one is
-held back while a loop saves; the second stops the process at once, which loses nothing but the work since the last save.
+held back while a loop saves; the second stops the process as soon as no upload is under way, which loses nothing but the work
+since the last save.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from PIL import Image
 
 from adainf.artifacts import Run
 from adainf.chain import chain
-from adainf.checkpoint import Checkpoint, decode
+from adainf.checkpoint import decode
+from adainf.checkpoints import Checkpoints
 from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED
 from adainf.recipefile import load_recipe
 from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
@@ -152,10 +153,11 @@ def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folde
     assert process.returncode == INTERRUPTED, errors
     found = re.search(r"saved at step (\d+) of 1000000; run the same command to go on", errors)
     assert found, errors
-    saved = Checkpoint(Run(str(run)), folder).load()
-    assert saved is not None
-    state = saved[1]["stream"] if stage == "pretrain" else saved[1]
-    assert state["step"] == int(found[1]) > 0
+    saved = Checkpoints(Run(str(run)), folder)
+    step = saved.newest()
+    assert step == int(found[1]) > 0
+    if stage == "pretrain":
+        assert saved.load(step)[1]["stream"]["step"] == step
 
 
 def test_import_is_quick_and_free_of_torch() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from adainf.artifacts import Run
-from adainf.checkpoint import Checkpoint, decode, encode, flatten_optimizer, restore_optimizer
+from adainf.checkpoint import decode, encode, flatten_optimizer, restore_optimizer
 from adainf.exitcodes import BadInput
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(3), "c.d": torch.ones(2, dtype=torch.float64)}
@@ -42,26 +39,6 @@ def test_every_flipped_bit_is_noticed() -> None:
             assert extra == EXTRA
             assert all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
         data[at] ^= 1
-
-
-def test_another_artifacts_checkpoint_is_refused(tmp_path: Path) -> None:
-    run = Run(str(tmp_path))
-    Checkpoint(run, "pretrain/none/seed-0").save(TENSORS, {"step": 1})
-    run.store.put("pretrain/none/seed-1/checkpoint.safetensors", run.store.get("pretrain/none/seed-0/checkpoint.safetensors"))
-    with pytest.raises(BadInput, match="is not a checkpoint of pretrain/none/seed-1; delete it"):
-        Checkpoint(run, "pretrain/none/seed-1").load()
-
-
-def test_a_checkpoint_is_replaced_and_deleted(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(Run(str(tmp_path)), "fit")
-    assert checkpoint.load() is None
-    checkpoint.save(TENSORS, {"step": 1})
-    checkpoint.save(TENSORS, {"step": 2})
-    loaded = checkpoint.load()
-    assert loaded is not None
-    assert loaded[1] == {"step": 2}
-    checkpoint.delete()
-    assert checkpoint.load() is None
 
 
 def test_adam_goes_on_as_if_never_stopped() -> None:

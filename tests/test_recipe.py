@@ -65,7 +65,13 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
     [
         ("pretrian: {}", "pretrian is not a setting; did you mean 'pretrain'?"),
         ("pretrain: {stepz: 3}", "pretrain.stepz is not a setting; did you mean 'steps'?"),
-        ("pretrain: {method: {temprature: 1}}", "pretrain.method.temprature is not a setting; did you mean 'temperature'?"),
+        (
+            "pretrain: {method: {kind: simclr, temprature: 1}}",
+            "pretrain.method.temprature is not a setting; did you mean 'temperature'?",
+        ),
+        ("pretrain: {method: {temperature: 1}}", "pretrain.method.kind must be one of 'simclr', 'moco'"),
+        ("pretrain: {method: {kind: simcrl}}", "pretrain.method.kind must be one of 'simclr', 'moco'"),
+        ("pretrain: {backbone: {patch_px: 5}}", "pretrain.backbone needs image_size_px as a multiple of patch_px"),
         ("pretrain: {xyzzy: 1}", "pretrain.xyzzy is not a setting; known here: method, "),
         ("pretrain: {steps: many}", "pretrain.steps is 'many'; input should be a valid integer"),
         ("pretrain: {steps: 0}", "pretrain.steps is 0; input should be greater than or equal to 1"),
@@ -73,7 +79,10 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ("pretrain: {seeds: [1, 1]}", "pretrain holds a seed twice"),
         ("pretrain: {optimizer: {learning_rate: .inf}}", "pretrain.optimizer.learning_rate is inf; input should be a finite"),
         ("pretrain: {optimizer: {learning_rate: 1e300}}", "pretrain.optimizer.learning_rate is '1e300'; input should be less"),
-        ("pretrain: {method: {projector_out: 1000000000000}}", "pretrain.method.projector_out is 1000000000000; input should"),
+        (
+            "pretrain: {method: {kind: simclr, projector_out: 1000000000000}}",
+            "pretrain.method.projector_out is 1000000000000; input should",
+        ),
         ("plan: {max_generated_share: 1e-300}", "plan.max_generated_share is '1e-300'; input should be greater than"),
         ("pretrain: 3", "pretrain is 3; input should be a valid dictionary"),
         ("arms: [none, none]", "arms holds an arm twice"),

@@ -5,25 +5,50 @@ from __future__ import annotations
 from adainf.artifacts import Record
 from adainf.recipe import Augmentation
 
+MAX_HUE = 0.5
+"""Half a turn, the farthest that one colour is from another."""
+LEAST_SCALE = 0.01
+
 
 class Profile(Record):
     """The operations of one view, in the order in which they are applied (paper's code, `pretrain_dataloader.py`)."""
 
     min_scale: float
-    """Random resized crop: area in [min_scale, 1] of the image, aspect ratio in [3/4, 4/3]."""
+    """Random resized crop: area in [min_scale, max_scale] of the image, aspect ratio in [3/4, 4/3]; 1 keeps it whole."""
+    max_scale: float = 1.0
+    size_px: int | None = None
+    """Side of the view; None: height and width of the image."""
     jitter_probability: float
     brightness: float
-    """Factor in [1 - b, 1 + b]; contrast and saturation alike."""
+    """Factor in [1 - b, 1 + b], at least 0; contrast and saturation alike."""
     contrast: float
     saturation: float
     hue: float
-    """Rotation in [-h, h] of a turn."""
+    """Rotation in [-h, h] of a turn, h at most a half."""
     grayscale_probability: float
     blur_probability: float
     """Gaussian blur with sigma in [0.1, 2] pixels."""
     solarize_probability: float
     """Inversion of all values of at least half of the range."""
     flip_probability: float
+
+    def at(self, strength: float) -> Profile:
+        """This profile scaled as one: the identity at 0, itself at 1, beyond 1 as much stronger as is legal.
+
+        Every probability and factor and the cropped-away area grow in proportion. A flip grows no further than to 1:
+        mirroring more than half of the images would only turn the roles round.
+        """
+        grown = {
+            "min_scale": max(1 - (1 - self.min_scale) * strength, min(self.min_scale, LEAST_SCALE)),
+            "max_scale": max(1 - (1 - self.max_scale) * strength, min(self.max_scale, LEAST_SCALE)),
+            "hue": min(self.hue * strength, MAX_HUE),
+            "flip_probability": self.flip_probability * min(strength, 1.0),
+        }
+        for name in ("jitter_probability", "grayscale_probability", "blur_probability", "solarize_probability"):
+            grown[name] = min(getattr(self, name) * strength, 1.0)
+        for name in ("brightness", "contrast", "saturation"):
+            grown[name] = getattr(self, name) * strength
+        return self.model_copy(update={name: round(value, 6) for name, value in grown.items()})
 
     def weakened(self, min_scale: float, jitter_multiplier: float, with_strength: bool = True) -> Profile:
         """This profile with another crop, and jitter's probability (and `with_strength` its four strengths) multiplied."""
@@ -32,29 +57,26 @@ class Profile(Record):
         return self.model_copy(update={"min_scale": min_scale, **weaker})
 
 
-Views = tuple[Profile, Profile]
+Views = tuple[Profile, ...]
+"""Two global views first; a method of many crops adds smaller local ones."""
 
 
 def default_views(augmentation: Augmentation) -> Views:
     """The two views of the default profile (reference implementation, `symmetric.yaml` and `asymmetric.yaml`)."""
-    common = {
-        "min_scale": augmentation.min_scale,
-        "jitter_probability": augmentation.jitter_probability,
-        "grayscale_probability": augmentation.grayscale_probability,
-        "flip_probability": augmentation.flip_probability,
-    }
-    if augmentation.family == "symmetric":
-        view = Profile(
-            **common,
-            brightness=0.8,
-            contrast=0.8,
-            saturation=0.8,
-            hue=0.2,
-            blur_probability=augmentation.blur_probability,
-            solarize_probability=0.0,
-        )
-        return view, view
+    symmetric = augmentation.family == "symmetric"
+    strengths = (0.8, 0.8, 0.8, 0.2) if symmetric else (0.4, 0.4, 0.2, 0.1)
+    brightness, contrast, saturation, hue = (round(each * augmentation.jitter_strength, 6) for each in strengths)
     first = Profile(
-        **common, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur_probability=0.0, solarize_probability=0.0
+        min_scale=augmentation.min_scale,
+        jitter_probability=augmentation.jitter_probability,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=min(hue, MAX_HUE),
+        grayscale_probability=augmentation.grayscale_probability,
+        blur_probability=augmentation.blur_probability if symmetric else 0.0,
+        solarize_probability=0.0,
+        flip_probability=augmentation.flip_probability,
     )
-    return first, first.model_copy(update={"solarize_probability": 0.2})
+    second = first if symmetric else first.model_copy(update={"solarize_probability": 0.2})
+    return first.at(augmentation.strength), second.at(augmentation.strength)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adainf.checkpoint import Checkpoint, flatten_optimizer, restore_optimizer, with_prefix, without_prefix
+from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
+from adainf.checkpoints import Checkpoints
 from adainf.compute import fresh_weights
 from adainf.exitcodes import Interrupted, StageFailed
 from adainf.generators.edm import Denoiser, denoising_loss, to_unit
@@ -48,8 +49,8 @@ def build_denoiser(config: EdmGenerator, size_px: int, sigma_data: float) -> Den
         return Denoiser(UNet(config.unet, size_px), sigma_data)
 
 
-def fit(config: EdmGenerator, images: Pixels, device: torch.device, checkpoint: Checkpoint, reporter: Reporter) -> Fitted:
-    """Fit on `images` (N x H x W x 3 uint8), from the last checkpoint if there is one.
+def fit(config: EdmGenerator, images: Pixels, device: torch.device, checkpoints: Checkpoints, reporter: Reporter) -> Fitted:
+    """Fit on `images` (N x H x W x 3 uint8), from the newest checkpoint if there is one.
 
     Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no longer finite.
     """
@@ -58,17 +59,18 @@ def fit(config: EdmGenerator, images: Pixels, device: torch.device, checkpoint: 
     average = copy.deepcopy(denoiser).requires_grad_(False)
     optimizer = torch.optim.Adam(denoiser.parameters(), config.learning_rate)
     start, curve = 0, []
-    saved = checkpoint.load()
+    checkpoints.begin()
+    saved = checkpoints.newest()
     if saved is not None:
-        tensors, extra = saved
+        tensors, extra = checkpoints.load(saved)
         denoiser.load_state_dict(without_prefix("model", tensors))
         average.load_state_dict(without_prefix("average", tensors))
         restore_optimizer(optimizer, tensors)
-        start, curve = extra["step"], [(int(step), float(loss)) for step, loss in extra["curve"]]
+        start, curve = saved, [(int(step), float(loss)) for step, loss in extra["curve"]]
 
     def save(step: int) -> None:
         tensors = with_prefix("model", denoiser.state_dict()) | with_prefix("average", average.state_dict())
-        checkpoint.save(tensors | flatten_optimizer(optimizer), {"step": step, "curve": curve})
+        checkpoints.save(step, tensors | flatten_optimizer(optimizer), {"curve": curve})
 
     batches = _Batches(config, images, device)
     every = max(config.steps // CURVE_POINTS, 1)
@@ -85,6 +87,7 @@ def fit(config: EdmGenerator, images: Pixels, device: torch.device, checkpoint: 
                 track.advance(done - track.done, loss=value)
             if stop.received:
                 save(done)
+                checkpoints.wait()
                 raise Interrupted(f"fit: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 save(done)

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from adainf import recipe
 from adainf.dist import gather_rows, rank
+from adainf.methods.method import Embedded, Method, full_precision, same_image
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 
 
-def nt_xent(z1_bD: Tensor, z2_bD: Tensor, temperature: float) -> Tensor:
+def nt_xent(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, temperature: float) -> Tensor:
     """NT-Xent, the normalised temperature-scaled cross entropy (equation 1), as a mean over the 2 b local rows.
 
     l(i, j) = -log( exp(s_ij / T) / sum_{k != i} exp(s_ik / T) ), with s the cosine similarity and k over the 2 B
-    projections of the global batch. `z1_bD`, `z2_bD`: the two views of the same b local images, any float type; the
-    loss is a float32 scalar (float64 for float64). Exact for any world size: its mean over ranks, and the gradients that
-    DistributedDataParallel averages, are those of one process with the whole batch.
+    projections of the global batch, but for those of other copies of image i. `z1_bD`, `z2_bD`: the two views of the same b
+    local images, any float type; the loss is a float32 scalar (float64 for float64). Exact for any world size: its mean over
+    ranks, and the gradients that DistributedDataParallel averages, are those of one process with the whole batch.
     """
     with torch.autocast(z1_bD.device.type, enabled=False):
-        dtype = torch.promote_types(z1_bD.dtype, torch.float32)
-        z1, z2 = F.normalize(z1_bD.to(dtype), dim=1), F.normalize(z2_bD.to(dtype), dim=1)
+        z1, z2 = F.normalize(full_precision(z1_bD), dim=1), F.normalize(full_precision(z2_bD), dim=1)
         keys = torch.cat([gather_rows(z1), gather_rows(z2)])
         logits = torch.cat([z1, z2]) @ keys.T / temperature
         local, whole = len(z1), len(keys) // 2
-        first = torch.arange(local, device=logits.device) + rank() * local
-        own = torch.cat([first, first + whole])
+        rows = torch.arange(2 * local, device=logits.device)
+        first = rows[:local] + rank() * local
         positive = torch.cat([first + whole, first])
-        logits = logits.scatter(1, own[:, None], float("-inf"))
-        return F.cross_entropy(logits, positive)
+        not_negative = same_image(identities_b).repeat(2, 2)
+        not_negative[rows, positive] = False
+        return F.cross_entropy(logits.masked_fill(not_negative, float("-inf")), positive)
 
 
-class SimClr(nn.Module):
+class SimClr(Method):
     """Backbone and projector; both views pass in one batch, so that batch statistics are over 2 B images."""
 
     def __init__(self, backbone: Backbone, config: recipe.SimClr) -> None:
@@ -42,7 +45,11 @@ class SimClr(nn.Module):
         self.projector = mlp(backbone.num_features, config.projector_hidden, config.projector_out)
         self.temperature = config.temperature
 
-    def forward(self, view1_bCHW: Tensor, view2_bCHW: Tensor) -> Tensor:
-        """The loss of b images by their two views."""
-        z1, z2 = self.projector(self.backbone(torch.cat([view1_bCHW, view2_bCHW]))).chunk(2)
-        return nt_xent(z1, z2, self.temperature)
+    def forward(self, views: Sequence[Tensor]) -> Embedded:
+        features = self.backbone(torch.cat(list(views)))
+        z1, z2 = self.projector(features).chunk(2)
+        return Embedded((z1, z2), features[: len(z1)].detach())
+
+    def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
+        z1, z2 = rows
+        return nt_xent(z1, z2, identities_b, self.temperature)

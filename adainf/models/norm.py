@@ -1,49 +1,118 @@
-"""Batch normalisation over the batch of all ranks, on any device."""
+"""Batch normalisation whose statistics do not depend on the number of processes, on any device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from adainf.dist import sum_ranks, world_size
+from adainf.exitcodes import BadInput
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose statistics are those of the global batch; torch's own SyncBatchNorm refuses to run on CPU."""
+class SyncBatchNorm(_BatchNorm):
+    """Over the global batch; torch's own SyncBatchNorm refuses to run on CPU."""
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """B x C or B x C x H x W."""
         if not self.training or world_size() == 1:
-            return super().forward(x_BCHW)
-        x = x_BCHW.float()
+            return super().forward(x)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        over = [dim for dim in range(x.ndim) if dim != 1]
+        shape = (-1, *[1] * (x.ndim - 2))
         count = x.numel() // x.shape[1] * world_size()
-        mean_C = sum_ranks(x.sum((0, 2, 3))) / count
-        centred = x - mean_C[:, None, None]
-        variance_C = sum_ranks(centred.square().sum((0, 2, 3))) / count  # biased, as batch normalisation uses it
+        mean_C = sum_ranks(wide.sum(over)) / count
+        centred = wide - mean_C.view(shape)
+        variance_C = sum_ranks(centred.square().sum(over)) / count  # biased, as batch normalisation uses it
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 momentum = 0.1 if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean_C, momentum)
                 self.running_var.lerp_(variance_C * (count / (count - 1)), momentum)
                 self.num_batches_tracked += 1
-        scale_C = torch.rsqrt(variance_C + self.eps) * self.weight
-        return (centred * scale_C[:, None, None] + self.bias[:, None, None]).to(x_BCHW.dtype)
+        normed = centred * torch.rsqrt(variance_C + self.eps).view(shape)
+        if self.affine:
+            normed = normed * self.weight.view(shape) + self.bias.view(shape)
+        return normed.to(x.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions will do."""
+
+
+class SplitBatchNorm(nn.BatchNorm2d):
+    """Over each of `splits` equal, contiguous groups of the global batch apart: what several GPUs without synchronisation do,
+    on any number of processes that divides `splits`. Running statistics are the groups' mean."""
+
+    def __init__(self, num_features: int, splits: int, eps: float, momentum: float | None) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.splits = splits
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Raises `BadInput` for a batch that does not split."""
+        if not self.training:
+            return super().forward(x_BCHW)
+        groups, left = divmod(self.splits, world_size())
+        if left or len(x_BCHW) % groups:
+            raise BadInput(
+                f"pretrain.method.norm_splits is {self.splits}, which {world_size()} processes with {len(x_BCHW)} images each "
+                "cannot share; choose a multiple of the processes that divides pretrain.global_batch"
+            )
+        channels = self.num_features
+        x = x_BCHW.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)  # n x (groups C) x H x W
+        mean, var = (statistic.repeat(groups) for statistic in (self.running_mean, self.running_var) if statistic is not None)
+        weight, bias = self.weight.repeat(groups), self.bias.repeat(groups)
+        normed = F.batch_norm(x, mean, var, weight, bias, True, self.momentum or 0.1, self.eps)
+        with torch.no_grad():
+            means = sum_ranks(torch.stack([mean, var]).view(2, groups, channels).sum(1)) / self.splits
+            for running, value in zip((self.running_mean, self.running_var), means, strict=True):
+                if running is not None:
+                    running.copy_(value)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+        return normed.unflatten(1, (groups, channels)).transpose(0, 1).flatten(0, 1)
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """The layers that normalise over a batch, in which images see each other."""
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+
+
+def split_batch_norm(module: ModuleT, splits: int) -> ModuleT:
+    """The same module with every BatchNorm2d over `splits` groups apart; the names and values of its state do not change."""
+    return _replace(module, lambda layer: SplitBatchNorm(layer.num_features, splits, layer.eps, layer.momentum))
 
 
 def synchronise_batch_norm(module: ModuleT, device: torch.device) -> ModuleT:
-    """The same module with every BatchNorm2d over the global batch; the names and values of its state do not change."""
+    """The same module with every plain batch normalisation over the global batch; the names and values of its state do not
+    change."""
     if world_size() == 1:
         return module
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    return _replace(module, _torchs if device.type == "cuda" else _ours)
+
+
+def _torchs(layer: _BatchNorm) -> _BatchNorm:
+    return nn.SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
+
+
+def _ours(layer: _BatchNorm) -> _BatchNorm:
+    return SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
+
+
+def _replace(module: ModuleT, make: Callable[[_BatchNorm], _BatchNorm]) -> ModuleT:
     for name, child in module.named_children():
-        if type(child) is nn.BatchNorm2d:
-            synced = SyncBatchNorm2d(child.num_features, child.eps, child.momentum)
-            synced.load_state_dict(child.state_dict())
-            setattr(module, name, synced)
+        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm1d) and not isinstance(child, SplitBatchNorm):
+            assert child.running_mean is not None
+            other = make(child).to(child.running_mean)
+            other.load_state_dict(child.state_dict())
+            for parameter in other.parameters():
+                parameter.requires_grad_(all(old.requires_grad for old in child.parameters()))
+            setattr(module, name, other)
         else:
-            synchronise_batch_norm(child, device)
+            _replace(child, make)
     return module

@@ -1,50 +1,29 @@
 """The pretraining loop of one arm and seed: the same steps, batch and learning rate whatever the data.
 
-One step: positions of the schedule → images → two views → loss → gradient averaged over the processes → update. All
-randomness is addressed by (seed, step), so what is trained does not depend on the number of processes, and resuming is
-loading a state and going on.
+All randomness is addressed by (seed, step, image), so what is trained does not depend on the number of processes, and
+resuming is loading a state and going on. One step is in `trainer`, what is said about it in `monitor`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
 
 from adainf import dist
-from adainf.augment.profiles import Views
-from adainf.augment.views import augment, draw
-from adainf.checkpoint import Checkpoint, flatten_optimizer, restore_optimizer, with_prefix, without_prefix
+from adainf.checkpoints import Checkpoints
 from adainf.compute import fresh_weights
-from adainf.exitcodes import BadInput, Interrupted, StageFailed
-from adainf.methods import build_method
+from adainf.exitcodes import BadInput, Interrupted
 from adainf.models.backbones import Backbone, build_backbone
-from adainf.models.encoder import Normalisation
-from adainf.models.norm import synchronise_batch_norm
-from adainf.pretraining.optim import Lars, learning_rate_at, trainable
+from adainf.pretraining.monitor import Monitor, checked_loss
+from adainf.pretraining.online import KnnJudge, OnlineProbe, judged
+from adainf.pretraining.trainer import Experiment, Trainer
 from adainf.progress import Reporter
 from adainf.recipe import Pretrain
-from adainf.shards import Stream
-from adainf.shards.device import DeviceStream
 from adainf.stopping import deferred
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """What one encoder is trained on and how; all that decides its weights."""
-
-    config: Pretrain
-    seed: int
-    stream: Stream
-    """Of this process's slices."""
-    views: Views
-    normalisation: Normalisation
+_SHOWN = ("loss", "images_per_s", "data_wait_pct", "augment_pct", "rank_me")
 
 
 @dataclass(frozen=True)
@@ -54,6 +33,15 @@ class Trained:
     backbone: Backbone
     curve: list[tuple[int, float]]
     """(step, loss averaged over the processes) every `log_every_steps`."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at labels while an encoder trains; nothing of it reaches the encoder."""
+
+    classes: int = 0
+    """Of the online probe."""
+    knn: KnnJudge | None = None
 
 
 def build_encoder(config: Pretrain, seed: int) -> Backbone:
@@ -80,89 +68,72 @@ def make_accelerator(config: Pretrain) -> Accelerator:
 
 
 def pretrain_arm(
-    experiment: Experiment, accelerator: Accelerator, checkpoint: Checkpoint, reporter: Reporter, label: str
+    experiment: Experiment,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    label: str,
+    judges: Judges | None = None,
 ) -> Trained:
-    """Train one encoder, from the last checkpoint if there is one.
+    """Train one encoder, from the newest checkpoint if there is one.
 
-    Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is no longer finite.
+    Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is no longer finite or the encoder
+    has collapsed.
     """
-    config, loop = experiment.config, _Loop(experiment, accelerator)
-    start, curve = loop.restore(checkpoint)
-    main = accelerator.is_main_process
+    config, main, judges = experiment.config, accelerator.is_main_process, judges or Judges()
+    trainer = Trainer(experiment, accelerator)
+    start, curve = _restore(trainer, checkpoints, main)
+    probe = OnlineProbe(trainer.method.backbone.num_features, judges.classes, trainer.device) if judges.classes else None
+    monitor = Monitor(trainer, label, probe, main)
+
+    def save(done: int) -> None:
+        tensors, scaler = trainer.state()
+        checkpoints.save(done, tensors, {"stream": experiment.stream.state_at(done), "curve": curve, "scaler": scaler})
+
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
-            loss = loop.step(step)
+            current = trainer.step(step)
+            monitor.watch(current)
             done = step + 1
             if done % config.log_every_steps == 0 or done == config.steps:
-                value = dist.mean_over_ranks(loss)
-                if not np.isfinite(value):
-                    raise StageFailed(f"{label}: the loss is {value} at step {done}; lower pretrain.optimizer.learning_rate")
-                curve.append((done, round(value, 6)))
-                track.advance(done - track.done, loss=value)
+                measured = monitor.measure(done, current)
+                curve.append((done, measured["loss"]))
+                if judges.knn and main and _is_due(done, config):
+                    measured["knn_accuracy"] = judged(trainer.method.backbone, judges.knn)
+                monitor.show(done, measured)
+                reporter.log("step", label=label, step=done, **measured)
+                track.advance(done - track.done, **{name: measured[name] for name in _SHOWN})
             # One number a step among the ranks, who must stop at the same one; nothing beside a step's gradients.
             if dist.any_rank(stop.received, accelerator.device):
                 if main:
-                    checkpoint.save(*loop.state(done, curve))
+                    save(done)
+                    checkpoints.wait()
                 dist.wait_for_all()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
-            if main and done % config.checkpoint_every_steps == 0 and done < config.steps:
-                checkpoint.save(*loop.state(done, curve))
-    return Trained(loop.method.backbone, curve)
+            if done % config.checkpoint_every_steps == 0 and done < config.steps:
+                checked_loss(done, current, trainer, label)  # what is no number is not worth going on from
+                if main:
+                    save(done)
+    monitor.close()
+    return Trained(trainer.method.backbone, curve)
 
 
-class _Loop:
-    """Everything that one step needs."""
+def _is_due(done: int, config: Pretrain) -> bool:
+    """Whether a judge is to look: at the first logged step since the last multiple of his interval."""
+    every = config.monitor.knn_every_steps
+    return every is not None and (done % every < config.log_every_steps or done == config.steps)
 
-    def __init__(self, experiment: Experiment, accelerator: Accelerator) -> None:
-        self.experiment, self.accelerator = experiment, accelerator
-        self.config = config = experiment.config
-        with fresh_weights(experiment.seed):  # the backbone first: it starts as `build_encoder` gives it
-            method = build_method(config.method, build_backbone(config.backbone))
-        self.method = synchronise_batch_norm(method, accelerator.device)
-        self.method.to(accelerator.device)
-        self.optimizer = Lars(trainable(self.method), config.optimizer)
-        # Only the model and its optimiser: a prepared scheduler would step once per process, a prepared loader drops data.
-        self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
-        self.checked = False  # by this process: a launch that was stopped may go on with other processes
-        self.batches = DeviceStream(experiment.stream, accelerator.device, config.stream.on_device)
 
-    def step(self, step: int) -> Tensor:
-        """One optimiser step; returns the local loss."""
-        config, experiment = self.config, self.experiment
-        rate = learning_rate_at(step, config.steps, config.optimizer.learning_rate, config.warmup_fraction)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        batch = next(self.batches)
-        if not self.checked or step % config.stream.check_every_steps == 0:
-            self.checked = True
-            gather = partial(dist.gather_words, device=self.accelerator.device)
-            experiment.stream.check(step, batch.sources, batch.indices, gather)
-        images = batch.images_BHWC
-        draws = torch.from_numpy(draw(experiment.seed, step, config.global_batch)[experiment.stream.slice]).to(images.device)
-        views = [augment(images, draws[:, index], profile) for index, profile in enumerate(experiment.views)]
-        view1, view2 = (experiment.normalisation.apply(view) for view in views)
-        loss: Tensor = self.wrapped(view1, view2)
-        self.prepared.zero_grad()
-        self.accelerator.backward(loss)
-        self.prepared.step()
-        return loss.detach()
-
-    def state(self, step: int, curve: list[tuple[int, float]]) -> tuple[dict[str, Tensor], Any]:
-        """All that the next step depends on."""
-        tensors = with_prefix("model", self.method.state_dict()) | flatten_optimizer(self.optimizer)
-        scaler = self.accelerator.scaler
-        scaler_state = scaler.state_dict() if scaler else None
-        return tensors, {"stream": self.experiment.stream.state_at(step), "curve": curve, "scaler": scaler_state}
-
-    def restore(self, checkpoint: Checkpoint) -> tuple[int, list[tuple[int, float]]]:
-        """Load the last state; returns the next step and the curve so far."""
-        saved = checkpoint.load()
-        if saved is None:
-            return 0, []
-        tensors, extra = saved
-        self.method.load_state_dict(without_prefix("model", tensors))
-        restore_optimizer(self.optimizer, tensors)
-        if extra["scaler"] and self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(extra["scaler"])
-        step = self.batches.load_state_dict(extra["stream"])
-        return step, [(int(at), float(loss)) for at, loss in extra["curve"]]
+def _restore(trainer: Trainer, checkpoints: Checkpoints, main: bool) -> tuple[int, list[tuple[int, float]]]:
+    """Load the newest state; returns the next step and the curve so far."""
+    found = 0  # nothing is saved at step 0
+    if main:
+        checkpoints.begin()
+        found = checkpoints.newest() or 0
+    saved = dist.gather_words(found, trainer.device)[0]  # all take what rank 0 has found whole
+    if not saved:
+        return 0, []
+    tensors, extra = checkpoints.load(saved)
+    trainer.restore(tensors, extra["scaler"])
+    step = trainer.batches.load_state_dict(extra["stream"])
+    return step, [(int(at), float(loss)) for at, loss in extra["curve"]]

@@ -1,4 +1,4 @@
-"""The optimiser of the paper's runs, and the learning rate as a function of the step."""
+"""The optimisers, and the rates that the step decides."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
+from torch.optim import SGD, AdamW, Optimizer
 
 from adainf import recipe
+from adainf.methods.method import cosine
 
 
 class Lars(Optimizer):
@@ -22,31 +23,75 @@ class Lars(Optimizer):
 
     def __init__(self, parameters: Iterable[Tensor], config: recipe.Optimizer) -> None:
         self.config = config
-        super().__init__(parameters, {"lr": config.learning_rate})
+        super().__init__(_groups(parameters, config), {"lr": config.learning_rate})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        # Operations on lists: a small network has more time in Python than in sums.
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group["lr"])
+            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not weights:
+                continue
+            directions = [weight.grad for weight in weights]
+            if weights[0].ndim > 1:
+                directions = self._adapted(weights, directions, group["lr"], group["weight_decay"])
+            for weight in weights:
+                if "momentum" not in self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+            velocities = [self.state[weight]["momentum"] for weight in weights]
+            torch._foreach_mul_(velocities, self.config.momentum)
+            torch._foreach_add_(velocities, directions)
+            torch._foreach_add_(weights, velocities, alpha=-group["lr"])
 
-    def _update(self, parameter: Tensor, gradient: Tensor, learning_rate: float) -> None:
-        config = self.config
-        direction = gradient
-        if parameter.ndim > 1:
-            weight_norm, gradient_norm = parameter.norm(), gradient.norm()
-            direction = gradient + config.weight_decay * parameter
-            local = config.trust_coefficient * weight_norm / (gradient_norm + config.weight_decay * weight_norm + 1e-8)
-            if config.clip:
-                local = (local / max(learning_rate, 1e-12)).clamp(max=1.0)
-            direction = direction * torch.where((weight_norm > 0) & (gradient_norm > 0), local, torch.ones_like(local))
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        velocity: Tensor = state["momentum"]
-        velocity.mul_(config.momentum).add_(direction)
-        parameter.add_(velocity, alpha=-learning_rate)
+    def _adapted(self, weights: list[Tensor], gradients: list[Tensor], rate: float, decay: float) -> list[Tensor]:
+        lengths, slopes = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
+        local = self.config.trust_coefficient * lengths / (slopes + decay * lengths + 1e-8)
+        if self.config.clip:
+            local = (local / max(rate, 1e-12)).clamp(max=1.0)
+        local = torch.where((lengths > 0) & (slopes > 0), local, torch.ones_like(local))
+        directions = torch._foreach_add(gradients, weights, alpha=decay)
+        torch._foreach_mul_(directions, list(local.unbind()))
+        return list(directions)
+
+
+def build_optimizer(parameters: Iterable[Tensor], config: recipe.Optimizer) -> Optimizer:
+    """The optimiser of a recipe over the parameters that learn; its first group is those that are decayed."""
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    if config.kind == "lars":
+        return Lars(learning, config)
+    groups = _groups(learning, config)
+    if config.kind == "sgd":
+        return SGD(groups, config.learning_rate, config.momentum)
+    return AdamW(groups, config.learning_rate, (config.momentum, 0.999))
+
+
+def _groups(parameters: Iterable[Tensor], config: recipe.Optimizer) -> list[dict[str, object]]:
+    """Weights of two or more dimensions, and the rest, which is not decayed."""
+    every = list(parameters)
+    return [
+        {"params": [parameter for parameter in every if parameter.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [parameter for parameter in every if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def set_rates(optimizer: Optimizer, config: recipe.Pretrain, step: int) -> float:
+    """Give the optimiser what the schedules say for a step; returns the learning rate."""
+    settings = config.optimizer
+    rate = learning_rate_at(step, config.steps, settings.learning_rate, config.warmup_fraction)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    if settings.weight_decay_end is not None:
+        decay = cosine(settings.weight_decay, settings.weight_decay_end, step, config.steps)
+        optimizer.param_groups[0]["weight_decay"] = decay
+    return rate
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Tensor], largest: float) -> None:
+    """Shorten each parameter's gradient to the norm `largest`, as DINO does."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    factors = (largest / (torch.stack(torch._foreach_norm(gradients)) + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float) -> float:
@@ -55,7 +100,3 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float)
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-
-def trainable(module: nn.Module) -> list[Tensor]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from adainf.recipe.augmentation import Augmentation
 from adainf.recipe.evaluate import Evaluate
 from adainf.recipe.generator import EdmGenerator, Generate, Generator, HeunSampler, ImportedImages, Provenance, Unet
-from adainf.recipe.methods import SimClr
-from adainf.recipe.pretrain import Backbone, Optimizer, Pretrain, Stream
+from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
+from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
 from adainf.recipe.sections import Section
 
@@ -21,8 +21,12 @@ __all__ = [
     "Arm",
     "Augmentation",
     "Backbone",
+    "BarlowTwins",
+    "Byol",
     "Cifar",
+    "Clip",
     "Digits",
+    "Dino",
     "EdmGenerator",
     "Evaluate",
     "FashionMnist",
@@ -31,6 +35,9 @@ __all__ = [
     "HeunSampler",
     "ImageFolder",
     "ImportedImages",
+    "Method",
+    "MoCo",
+    "Monitor",
     "Npz",
     "Optimizer",
     "Plan",
@@ -40,8 +47,11 @@ __all__ = [
     "Recipe",
     "Shards",
     "SimClr",
+    "SimSiam",
+    "Spectral",
     "Stream",
     "Unet",
+    "VicReg",
 ]
 
 Arm = Literal["none", "vanilla", "adainf"]

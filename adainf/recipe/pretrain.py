@@ -7,32 +7,50 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.methods import SimClr
+from adainf.recipe.methods import Method, SimClr
 from adainf.recipe.sections import Fraction, NotNegative, Positive, PositiveInt, Precision, Rate, Section, Seed
 
 
 class Backbone(Section):
-    name: Literal["resnet18", "resnet-small"] = "resnet18"
-    """`resnet18`, or `resnet-small`: three blocks, 32-64-128 channels, for CPUs."""
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet-small", "vit-small", "vit-base"] = "resnet18"
+    """ResNets of torchvision, ViT-S and ViT-B of timm, or `resnet-small`: three blocks, 32-64-128 channels, for CPUs."""
     stem: Literal["cifar", "imagenet"] = "cifar"
-    """`cifar`: 3x3 stride 1, no pooling. `imagenet`: 7x7 stride 2 and max-pooling."""
+    """Of ResNets. `cifar`: 3x3 stride 1, no pooling. `imagenet`: 7x7 stride 2 and max-pooling."""
     stem_padding: int = Field(default=1, ge=0, le=3)
     """Padding of the stem's convolution. The paper's code uses 2 with the cifar stem; most others 1."""
+    norm: Literal["batch", "group"] = "batch"
+    """Of ResNets. `group` (Wu and He 2018) keeps images apart, which `chunk_images` needs."""
+    patch_px: PositiveInt = 4
+    """Of ViTs: height and width of a patch."""
+    image_size_px: PositiveInt = 32
+    """Of ViTs: the image size whose position embeddings are learned; those of other sizes are interpolated."""
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Backbone:
+        if self.image_size_px % self.patch_px:
+            raise ValueError(f"needs image_size_px as a multiple of patch_px, not {self.image_size_px} and {self.patch_px}")
+        return self
 
 
 class Optimizer(Section):
-    """LARS (You et al. 2017) over momentum SGD; bias and normalisation parameters are neither adapted nor decayed."""
+    """Bias and normalisation parameters are neither decayed nor, by LARS, adapted."""
 
+    kind: Literal["lars", "sgd", "adamw"] = "lars"
+    """`lars` (You et al. 2017) over momentum SGD, momentum SGD alone, or AdamW (Loshchilov and Hutter 2019)."""
     learning_rate: Rate = 0.4
     """For the whole global batch; never scaled by the number of processes."""
     momentum: Fraction = 0.9
-    """Of the velocity."""
+    """Of the velocity; AdamW's beta_1."""
     weight_decay: NotNegative = 1e-4
-    """L2 penalty on weights of two or more dimensions."""
+    """L2 penalty on weights of two or more dimensions; decoupled for AdamW."""
+    weight_decay_end: NotNegative | None = None
+    """At the last step, a cosine from `weight_decay` (DINO's 0.04 to 0.4); null keeps it."""
+    gradient_clip: Positive | None = None
+    """Largest norm of each parameter's gradient (DINO's 3.0); null does not clip."""
     trust_coefficient: Positive = 0.02
     """Eta of LARS: the step's size as a share of the weight's norm."""
     clip: bool = True
-    """Never let the adapted rate exceed `learning_rate`."""
+    """Never let LARS's adapted rate exceed `learning_rate`."""
 
 
 class Stream(Section):
@@ -50,10 +68,23 @@ class Stream(Section):
     """Hold all training images on the device as uint8; no part of the identity."""
 
 
+class Monitor(Section):
+    """What the loop looks at beside the loss. Nothing in here changes an encoder."""
+
+    online_probe: bool = False
+    """Train a linear classifier on the detached features of labelled images, and log its accuracy on each new batch."""
+    knn_every_steps: PositiveInt | None = None
+    """How often to judge by nearest neighbours on the validation split; null never."""
+    knn_images: PositiveInt = 5000
+    """Most training images that are neighbours then."""
+    tensorboard: str | None = None
+    """Local folder for TensorBoard's event files (package tensorboard); null writes none."""
+
+
 class Pretrain(Section):
     """Same steps, same global batch, same learning rate for every arm: the paper's fair-compute rule."""
 
-    method: SimClr = SimClr()
+    method: Method = SimClr()
     """The contrastive method."""
     backbone: Backbone = Backbone()
     """The network that is kept."""
@@ -73,6 +104,15 @@ class Pretrain(Section):
     """One encoder per arm and seed; the report gives mean and deviation over them."""
     precision: Precision = "no"
     """Of the networks' matrix products; losses are float32."""
+    chunk_images: PositiveInt | None = None
+    """Let only so many images of a process pass the networks at a time, for large batches in little memory; null all."""
+    chunking: Literal["gradcache", "accumulate"] = "gradcache"
+    """How chunks become one batch. `gradcache` (Gao et al. 2021): embed all, differentiate the loss of all, embed again;
+    exact for every method. `accumulate`: sum the chunks' gradients; only for losses whose rows do not meet."""
+    compile: bool = False
+    """Let torch.compile make the backbone; needs a C++ compiler on CPUs."""
+    monitor: Monitor = Monitor()
+    """What is measured while it trains; no part of the identity."""
     checkpoint_every_steps: PositiveInt = 1000
     """Most steps that a kill can lose; no part of the identity."""
     log_every_steps: PositiveInt = 50

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adainf.augment.profiles import default_views
 from adainf.chain import UNTRAINED
 from adainf.inflation.policy import (
     PAPER_MIN_SCALES,
@@ -130,7 +131,7 @@ def accuracy(rows: Sequence[Row], test_images: int) -> str | None:
 
 def crop_policy(plan: InflationPlan, recipe: Recipe) -> str:
     """Min crop scale against effective data size: the policy, the paper's four points, and this run's point."""
-    reference, base = plan.inputs.reference_images, recipe.pretrain.augmentation.min_scale
+    reference, base = plan.inputs.reference_images, default_views(recipe.pretrain.augmentation)[0].min_scale
     effective = next(choice.value for choice in plan.choices if choice.name == "effective images")
     here = effective / reference
     ratios = np.geomspace(min(0.3, here / 1.5), max(32.0, here * 1.5), 257)

@@ -25,6 +25,15 @@ class DeviceBatch(NamedTuple):
     """uint8"""
     sources: Integers
     indices: Integers
+    labels: Tensor
+    """int64; on the device"""
+
+
+class _Resident(NamedTuple):
+    """All of one source."""
+
+    images: Tensor
+    labels: Tensor
 
 
 class DeviceStream:
@@ -37,7 +46,8 @@ class DeviceStream:
 
     def __init__(self, stream: Stream, device: torch.device, resident: bool = False) -> None:
         self._stream, self._device, self._step = stream, device, 0
-        self._resident = [torch.from_numpy(images).to(device) for images in stream.all_images()] if resident else None
+        held = zip(stream.all_images(), stream.all_labels(), strict=True) if resident else ()
+        self._resident = [_Resident(*(torch.from_numpy(array).to(device) for array in arrays)) for arrays in held]
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._copies is not None:
             stream.allocate = _pinned
@@ -52,11 +62,12 @@ class DeviceStream:
 
     def __next__(self) -> DeviceBatch:
         """The next batch. Raises `BadInput` as the stream does."""
-        if self._resident is not None:
+        if self._resident:
             return self._gathered(self._resident)
         batch = next(self._stream)
         assert not isinstance(batch.images, list)
-        return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices)
+        labels = torch.from_numpy(batch.labels).to(self._device)
+        return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
 
     def _copied(self, images: Tensor) -> Tensor:
         if self._copies is None:
@@ -68,14 +79,16 @@ class DeviceStream:
         copy.record_stream(using)  # else its memory could be given away while it is used
         return copy
 
-    def _gathered(self, resident: list[Tensor]) -> DeviceBatch:
+    def _gathered(self, resident: list[_Resident]) -> DeviceBatch:
         step, self._step = self._step, self._step + 1
         sources, indices = self._stream.plan(step)
-        images = torch.empty((len(sources), *resident[0].shape[1:]), dtype=torch.uint8, device=self._device)
+        images = torch.empty((len(sources), *resident[0].images.shape[1:]), dtype=torch.uint8, device=self._device)
+        labels = torch.empty(len(sources), dtype=torch.int64, device=self._device)
         for number, source in enumerate(resident):
             rows = torch.from_numpy(np.flatnonzero(sources == number)).to(self._device)
-            images[rows] = source[torch.from_numpy(indices[sources == number]).to(self._device)]
-        return DeviceBatch(step, images, sources, indices)
+            chosen = torch.from_numpy(indices[sources == number]).to(self._device)
+            images[rows], labels[rows] = source.images[chosen], source.labels[chosen]
+        return DeviceBatch(step, images, sources, indices, labels)
 
 
 def _pinned(shape: tuple[int, ...]) -> Pixels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -40,6 +40,10 @@ class PixelFacts(Record):
     channel_square_sums: tuple[int, int, int]
 
 
+def _no_texts(index: dict[str, Any]) -> list[str | None]:
+    return [None] * len(index.get("keys", ()))
+
+
 class ShardIndex(Record):
     """The sidecar of one shard (``train-000000.index.json`` beside ``train-000000.tar``), written after it.
 
@@ -56,19 +60,22 @@ class ShardIndex(Record):
     """Of the encoded images."""
     labels: list[int]
     """-1 is none."""
+    texts: list[str | None] = Field(default_factory=_no_texts)
+    """Captions. The object lacks the column where no sample has one, as every index did before there were any."""
     pixels: PixelFacts | None = None
     """None: indexed without decoding."""
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
-        columns = (self.image_offsets, self.image_sizes_bytes, self.image_crc32s, self.labels)
+        columns = (self.image_offsets, self.image_sizes_bytes, self.image_crc32s, self.labels, self.texts)
         if any(len(column) != len(self.keys) for column in columns):
             raise ValueError("its columns differ in length")
         return self
 
     def to_json(self) -> bytes:
         """On one line: a column on lines of its own would double the size."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        columns = self.model_dump(mode="json", exclude=None if any(self.texts) else {"texts"})
+        return json.dumps(columns, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""A split as one array: the node's cache, filled whole and mapped into memory."""
+"""A split as one array: the node's cache, filled whole and mapped into memory; and its captions."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.shards.cache import Cache
+from adainf.exitcodes import BadInput
+from adainf.shards.cache import FETCHES_AT_ONCE, Cache
 from adainf.shards.filler import Filler, Job
 from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
@@ -37,3 +39,19 @@ def read_split(folder: ShardFolder, name: str) -> Labelled:
         if filler.ended():
             split.close()
             cache.close()
+
+
+def read_texts(folder: ShardFolder, split: str) -> list[str]:
+    """The caption of every image of a split, in order, from the shards' indexes alone. Raises `BadInput` where an image has
+    none, and for an index that is not what the manifest says."""
+    texts: list[str] = []
+    with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+        for index in pool.map(folder.index, folder.shards.splits[split].shards):
+            for key, text in zip(index.keys, index.texts, strict=True):
+                if not text:
+                    raise BadInput(
+                        f"{folder.locate(index.tar.key)}: sample {key} (image {len(texts)} of {split}) has no caption; put one "
+                        f"beside every image, as {key}.txt in the tar, and ingest or index the tars anew"
+                    )
+                texts.append(text)
+    return texts

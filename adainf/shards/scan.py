@@ -146,11 +146,13 @@ def _sums(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 class TarSample(NamedTuple):
-    """One sample of a tar: where its encoded image lies, and its label or None."""
+    """One sample of a tar: where its encoded image lies, and its label (.cls) and caption (.txt) or None."""
 
     key: str
     image: Member
     label: int | None
+    text: str | None
+    """Without the white space around it; one of nothing else is None."""
 
 
 def samples(data: Buffer) -> list[TarSample]:
@@ -196,9 +198,15 @@ def _sample(data: Buffer, key: str, group: dict[str, Member]) -> TarSample:
         raise ValueError(f"sample {key} holds {len(images)} images ({', '.join(sorted(group))}), expected one")
     label: int | None = None
     if (file := group.get(".cls")) is not None:
-        text = bytes(data[file.offset : file.offset + file.size])
+        digits = bytes(data[file.offset : file.offset + file.size])
         try:
-            label = int(text)
+            label = int(digits)
         except ValueError:
-            raise ValueError(f"sample {key}: its .cls is {text[:40]!r}, expected an integer") from None
-    return TarSample(key, group[images[0]], label)
+            raise ValueError(f"sample {key}: its .cls is {digits[:40]!r}, expected an integer") from None
+    text: str | None = None
+    if (file := group.get(".txt")) is not None:
+        try:
+            text = bytes(data[file.offset : file.offset + file.size]).decode().strip() or None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"sample {key}: its .txt is no UTF-8 (from byte {error.start} on)") from None
+    return TarSample(key, group[images[0]], label, text)

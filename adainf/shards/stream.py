@@ -135,6 +135,10 @@ class Stream:
         self.seek(step)
         return step
 
+    def drawn(self, step: int) -> list[int]:
+        """How many images of each source the global batches before that step hold."""
+        return self._schedule.drawn(step * self.global_batch)
+
     def plan(self, step: int, rank: int | None = None) -> tuple[Integers, Integers]:
         """(sources, indices) of a rank's slice (this one's for None) of the batch of a step, before anything is read."""
         part = self.slice if rank is None else slice_of(self.global_batch, rank, self.world)
@@ -172,7 +176,23 @@ class Stream:
     def all_images(self) -> list[Pixels]:
         """The images of each source, N x H x W x 3 uint8, once all are filled; those in the place of damaged ones included."""
         self.wait_until_filled()
-        return self._supply.all_images()
+        return [split.all_images() for split in self._supply.whole_splits()]
+
+    def all_labels(self) -> list[Integers]:
+        """The labels of those images."""
+        return [split.all_labels() for split in self._supply.whole_splits()]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many images each source has."""
+        return [len(split) for split in self._supply.splits]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in px of every image. Raises `BadInput` where they differ."""
+        if self._supply.size is None:
+            raise BadInput("images of several sizes are no set for this; ingest them with real.image_size_px")
+        return self._supply.size
 
     def wait_until_filled(self) -> None:
         """Return when every shard has been fetched and found whole (but for a windowed stream, which never is)."""

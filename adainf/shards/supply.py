@@ -75,12 +75,12 @@ class Supply:
         """The next batch is not the one after the last."""
         self._announced_to = [-1] * len(self.splits)
 
-    def all_images(self) -> list[Pixels]:
-        """The filled images of each split; raises `BadInput` where a split has only a window of them."""
+    def whole_splits(self) -> list[WholeSplit]:
+        """Raises `BadInput` where a split has only a window of its images."""
         whole = [split for split in self.splits if isinstance(split, WholeSplit)]
         if len(whole) < len(self.splits):
             raise BadInput("a stream with window_shards never holds all its images; leave it out to have them all at hand")
-        return [split.all_images() for split in whole]
+        return whole
 
     def stop(self) -> None:
         """Tell the filling threads to end, and whoever waits for them."""

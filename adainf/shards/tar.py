@@ -15,6 +15,8 @@ class Sample(NamedTuple):
 
     image: Pixels
     label: int | None
+    text: str | None = None
+    """Its caption, not empty and without white space around it."""
 
 
 class EncodedShard(NamedTuple):
@@ -26,18 +28,20 @@ class EncodedShard(NamedTuple):
 
 
 def encode_shard(first_index: int, samples: Sequence[Sample]) -> EncodedShard:
-    """Pack samples `first_index`, `first_index` + 1, … as ``000123.png`` (and ``000123.cls``) into one tar."""
+    """Pack samples `first_index`, `first_index` + 1, … as ``000123.png`` (and ``.cls``, ``.txt``) into one tar."""
     buffer = io.BytesIO()
     keys: list[str] = []
     offsets: list[int] = []
     images: list[bytes] = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, (image, label) in enumerate(samples, first_index):
+        for number, (image, label, text) in enumerate(samples, first_index):
             keys.append(f"{number:06d}")
             images.append(encode_stored_png(image))
             offsets.append(_add(tar, buffer, f"{keys[-1]}.png", images[-1]))
             if label is not None:
                 _add(tar, buffer, f"{keys[-1]}.cls", str(label).encode())
+            if text is not None:
+                _add(tar, buffer, f"{keys[-1]}.txt", text.encode())
     return EncodedShard(buffer.getvalue(), keys, offsets, images)
 
 

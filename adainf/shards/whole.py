@@ -54,6 +54,10 @@ class WholeSplit:
         images = np.memmap(self._files["pixels"], np.uint8, "c", shape=(len(self), *self.size, 3))
         return np.asarray(images) if actual is everything else images[actual]
 
+    def all_labels(self) -> Integers:
+        """N, of `all_images`."""
+        return self._labels[self.stand_ins(np.arange(len(self)))]
+
     @property
     def labels(self) -> Integers:
         """N; -1 is none, and for what is not filled."""

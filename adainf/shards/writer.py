@@ -80,6 +80,7 @@ def _write_shard(
         image_sizes_bytes=[len(image) for image in encoded.images],
         image_crc32s=[zlib.crc32(image) for image in encoded.images],
         labels=[-1 if sample.label is None else sample.label for sample in wanted],
+        texts=[sample.text for sample in wanted],
         pixels=pixel_facts(sample.image for sample in wanted),
     )
     data = index.to_json()

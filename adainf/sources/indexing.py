@@ -84,13 +84,13 @@ def _index_one(run: Run, key: str) -> _Indexed:
     except NotFound:
         raise BadData(f"{where} went away while it was indexed; put it back") from None
     tar = Output(key=key, size_bytes=len(data), sha256=sha256(data))
-    found = _known(run, tar)
-    if found is not None:
-        return found
     try:
         entries = samples(data)
     except ValueError as error:
         raise BadData(f"{where}: {error}; fetch or make the shard again") from None
+    found = _known(run, tar, entries)
+    if found is not None:
+        return found
     encoded = [data[entry.image.offset : entry.image.offset + entry.image.size] for entry in entries]
     damaged: list[str] = []
     facts = pixel_facts(_decoded(where, entries, encoded, damaged))
@@ -101,6 +101,7 @@ def _index_one(run: Run, key: str) -> _Indexed:
         image_sizes_bytes=[entry.image.size for entry in entries],
         image_crc32s=[zlib.crc32(image) for image in encoded],
         labels=[-1 if entry.label is None else entry.label for entry in entries],
+        texts=[entry.text for entry in entries],
         pixels=facts,
     )
     numbered_classes(index.labels, where)
@@ -109,14 +110,15 @@ def _index_one(run: Run, key: str) -> _Indexed:
     return _Indexed(describe(index, text), index.labels, facts, damaged)
 
 
-def _known(run: Run, tar: Output) -> _Indexed | None:
+def _known(run: Run, tar: Output, entries: list[TarSample]) -> _Indexed | None:
     try:
         text = run.store.get(index_key(tar.key))
         index = run.parse(ShardIndex, index_key(tar.key), text)
     except (NotFound, BadInput):
         return None
     damaged = index.pixels is not None and index.pixels.images < len(index.keys)  # to be told of again
-    if index.tar != tar or damaged:
+    bare = index.texts != [entry.text for entry in entries]  # indexed before captions were
+    if index.tar != tar or damaged or bare:
         return None
     return _Indexed(describe(index, text), index.labels, index.pixels, [])
 

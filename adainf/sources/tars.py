@@ -47,7 +47,7 @@ class TarImages:
         except ValueError as error:
             raise BadData(f"{self.locate(index)}: {error}; make the shard again") from None
         label = self.labels[index]
-        return Sample(image, None if label < 0 else label)
+        return Sample(image, None if label < 0 else label, sample.text)
 
     def locate(self, index: int) -> str:
         sample = self._sample(index)

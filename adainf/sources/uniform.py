@@ -26,7 +26,7 @@ class Chosen:
     bgr: bool = False
     """The source holds its channels as B, G, R."""
     labelled: bool = True
-    """Pass labels on."""
+    """Pass labels on; captions always are."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -34,7 +34,7 @@ class Chosen:
     def __getitem__(self, position: int) -> Sample:
         """Raises `BadData` naming the image whose size is another."""
         index = int(self.indices[position])
-        image, label = self.images[index]
+        image, label, text = self.images[index]
         if self.image_size_px is not None:
             image = resized(image, self.image_size_px)
         if image.shape != (self.height_px, self.width_px, 3):
@@ -43,7 +43,7 @@ class Chosen:
                 f"{self.images.locate(index)} is {height} x {width} px where {self.height_px} x {self.width_px} px are "
                 "expected, as all images must have one size; set real.image_size_px"
             )
-        return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None)
+        return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None, text)
 
     def take(self, positions: range) -> list[Sample]:
         """The samples of a range of positions: what `write_split` asks for."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from adainf.artifacts import Manifest, Run
 from adainf.chain import begin, require_inputs
-from adainf.checkpoint import Checkpoint, encode
+from adainf.checkpoint import encode
+from adainf.checkpoints import Checkpoints
 from adainf.compute import default_device, prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.generators.fit import fit as fit_generator
@@ -28,18 +29,21 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     folder = ShardFolder.of(run, "real", real)
     _check_fit(config, folder.shards)  # before the claim, so that a recipe can still be mended
     _, wanted, finished = begin(recipe, run, NAME)
-    checkpoint = Checkpoint(run, NAME)
+    checkpoints = Checkpoints(run, NAME, say=reporter.say)
     if finished:
-        checkpoint.delete()
+        checkpoints.delete()
         reporter.say("fit: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
     images = read_split(folder, "train").images
     try:
-        fitted = fit_generator(config, images, default_device(), checkpoint, reporter)
+        with checkpoints:
+            fitted = fit_generator(config, images, default_device(), checkpoints, reporter)
     except StageFailed:
+        checkpoints.delete()
         run.discard(NAME)
         raise
+    checkpoints.check()
     output = run.write(f"{NAME}/model.safetensors", encode(fitted.weights, {"sigma_data": fitted.sigma_data}))
     manifest = run.commit(
         NAME,
@@ -57,7 +61,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
             },
         ),
     )
-    checkpoint.delete()
+    checkpoints.delete()
     reporter.say(f"fit: done, {config.steps:,} steps on {len(images):,} images")
     return manifest
 

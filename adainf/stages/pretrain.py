@@ -6,22 +6,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from adainf import dist
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Views, default_views
 from adainf.chain import begin, pretrained, require_inputs
-from adainf.checkpoint import Checkpoint
+from adainf.checkpoints import Checkpoints
 from adainf.compute import prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
+from adainf.methods.clip import tokens_of
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pretraining.loop import Experiment, make_accelerator, pretrain_arm
+from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.pretraining.trainer import Experiment
 from adainf.progress import Reporter
-from adainf.recipe import Arm, Pretrain, Recipe
-from adainf.shards import Source, Stream, open_stream
+from adainf.recipe import Arm, Clip, Pretrain, Recipe
+from adainf.shards import Source, Stream, open_stream, reader
 from adainf.shards.folder import ShardFolder
 from adainf.shards.schedule import MixtureSchedule
 
@@ -61,20 +65,22 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     check_batch(recipe, arm, mixture.counts, mixture.weights)  # before the claim, so that a recipe can still be mended
     accelerator = make_accelerator(recipe.pretrain)
     _, wanted, finished = begin(recipe, run, name)
-    checkpoint = Checkpoint(run, name)
+    checkpoints = Checkpoints(run, name, say=reporter.say)
     if finished:
-        checkpoint.delete()
+        checkpoints.delete()
         reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
     normalisation = Normalisation.of(mixture.folders[0].split("train"))
     try:
-        with _open(recipe.pretrain, mixture, seed, accelerator) as stream:
-            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation)
-            trained = pretrain_arm(experiment, accelerator, checkpoint, reporter, label)
+        with checkpoints, _open(recipe.pretrain, mixture, seed, accelerator) as stream:
+            tokens = _tokens(recipe.pretrain, mixture)
+            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
+            trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label)
             _tell(stream, reporter, label)
     except StageFailed:
         if accelerator.is_main_process:
+            checkpoints.delete()
             run.discard(name)
         raise
     dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
@@ -82,10 +88,11 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     content["curve"] = [list(point) for point in trained.curve]
     manifest = Manifest(request=wanted, content=content)
     if accelerator.is_main_process:
+        checkpoints.check()
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
         manifest = manifest.model_copy(update={"outputs": [run.write(f"{name}/encoder.safetensors", encoder.to_bytes())]})
         run.commit(name, manifest)
-        checkpoint.delete()
+        checkpoints.delete()
     dist.wait_for_all()
     budget = f"{recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images"
     reporter.say(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
@@ -98,6 +105,13 @@ def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) ->
         plan = inputs["plan"].content_as(InflationPlan)
         return _Mixture(folders, (plan.real_weight, 1.0), plan.views)
     return _Mixture(folders, (1.0,) * len(folders), default_views(recipe.pretrain.augmentation))
+
+
+def _tokens(config: Pretrain, mixture: _Mixture) -> list[NDArray[np.uint8]]:
+    """The captions of each source, for the method that reads them. Raises `BadInput` where an image has none."""
+    if not isinstance(config.method, Clip):
+        return []
+    return [tokens_of(reader.read_texts(folder, "train"), config.method.text_bytes) for folder in mixture.folders]
 
 
 def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequence[float]) -> None:

@@ -1,198 +1,140 @@
-"""Batched views: an independent draw for every image, the identity at strength nothing, and torchvision's colours."""
+"""Views of a batch: each a function of its own image, identity, seed, step and number, and of nothing else."""
 
 from __future__ import annotations
 
-import numpy as np
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from adainf.augment.profiles import Profile, default_views
-from adainf.augment.views import CROP_TRIES, DRAWS_PER_VIEW, augment, draw
-from adainf.recipe import Augmentation
+from adainf.augment import views as module
+from adainf.augment.profiles import Profile
+from adainf.augment.views import Hue, augment
+from tests.augment.images import FULL, NOTHING, images, unit
 
-NOTHING = Profile(
-    min_scale=1.0,
-    jitter_probability=0,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-    hue=0,
-    grayscale_probability=0,
-    blur_probability=0,
-    solarize_probability=0,
-    flip_probability=0,
-)
-AFTER_CROP = 2 * CROP_TRIES + 2
+LOCAL = FULL.model_copy(update={"min_scale": 0.05, "max_scale": 0.4, "size_px": 7})
+HUES: tuple[Hue, ...] = ("exact", "yiq")
 
 
-def images(count: int, height: int = 12, width: int = 12, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+def views(x: Tensor, *profiles: Profile, first: int = 0, step: int = 0, seed: int = 0, hue: Hue = "exact") -> list[Tensor]:
+    """Of images numbered from `first`, in 0..1."""
+    return augment(x, torch.arange(first, first + len(x)), seed, step, profiles, (0.0,) * 3, (1.0,) * 3, hue)
 
 
-def draws(count: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(draw(seed, 0, count)[:, 0])
-
-
-def whole_image(u: Tensor) -> Tensor:
-    """The same draws, but with a crop of the whole image: area 1 and ratio 1 at the first try."""
-    u = u.clone()
-    u[:, 0] = 1.0
-    u[:, CROP_TRIES] = 0.5
-    return u
-
-
-def unit(x_BHWC: Tensor) -> Tensor:
-    return x_BHWC.permute(0, 3, 1, 2).float() / 255
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20)])
-def test_strength_nothing_is_the_identity(height: int, width: int) -> None:
+@pytest.mark.parametrize("hue", HUES)
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (1, 1), (5, 1)])
+def test_strength_nothing_is_the_identity(height: int, width: int, hue: Hue) -> None:
     x = images(5, height, width)
-    torch.testing.assert_close(augment(x, whole_image(draws(5)), NOTHING), unit(x), atol=1e-5, rtol=0)
+    view, other = views(x, FULL.at(0), NOTHING, hue=hue)
+    torch.testing.assert_close(view, unit(x), atol=1e-6, rtol=0)
+    torch.testing.assert_close(other, unit(x), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("hue", HUES)
+def test_views_change_more_the_stronger_they_are(hue: Hue) -> None:
+    x = images(200, 16, 16)
+    changes = [(views(x, FULL.at(each), hue=hue)[0] - unit(x)).abs().mean().item() for each in (0, 0.1, 0.3, 0.6, 1, 1.5)]
+    assert all(weaker < stronger for weaker, stronger in itertools.pairwise(changes))
 
 
 def test_two_equal_images_of_a_batch_get_different_views() -> None:
-    x = images(1).expand(2, -1, -1, -1)
-    first, second = augment(x, draws(2), default_views(Augmentation())[0])
+    first, second = views(images(1).expand(2, -1, -1, -1), NOTHING.model_copy(update={"min_scale": 0.2}))[0]
     assert not torch.allclose(first, second)
 
 
-def test_a_view_depends_on_its_own_draw_alone() -> None:
-    x, u = images(6), draws(6)
-    profile = default_views(Augmentation())[0]
-    whole = augment(x, u, profile)
-    assert whole.dtype is torch.float32
-    assert (whole >= 0).all()
-    assert (whole <= 1).all()
-    torch.testing.assert_close(augment(x[2:4], u[2:4], profile), whole[2:4], atol=1e-6, rtol=0)
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"step": 1}, {"first": 1}])
+def test_another_seed_step_identity_or_number_gives_another_view(changed: dict[str, int]) -> None:
+    x = images(1, 16, 16).expand(40, -1, -1, -1)
+    first, second = views(x, FULL, FULL)
+    for other in (second, views(x, FULL, **changed)[0]):  # type: ignore[arg-type]
+        same = (first - other).abs().amax((1, 2, 3)) < 1e-3
+        assert not same.any()
 
 
-def test_draws_are_a_function_of_seed_and_step() -> None:
-    assert draw(1, 5, 4).shape == (4, 2, DRAWS_PER_VIEW)
-    np.testing.assert_array_equal(draw(1, 5, 4), draw(1, 5, 4))
-    assert not (draw(1, 5, 4) == draw(1, 6, 4)).any()
-    assert not (draw(1, 5, 4) == draw(2, 5, 4)).any()
+@pytest.mark.parametrize("hue", HUES)
+def test_a_view_depends_on_its_own_image_and_identity_alone(hue: Hue) -> None:
+    x, identities = images(40), torch.arange(40) + (3 << 40)
+    profiles = (FULL, FULL, LOCAL)
+
+    def run(rows: Tensor, chosen: tuple[Profile, ...] = profiles) -> list[Tensor]:
+        return augment(x[rows], identities[rows], 7, 11, chosen, (0.0,) * 3, (1.0,) * 3, hue)
+
+    whole = run(torch.arange(40))
+    for rows in (torch.randperm(40, generator=torch.Generator().manual_seed(0)), torch.tensor([17]), torch.arange(5, 18)):
+        for part, view in zip(run(rows), whole, strict=True):
+            torch.testing.assert_close(part, view[rows], atol=1e-6, rtol=0)
+    torch.testing.assert_close(run(torch.arange(40), profiles[:1])[0], whole[0], atol=1e-6, rtol=0)
 
 
-def test_flip_mirrors_the_columns() -> None:
-    x = images(3)
-    flipped = augment(x, whole_image(draws(3)), NOTHING.model_copy(update={"flip_probability": 1.0}))
-    torch.testing.assert_close(flipped, unit(x).flip(3), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("pixels", [1, 500, 5000])
+def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, pixels: int, threads: int) -> None:
+    x = images(40)
+    whole = views(x, FULL, FULL, LOCAL)
+    monkeypatch.setattr(module, "CHUNK_PIXELS", pixels)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for part, view in zip(views(x, FULL, FULL, LOCAL), whole, strict=True):
+            torch.testing.assert_close(part, view, atol=1e-6, rtol=0)
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_crops_cover_the_areas_asked_for() -> None:
+@pytest.mark.parametrize("hue", HUES)
+def test_views_are_floats_of_their_profiles_size_within_the_range(hue: Hue) -> None:
+    x = images(30, 16, 24)
+    first, local, second = views(x, FULL, LOCAL, FULL, hue=hue)
+    assert first.shape == second.shape == (30, 3, 16, 24)
+    assert local.shape == (30, 3, 7, 7)
+    for view in (first, local, second):
+        assert view.dtype is torch.float32
+        assert view.is_contiguous()
+        assert view.min() >= -1e-6
+        assert view.max() <= 1 + 1e-6
+
+
+def test_a_local_crop_sees_a_small_part() -> None:
     """A ramp image shows which part of an axis was kept: its values span the crop's width."""
-    ramp = torch.arange(64, dtype=torch.uint8).repeat(2000, 64, 1)[..., None].expand(-1, -1, -1, 3).contiguous()
-    out = augment(ramp, draws(2000), NOTHING.model_copy(update={"min_scale": 0.25}))
-    rows = augment(ramp.transpose(1, 2).contiguous(), draws(2000), NOTHING.model_copy(update={"min_scale": 0.25}))
-    widths = (out.amax((1, 2, 3)) - out.amin((1, 2, 3))) * 255 / 63
-    heights = (rows.amax((1, 2, 3)) - rows.amin((1, 2, 3))) * 255 / 63
-    areas = widths * heights
-    assert areas.min() > 0.2  # a pixel's half is lost on either side
-    assert areas.max() <= 1.01
-    assert areas.mean().item() == pytest.approx(0.6, abs=0.04)  # uniform on 0.25..1, a little less where 10 tries decide
+    ramp = torch.arange(64, dtype=torch.uint8).repeat(500, 64, 1)[..., None].expand(-1, -1, -1, 3).contiguous()
+    crop = NOTHING.model_copy(update={"min_scale": 0.05, "max_scale": 0.25, "size_px": 24})
+    (out,) = views(ramp, crop)
+    spans = (out.amax((1, 2, 3)) - out.amin((1, 2, 3))) * 255 + 1
+    assert spans.max() < 64 * (0.25 * 4 / 3) ** 0.5 + 2
+    assert spans.min() > 64 * (0.05 * 3 / 4) ** 0.5 - 3
 
 
-@pytest.mark.parametrize(
-    ("name", "place", "reference"),
-    [
-        ("brightness", 0, tv.adjust_brightness),
-        ("contrast", 1, tv.adjust_contrast),
-        ("saturation", 2, tv.adjust_saturation),
-    ],
-)
-@pytest.mark.parametrize("u", [0.1, 0.5, 0.9])
-def test_one_colour_operation_is_torchvisions(name: str, place: int, reference: object, u: float) -> None:
-    x = images(4) // 2 + 40  # away from 0 and 255, where torchvision clamps after each operation
-    numbers = whole_image(draws(4))
-    numbers[:, AFTER_CROP + 2 + place] = u
-    profile = NOTHING.model_copy(update={"jitter_probability": 1.0, name: 0.4})
-    factor = 1 + 0.4 * (2 * u - 1)
-    expected = reference(unit(x), factor)  # type: ignore[operator]
-    torch.testing.assert_close(augment(x, numbers, profile), expected, atol=2e-4, rtol=0)
-
-
-def test_greyscale_is_torchvisions_and_whole_hue_turns_change_nothing() -> None:
-    x = images(4)
-    u = whole_image(draws(4))
-    grey = augment(x, u, NOTHING.model_copy(update={"grayscale_probability": 1.0}))
-    torch.testing.assert_close(grey, tv.rgb_to_grayscale(unit(x), 3), atol=2e-4, rtol=0)
-    u[:, AFTER_CROP + 5] = 1.0  # +1 turn
-    turned = augment(x, u, NOTHING.model_copy(update={"jitter_probability": 1.0, "hue": 1.0}))
-    torch.testing.assert_close(turned, unit(x), atol=2e-3, rtol=0)
-
-
-def test_hue_turns_the_same_way_as_torchvision() -> None:
-    red = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
-    red[..., 0] = 200
-    u = whole_image(draws(1))
-    u[:, AFTER_CROP + 5] = 0.75  # a rotation of +0.1 with hue 0.2
-    ours = augment(red, u, NOTHING.model_copy(update={"jitter_probability": 1.0, "hue": 0.2}))[0, :, 0, 0]
-    theirs = tv.adjust_hue(unit(red), 0.1)[0, :, 0, 0]
-    assert ours.argsort().tolist() == theirs.argsort().tolist()  # red, then green, then blue: towards yellow
-
-
-def test_blur_keeps_a_flat_image_and_smooths_noise() -> None:
-    flat = torch.full((2, 12, 12, 3), 99, dtype=torch.uint8)
-    profile = NOTHING.model_copy(update={"blur_probability": 1.0})
-    torch.testing.assert_close(augment(flat, whole_image(draws(2)), profile), unit(flat), atol=1e-5, rtol=0)
-    noise = images(2)
-    assert augment(noise, whole_image(draws(2)), profile).std() < unit(noise).std()
-
-
-def test_solarize_inverts_the_bright_half() -> None:
-    x = images(3)
-    out = augment(x, whole_image(draws(3)), NOTHING.model_copy(update={"solarize_probability": 1.0}))
-    torch.testing.assert_close(out, tv.solarize(unit(x), 0.5), atol=1e-5, rtol=0)
-
-
-def test_weaker_profiles_change_less() -> None:
-    x, u = images(64), draws(64)
-    strong = default_views(Augmentation())[0]
-    changes = [
-        (augment(x, u, strong.weakened(scale, jitter)) - unit(x)).abs().mean() for scale, jitter in ((0.08, 1.0), (0.5, 0.2))
-    ]
-    assert changes[1] < changes[0]
-
-
-def test_jitter_changes_the_share_of_images_that_its_probability_says() -> None:
-    x, u = images(2000, 4, 4), whole_image(draws(2000))
-    profile = NOTHING.model_copy(update={"jitter_probability": 0.4, "brightness": 0.4})
-    changed = ((augment(x, u, profile) - unit(x)).abs().amax((1, 2, 3)) > 1e-4).float().mean().item()
-    assert changed == pytest.approx(0.4, abs=0.04)
-
-
-def test_colour_operations_come_in_the_order_that_was_drawn() -> None:
-    """Brightness then contrast leaves another mean than contrast then brightness, where values clamp nowhere."""
-    x = images(2) // 4 + 60
-    u = whole_image(draws(2))
-    u[:, AFTER_CROP + 2] = 1.0  # brightness x 1.4
-    u[:, AFTER_CROP + 4] = 0.5  # no saturation
-    u[:, AFTER_CROP + 3] = 0.0  # contrast x 0.6
-    profile = NOTHING.model_copy(update={"jitter_probability": 1.0, "brightness": 0.4, "contrast": 0.4, "saturation": 0.0})
-    order = slice(AFTER_CROP + 6, AFTER_CROP + 10)
-    u[:, order] = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    first = augment(x, u, profile)
-    torch.testing.assert_close(first, tv.adjust_contrast(tv.adjust_brightness(unit(x), 1.4), 0.6), atol=3e-4, rtol=0)
-    hue = torch.tensor([0.2, 0.1, 0.3, 0.4])
-    u[:, order] = hue
-    torch.testing.assert_close(
-        augment(x, u, profile), tv.adjust_brightness(tv.adjust_contrast(unit(x), 0.6), 1.4), atol=3e-4, rtol=0
+def test_views_of_one_call_have_their_own_profiles() -> None:
+    x = images(20)
+    plain, mirrored, bright = views(
+        x,
+        NOTHING,
+        NOTHING.model_copy(update={"flip_probability": 1.0}),
+        NOTHING.model_copy(update={"solarize_probability": 1.0}),
     )
+    torch.testing.assert_close(plain, unit(x), atol=1e-6, rtol=0)
+    torch.testing.assert_close(mirrored, unit(x).flip(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(bright, tv.solarize(unit(x), 0.5), atol=1e-6, rtol=0)
 
 
-def test_crops_have_the_aspect_ratios_asked_for() -> None:
-    """Of crops small enough to fit whatever their ratio: ln(width / height) is uniform on +- ln(4/3)."""
-    ramp = torch.arange(64, dtype=torch.uint8).repeat(3000, 64, 1)[..., None].expand(-1, -1, -1, 3).contiguous()
-    u = draws(3000)
-    u[:, :CROP_TRIES] = 0.0  # area 0.25
-    profile = NOTHING.model_copy(update={"min_scale": 0.25})
-    widths = augment(ramp, u, profile)
-    heights = augment(ramp.transpose(1, 2).contiguous(), u, profile)
-    spans = [(v.amax((1, 2, 3)) - v.amin((1, 2, 3))) * 255 + 0.5 for v in (widths, heights)]
-    ratios = (spans[0] / spans[1]).log()
-    assert ratios.quantile(0.05).item() == pytest.approx(-0.9 * np.log(4 / 3), abs=0.03)
-    assert ratios.quantile(0.5).item() == pytest.approx(0, abs=0.03)
-    assert ratios.quantile(0.95).item() == pytest.approx(0.9 * np.log(4 / 3), abs=0.03)
+def test_views_are_standardised_by_channel() -> None:
+    x, mean, std = images(4), (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    (view,) = augment(x, torch.arange(4), 0, 0, [NOTHING], mean, std)
+    torch.testing.assert_close(view, tv.normalize(unit(x), list(mean), list(std)), atol=1e-5, rtol=0)
+
+
+def test_operations_come_in_the_papers_order() -> None:
+    """Blur before solarisation: the other way round an edge between black and white would vanish."""
+    edge = torch.zeros(20, 8, 8, 3, dtype=torch.uint8)
+    edge[:, :, 4:] = 255
+    profile = NOTHING.model_copy(update={"blur_probability": 1.0, "solarize_probability": 1.0})
+    assert (views(edge, profile)[0].amax((1, 2, 3)) > 0.2).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("hue", HUES)
+def test_greyscale_follows_jitter(hue: Hue) -> None:
+    profile = NOTHING.model_copy(update={"jitter_probability": 1.0, "hue": 0.5, "grayscale_probability": 1.0})
+    (view,) = views(images(6), profile, hue=hue)
+    torch.testing.assert_close(view, view[:, :1].expand_as(view), atol=1e-5, rtol=0)

@@ -11,8 +11,9 @@ class Found(NamedTuple):
     key: str
     image: bytes
     label: int | None
+    text: str | None
 
 
 def read_tar(data: bytes) -> list[Found]:
     """Every sample with its encoded image. Raises `ValueError` as `samples` does."""
-    return [Found(key, data[image.offset : image.offset + image.size], label) for key, image, label in samples(data)]
+    return [Found(key, data[at : at + size], label, text) for key, (_, at, size), label, text in samples(data)]

@@ -45,7 +45,7 @@ def test_stock_webdataset_reads_our_shards(tmp_path: Path) -> None:
 
 def test_we_read_what_webdataset_writes(tmp_path: Path) -> None:
     with webdataset.TarWriter(str(tmp_path / "x.tar")) as writer:
-        for number, (image, label) in enumerate(SAMPLES):
+        for number, (image, label, _) in enumerate(SAMPLES):
             sample = {"__key__": f"folder.d/{number}", "png": image, "json": {"number": number}}
             writer.write(sample if label is None else {**sample, "cls": label})
     read = read_tar((tmp_path / "x.tar").read_bytes())
@@ -160,7 +160,7 @@ def test_what_webdataset_passes_over_we_pass_over() -> None:
         ("part/1.cls", b" 5\n"),
         ("part/2.jpg", b"two"),
     )
-    assert [tuple(sample) for sample in read_tar(data)] == [("part/1", b"one", 5), ("part/2", b"two", None)]
+    assert [tuple(sample) for sample in read_tar(data)] == [("part/1", b"one", 5, None), ("part/2", b"two", None, None)]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,7 @@ def test_what_webdataset_passes_over_we_pass_over() -> None:
         ([("1.png", b"a"), ("1.jpg", b"b")], r"sample 1 holds 2 images \(.jpg, .png\)"),
         ([("1.cls", b"7")], r"sample 1 holds 0 images \(.cls\)"),
         ([("1.png", b"a"), ("1.cls", b"cat")], "sample 1: its .cls is b'cat', expected an integer"),
+        ([("1.png", b"a"), ("1.txt", b"caf\xe9")], r"sample 1: its .txt is no UTF-8 \(from byte 3 on\)"),
         ([member("1.png", tarfile.LNKTYPE)], "1.png is no plain file"),
         ([member("1.png", tarfile.SYMTYPE)], "1.png is no plain file"),
     ],

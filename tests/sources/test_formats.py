@@ -41,7 +41,7 @@ def test_digits_are_those_of_scikit_learn() -> None:
     expected = load_digits()
     assert (len(source.train), source.test, source.classes) == (1797, None, list("0123456789"))
     for index in range(0, 1797, 50):
-        image, label = source.train[index]
+        image, label, _ = source.train[index]
         assert (image.shape, image.dtype, label) == ((8, 8, 3), np.uint8, expected.target[index])
         for channel in range(3):
             assert (image[:, :, channel] == np.floor(expected.images[index] * 255 / 16 + 0.5)).all()

@@ -1,0 +1,47 @@
+"""Gaussian blur as Pillow does it: three boxes of fractional width along each axis, edges extended."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adainf.augment.planes import change, product
+
+_BOXES = 3
+
+
+def blur(x_3BHW: Tensor, sigma_px_B: Tensor) -> None:
+    """Blur each image with its own sigma, in place; 0 leaves it as it is.
+
+    `ImageFilter.GaussianBlur(radius=sigma)` of Pillow, but for its rounding to whole numbers after every box.
+    """
+    height, width = x_3BHW.shape[2:]
+
+    def blurred(some_3NHW: Tensor, rows_N: Tensor) -> Tensor:
+        radius_N = _box_radius(sigma_px_B[rows_N])
+        vertical = _three_boxes(radius_N, height)
+        horizontal = vertical if height == width else _three_boxes(radius_N, width)
+        return product(vertical, some_3NHW, horizontal.mT)
+
+    change(x_3BHW, sigma_px_B > 0, blurred)
+
+
+def _box_radius(sigma_px: Tensor) -> Tensor:
+    """Radius of the extended box three of which have variance sigma^2 (Gwosdek et al., SSVM 2011, equations 11 to 14)."""
+    variance = sigma_px.square() / _BOXES
+    whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()
+    fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1).square()))
+    return whole + fraction
+
+
+def _three_boxes(radius_N: Tensor, size: int) -> Tensor:
+    """N x `size` x `size`: each pixel becomes the mean of the 2 * radius + 1 around it, three times over.
+
+    A pixel's weight is the share of the box that it covers; the first and the last pixel reach to infinity.
+    """
+    pixels = torch.arange(size, device=radius_N.device)
+    edges = torch.arange(size + 1, device=radius_N.device) - 0.5
+    edges[0], edges[-1] = -torch.inf, torch.inf
+    width = 2 * radius_N[:, None, None] + 1
+    box = ((edges - pixels[:, None]) / width).add_(0.5).clamp_(0, 1).diff(dim=2)
+    return box @ box @ box

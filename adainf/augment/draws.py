@@ -1,0 +1,105 @@
+"""What chance decides about a view: its crop, the factors and order of its colour jitter, whether it is blurred, …
+
+An operation that a view is not chosen for has the parameters under which it changes nothing, where it has such.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adainf.augment.philox import uniform
+from adainf.augment.profiles import Profile
+
+CROP_TRIES = 10
+RATIOS = (3 / 4, 4 / 3)
+"""Least and largest width / height of a crop."""
+SIGMAS_PX = (0.1, 2.0)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_UNIFORMS = {"areas": CROP_TRIES, "ratios": CROP_TRIES, "place": 2, "factors": 4} | dict.fromkeys(
+    ("flip", "jitter", "order", "grey", "blur", "sigma", "solarize"), 1
+)
+"""How many uniform numbers of a view decide what."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The parameters of B views."""
+
+    boxes_B4: Tensor
+    """Top, left, height and width of the crop in pixels, int64."""
+    flip_B: Tensor
+    factors_B4: Tensor
+    """Of brightness, contrast and saturation (1 changes nothing), and turns of hue (0 changes nothing)."""
+    order_B4: Tensor
+    """The colour operations, int64 indices into `factors_B4`, first to last."""
+    grey_B: Tensor
+    sigma_px_B: Tensor
+    """Of the blur; 0 for none."""
+    solarize_B: Tensor
+
+    def __getitem__(self, rows: slice) -> Draws:
+        """The parameters of some of the views."""
+        return Draws(*(each[rows] for each in _tensors(self)))
+
+
+def interleave(draws: Sequence[Draws]) -> Draws:
+    """V views of each of B images → B * V views, those of one image side by side."""
+    return Draws(*(torch.stack(alike, dim=1).flatten(0, 1) for alike in zip(*map(_tensors, draws), strict=True)))
+
+
+def _tensors(draws: Draws) -> tuple[Tensor, ...]:
+    return tuple(vars(draws).values())
+
+
+def draw(identities_B: Tensor, seed: int, step: int, view: int, profile: Profile, height: int, width: int) -> Draws:
+    """The parameters of view number `view` of each image, whose height and width are given in pixels."""
+    numbers = uniform(identities_B, seed, step, view, sum(_UNIFORMS.values()))
+    u = dict(zip(_UNIFORMS, numbers.split(list(_UNIFORMS.values()), dim=1), strict=True))
+
+    def chosen(name: str, probability: float) -> Tensor:
+        return u[name][:, 0] < probability
+
+    strengths = numbers.new_tensor([profile.brightness, profile.contrast, profile.saturation])
+    factors = 1 + (2 * u["factors"][:, :3] - 1) * strengths
+    factors = torch.cat([factors.clamp_(min=0), (2 * u["factors"][:, 3:] - 1) * profile.hue], dim=1)
+    unjittered = numbers.new_tensor([1.0, 1.0, 1.0, 0.0])
+    orders = torch.tensor(list(itertools.permutations(range(4))), device=numbers.device)
+    sigma = SIGMAS_PX[0] + (SIGMAS_PX[1] - SIGMAS_PX[0]) * u["sigma"][:, 0]
+    return Draws(
+        boxes_B4=_boxes(u["areas"], u["ratios"], u["place"], profile, height, width),
+        flip_B=chosen("flip", profile.flip_probability),
+        factors_B4=torch.where(chosen("jitter", profile.jitter_probability)[:, None], factors, unjittered),
+        order_B4=orders[(u["order"][:, 0] * len(orders)).long()],
+        grey_B=chosen("grey", profile.grayscale_probability),
+        sigma_px_B=sigma * chosen("blur", profile.blur_probability),
+        solarize_B=chosen("solarize", profile.solarize_probability),
+    )
+
+
+def _boxes(areas_BT: Tensor, ratios_BT: Tensor, place_B2: Tensor, profile: Profile, height: int, width: int) -> Tensor:
+    """Random boxes as `torchvision.transforms.RandomResizedCrop.get_params` draws them: of its tries the first that fits.
+
+    In float64 like there, so that no device rounds a box otherwise.
+    """
+    if profile.min_scale >= 1:  # torchvision would cut the sides of an elongated image
+        return torch.tensor([0, 0, height, width], device=areas_BT.device).expand(len(areas_BT), 4)
+    area = (profile.min_scale + (profile.max_scale - profile.min_scale) * areas_BT.double()) * (height * width)
+    low, high = map(math.log, RATIOS)
+    ratio = (low + (high - low) * ratios_BT.double()).exp_()
+    widths, heights = (area * ratio).sqrt_().round_(), (area / ratio).sqrt_().round_()
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    first = fits.byte().argmax(1, keepdim=True)
+    found = fits.any(1)
+    central_height = min(height, round(width / RATIOS[0]))
+    central_width = min(width, round(height * RATIOS[1]))
+    extent = torch.stack([heights.gather(1, first), widths.gather(1, first)], dim=1)[:, :, 0]
+    free = extent.new_tensor([height, width]) - extent
+    random = torch.cat([(place_B2 * (free + 1)).floor_(), extent], dim=1)
+    central = [(height - central_height) // 2, (width - central_width) // 2, central_height, central_width]
+    return torch.where(found[:, None], random, random.new_tensor(central)).long()

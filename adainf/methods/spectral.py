@@ -1,0 +1,52 @@
+"""The spectral loss: Provable Guarantees for Self-Supervised Deep Learning (HaoChen et al. 2021, arXiv 2106.04156)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from adainf import recipe
+from adainf.dist import gather_rows, sum_ranks, world_size
+from adainf.methods.method import Embedded, Method, full_precision, same_image
+from adainf.models.backbones import Backbone
+from adainf.models.heads import mlp
+
+
+def spectral_contrastive(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, mu: float) -> Tensor:
+    """(-2 mean_i z_i z'_i + mean_{i != j} (z_i z'_j)^2) / mu (equation 6), with z kept within the ball of radius sqrt(mu).
+
+    j is over the second views of the global batch, but for copies of image i; the second mean is over all pairs of the global
+    batch that are left. float32 scalar (float64 for float64). Exact for any world size: local rows against gathered ones, and
+    one denominator for all ranks.
+    """
+    with torch.autocast(z1_bD.device.type, enabled=False):
+        z1, z2 = (_within(full_precision(z), mu**0.5) for z in (z1_bD, z2_bD))
+        other = ~same_image(identities_b)
+        pairs = sum_ranks(other.sum().to(z1.dtype)).clamp(min=1)
+        squares = ((z1 @ gather_rows(z2).T).square() * other).sum() * world_size() / pairs
+        return (squares - 2 * (z1 * z2).sum(1).mean()) / mu
+
+
+def _within(z_bD: Tensor, radius: float) -> Tensor:
+    """Rows that are longer than `radius` shortened to it, as in the authors' code."""
+    return z_bD * (radius / z_bD.norm(dim=1, keepdim=True).clamp(min=radius))
+
+
+class Spectral(Method):
+    """Backbone and projector (with normalisation after its last layer); views pass one after the other."""
+
+    def __init__(self, backbone: Backbone, config: recipe.Spectral) -> None:
+        super().__init__()
+        self.backbone, self.mu = backbone, config.mu
+        head = mlp(backbone.num_features, config.projector_hidden, config.projector_out, norm=True)
+        self.projector = nn.Sequential(head, nn.BatchNorm1d(config.projector_out))
+
+    def forward(self, views: Sequence[Tensor]) -> Embedded:
+        features = [self.backbone(view) for view in views]
+        z1, z2 = (self.projector(x) for x in features)
+        return Embedded((z1, z2), features[0].detach())
+
+    def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
+        return spectral_contrastive(rows[0], rows[1], identities_b, self.mu)

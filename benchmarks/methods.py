@@ -1,0 +1,161 @@
+"""What every method makes of an encoder in a few minutes of two cores: nearest neighbours against the untrained encoder.
+
+    python -m benchmarks.methods [--json FILE] [--only simclr,byol] [--steps 600] [--fashion-mnist FOLDER]
+
+Fashion-MNIST (Debian's package dataset-fashion-mnist), or the digits where it is absent; `resnet-small`, one seed,
+the settings below. Accuracy is of 20 neighbours among 10,000 training images, on the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import Values, cpu_s
+from benchmarks.common import Job, header, run, table
+
+HEADS: dict[str, dict[str, Any]] = {
+    "simclr": {"projector_hidden": 256, "projector_out": 64},
+    "moco": {"projector_hidden": 256, "projector_out": 64, "queue": 4096},
+    "byol": {"projector_hidden": 512, "projector_out": 128, "predictor_hidden": 512, "momentum": 0.97},
+    "simsiam": {"projector_hidden": 512, "projector_out": 512, "predictor_hidden": 128},
+    "barlow": {"projector_hidden": 512, "projector_out": 512},
+    "vicreg": {"projector_hidden": 512, "projector_out": 512},
+    "spectral": {"projector_hidden": 512, "projector_out": 256},
+    "dino": {
+        "projector_hidden": 512,
+        "prototypes": 1024,
+        "local_crops": 2,
+        "local_size_px": 12,
+        "momentum": 0.99,
+        "freeze_prototypes_fraction": 0.02,
+    },
+    "clip": {"projector_out": 64},
+}
+OPTIMIZER = {"kind": "adamw", "learning_rate": 0.002, "weight_decay": 0.01}
+TRAIN_IMAGES, JUDGED_IMAGES, NEIGHBOURS = 10_000, 5_000, 20
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def main() -> int:
+    """The exit code: 1 where a method failed."""
+    arguments = _arguments()
+    header([], [], quick=True)
+    fashion = Path(arguments.fashion_mnist)
+    kind = f"fashion-mnist, path: {fashion}" if fashion.is_dir() else "digits"
+    figures: dict[str, float] = {}
+    failures, rows = [], []
+    with tempfile.TemporaryDirectory(prefix="adainf-bench") as scratch:
+        _ingest(Path(scratch), kind)
+        for name in arguments.only:
+            outcome = run(
+                Job(
+                    sys.executable,
+                    "benchmarks.methods",
+                    "train",
+                    {"folder": scratch, "name": name, "steps": arguments.steps},
+                    {},
+                )
+            )
+            if isinstance(outcome, str):
+                failures.append(f"{name}: {outcome}")
+                continue
+            figures |= {f"{name}_{key}": value for key, value in outcome.items()}
+            gain = outcome["knn_pct"] - outcome["untrained_knn_pct"]
+            rows.append(
+                [
+                    name,
+                    *[f"{value:.1f}" for value in (outcome["untrained_knn_pct"], outcome["knn_pct"], gain)],
+                    f"{outcome['cpu_s']:.0f}",
+                ]
+            )
+            if arguments.json:
+                Path(arguments.json).write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    table(
+        f"{kind.partition(',')[0]}: kNN %, {arguments.steps} steps", ["method", "untrained", "trained", "gain", "CPU s"], rows
+    )
+    if failures:
+        print("\nfailed:\n" + "\n".join(f"  {failure}" for failure in failures))
+    return int(bool(failures))
+
+
+def train(folder: str, name: str, steps: int) -> Values:
+    import numpy as np
+    import torch
+
+    from adainf import recipe
+    from adainf.augment.profiles import default_views
+    from adainf.methods.clip import tokens_of
+    from adainf.models.encoder import Encoder, Normalisation
+    from adainf.pretraining.loop import build_encoder, make_accelerator
+    from adainf.pretraining.trainer import Experiment, Trainer
+    from adainf.shards import Source, open_stream, reader
+    from adainf.shards.folder import ShardFolder
+
+    torch.set_num_threads(1)  # CPU seconds are what is asked for
+    config = recipe.Pretrain.model_validate(
+        {
+            "method": {"kind": name, **HEADS[name]},
+            "backbone": {"name": "resnet-small"},
+            "augmentation": {"family": "asymmetric" if name in ("byol", "barlow") else "symmetric", "blur_probability": 0},
+            "optimizer": OPTIMIZER,
+            "steps": steps,
+            "global_batch": 64,
+            "warmup_fraction": 0.1,
+        }
+    )
+    shards = ShardFolder.open(f"{folder}/real")
+    normalisation = Normalisation.of(shards.split("train"))
+    splits = {split: reader.read_split(shards, split) for split in ("train", "validation")}
+
+    def accuracy(backbone: Any) -> float:
+        encoder = Encoder(config.backbone, backbone, normalisation).eval()
+        found = []
+        with torch.inference_mode():
+            for split, most in (("train", TRAIN_IMAGES), ("validation", JUDGED_IMAGES)):
+                images = torch.from_numpy(np.array(splits[split].images[:most]))
+                found.append(torch.nn.functional.normalize(torch.cat([encoder(part) for part in images.split(500)]), dim=1))
+        labels = torch.from_numpy(np.array(splits["train"].labels[:TRAIN_IMAGES]))
+        votes = torch.nn.functional.one_hot(labels[(found[1] @ found[0].T).topk(NEIGHBOURS, 1).indices]).sum(1)
+        right = votes.argmax(1) == torch.from_numpy(np.array(splits["validation"].labels[:JUDGED_IMAGES]))
+        return 100 * float(right.float().mean())
+
+    untrained = accuracy(build_encoder(config, 0))
+    captions = [tokens_of([f"a {NAMES[label]}" for label in splits["train"].labels], 77)] if name == "clip" else []
+    began_s, used_s = time.perf_counter(), cpu_s()
+    with open_stream({"real": Source(shards)}, config.global_batch, 0) as stream:
+        views = default_views(config.augmentation)
+        trainer = Trainer(Experiment(config, 0, stream, views, normalisation, captions), make_accelerator(config))
+        for step in range(steps):
+            loss = trainer.step(step).loss
+    spent = {"cpu_s": cpu_s() - used_s, "wall_s": time.perf_counter() - began_s}
+    return {"untrained_knn_pct": untrained, "knn_pct": accuracy(trainer.method.backbone), "loss": float(loss), **spent}
+
+
+def _ingest(folder: Path, kind: str) -> None:
+    from adainf.artifacts import Run
+    from adainf.progress import Reporter
+    from adainf.recipefile import load_recipe
+    from adainf.stages.ingest import ingest
+
+    path = folder / "recipe.yaml"
+    path.write_text(f"name: methods\nreal: {{kind: {kind}}}\ngenerator: {{kind: edm, steps: 1}}\ngenerate: {{images: 1}}\n")
+    ingest(load_recipe(path), Run(str(folder)), Reporter(quiet=True))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", help="write {name: value}, units in names")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(HEADS), help=", ".join(HEADS))
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--fashion-mnist", metavar="FOLDER", default="/usr/share/datasets/fashion-mnist")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
