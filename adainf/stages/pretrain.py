@@ -17,6 +17,7 @@ from adainf.checkpoint import Checkpoint
 from adainf.compute import prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
+from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import Experiment, make_accelerator, pretrain_arm
 from adainf.progress import Reporter
@@ -55,7 +56,7 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 
 
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
-    """Write ``pretrain/ARM/seed-SEED/`` with the encoder."""
+    """Write ``pretrain/ARM/seed-SEED/`` with the encoder and its card."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
     mixture = _mixture(recipe, run, arm, require_inputs(recipe, run, name))
     check_batch(recipe, arm, mixture.counts, mixture.weights)  # before the claim, so that a recipe can still be mended
@@ -83,7 +84,10 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     manifest = Manifest(request=wanted, content=content)
     if accelerator.is_main_process:
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
-        manifest = manifest.model_copy(update={"outputs": [run.write(f"{name}/encoder.safetensors", encoder.to_bytes())]})
+        weights = run.write(f"{name}/encoder.safetensors", encoder.to_bytes())
+        card = Card.of(encoder, weights.sha256, wanted, recipe.pretrain, mixture.folders[0].shards.image_size)
+        outputs = [weights, run.write(f"{name}/encoder.json", card.to_json())]
+        manifest = manifest.model_copy(update={"outputs": outputs})
         run.commit(name, manifest)
         checkpoint.delete()
     dist.wait_for_all()
