@@ -38,6 +38,12 @@ SHARDS = {
     "verify": "check every byte of a set, and decode every image",
 }
 
+ENCODERS = {
+    "embed": "the features that a finished encoder gives to any images, as one .npz",
+    "transfer": "linear probe and nearest neighbours of a finished encoder on another labelled data set",
+    "export": "a finished encoder's weights with their card, for use without AdaInf",
+}
+
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
 
 
@@ -57,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
         if name == "pretrain":
             stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
+    for name, what in ENCODERS.items():
+        _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
     recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="every setting, as JSON Schema")
@@ -74,6 +82,34 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
 
 
+def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    stands_alone = command != "export"  # a file of weights says too little of itself for a card
+    parser.add_argument("run", metavar="RUN", nargs="?" if stands_alone else None, help="the run that has the encoder")
+    parser.add_argument("--arm", required=not stands_alone, help="which of the run's arms")
+    parser.add_argument("--seed", type=int, help="which of the arm's seeds (default: the first)")
+    if stands_alone:
+        parser.add_argument("--encoder", metavar="FILE", help="an encoder.safetensors, instead of RUN")
+        parser.add_argument(
+            "--data", metavar="URI", required=True, help="RUN/real or any set of shards, an image folder, a .npz"
+        )
+        parser.add_argument(
+            "--image-size", metavar="PX", type=_pixels, help="bring images to this square (default: as they are)"
+        )
+    if command == "transfer":
+        parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    else:
+        what = "the .npz to write" if command == "embed" else "the folder to write to"
+        parser.add_argument("-o", "--output", metavar="FILE" if command == "embed" else "FOLDER", required=True, help=what)
+    if command == "embed":
+        parser.add_argument("--split", help="only this split (default: all)")
+
+
+def _pixels(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 1 to 4096")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code and prints any error as one sentence."""
     stopping.install()
@@ -86,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(parsed)
         elif parsed.command == "shards":
             _shards(parsed)
+        elif parsed.command in ENCODERS:
+            _use_encoder(**vars(parsed))
         else:
             options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed")}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
@@ -111,6 +149,10 @@ def _shards(parsed: argparse.Namespace) -> None:
     from adainf.sources.indexing import index_tars
 
     (index_tars if parsed.view == "index" else verify)(parsed.uri, Reporter())
+
+
+def _use_encoder(command: str, **options: object) -> None:
+    getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
 
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:

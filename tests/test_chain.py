@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -81,6 +84,55 @@ def test_how_images_are_handed_over_changes_no_byte(finished: tuple[Path, Path, 
     there = artifact_hashes(tmp_path / "run")
     assert there == {key: value for key, value in artifact_hashes(folder).items() if key in there}
     assert "pretrain/adainf/seed-0/manifest.json" in there
+
+
+def test_looking_at_labels_while_it_trains_changes_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """The online probe and the nearest neighbours log what they see, and the encoder is that of a run without them."""
+    _, folder, _ = finished
+    watched = "pretrain:\n  monitor: {online_probe: true, knn_every_steps: 4}"
+    recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", watched))
+    shutil.copytree(folder / "real", tmp_path / "run" / "real")
+    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "none")
+    assert done.returncode == OK, done.stderr
+    there = artifact_hashes(tmp_path / "run")
+    assert there == {key: value for key, value in artifact_hashes(folder).items() if key in there}
+    lines = [json.loads(line) for log in (tmp_path / "run" / "logs").rglob("*.jsonl") for line in log.read_text().splitlines()]
+    steps = [line for line in lines if line["event"] == "step"]
+    assert [line["step"] for line in steps] == [2, 4, 6, 8, 10, 12]
+    for line in steps:
+        assert 0 <= line["probe_accuracy"] <= 1
+        assert ("knn_accuracy" in line) == (line["step"] % 4 == 0)
+        assert line["real_images"] == 32 * line["step"]
+
+
+def write_captioned_tar(path: Path, images: int, captions: int) -> None:
+    """Noise, of which the first so many have a .txt."""
+    noise = np.random.default_rng(0).integers(0, 256, (images, 8, 8, 3), dtype=np.uint8)
+    with tarfile.open(path, "w") as tar:
+        for number, pixels in enumerate(noise):
+            png = io.BytesIO()
+            Image.fromarray(pixels).save(png, "PNG")
+            files = {f"{number:06d}.png": png.getvalue(), f"{number:06d}.txt": f"thing {number}".encode()}
+            for name, data in list(files.items())[: 2 if number < captions else 1]:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+def test_clip_trains_on_tars_with_captions_and_names_an_image_without(tmp_path: Path) -> None:
+    real = f"{{kind: shards, path: {tmp_path}, validation_fraction: 0, test_fraction: 0}}"
+    method = "{kind: clip, text_width: 16, projector_out: 8}"
+    text = RECIPE.replace("{kind: digits, train_limit_images: 256}", real).replace("plan:", "arms: [none]\nplan:")
+    text = text.replace("{kind: simclr, projector_hidden: 32, projector_out: 16}", method)
+    recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
+    write_captioned_tar(tmp_path / "a.tar", images=80, captions=79)
+    assert adainf("ingest", recipe, "--run", run).returncode == OK
+    assert "sample 000079 (image 79 of train) has no caption" in sentence("pretrain", recipe, "--run", run)
+    assert not (run / "pretrain").exists(), "nothing was claimed: another method can still be chosen"
+    shutil.rmtree(run)
+    write_captioned_tar(tmp_path / "a.tar", images=80, captions=80)
+    done = adainf("run", recipe, "--run", run)
+    assert done.returncode == OK, done.stderr
 
 
 def test_windows_are_part_of_the_experiment_and_train_too(finished: tuple[Path, Path, str], tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""How good a frozen encoder is: features, a linear probe and nearest neighbours, one protocol for every encoder."""
+"""How good an encoder is, by one protocol for every encoder: its features, probes on them, and fine-tuning."""

@@ -1,18 +1,79 @@
-"""What is written about one arm: the content of ``evaluate/ARM.json``."""
+"""What is written about encoders: measures, and the content of ``evaluate/ARM.json``."""
 
 from __future__ import annotations
 
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue
+
 from adainf.artifacts import Record
+from adainf.evaluation.intervals import wilson
+
+Protocol = Literal["linear", "knn", "knn-weighted", "finetune"]
+
+
+class Measure(Record):
+    """One accuracy, and all that it takes to read it."""
+
+    protocol: Protocol
+    settings: dict[str, JsonValue]
+    """What the protocol was run with, the same for every encoder: the solver, the number of neighbours."""
+    chosen: dict[str, float] = Field(default={})
+    """What the validation split chose: the probe's penalty, or its learning rate."""
+    seed: int | None
+    """Of the encoder; None where its file alone is known."""
+    split: Literal["test"] = "test"
+    images: int
+    """Of the split, with a label."""
+    accuracy: float
+    """0..1."""
+    interval: tuple[float, float]
+    """95 %, Wilson: what other test images would change."""
+
+    @classmethod
+    def of(
+        cls,
+        protocol: Protocol,
+        accuracy: float,
+        images: int,
+        seed: int | None,
+        settings: dict[str, JsonValue],
+        chosen: dict[str, float] | None = None,
+    ) -> Self:
+        low, high = (round(end, 6) for end in wilson(accuracy, images))
+        return cls(
+            protocol=protocol,
+            settings=settings,
+            chosen=chosen or {},
+            seed=seed,
+            images=images,
+            accuracy=accuracy,
+            interval=(low, high),
+        )
+
+    @property
+    def title(self) -> str:
+        """The protocol in a few words."""
+        s = self.settings
+        match self.protocol:
+            case "linear":
+                return f"linear probe, {s['solver']}"
+            case "knn":
+                return f"kNN, k = {s['neighbours']}"
+            case "knn-weighted":
+                return f"kNN, k = {s['neighbours']}, weighted by exp(cos / {s['temperature']:g})"
+            case "finetune":
+                return f"fine-tuned, label fraction {s['label_fraction']:g}"
 
 
 class SeedScores(Record):
-    """The encoder of one seed."""
+    """The encoder of one seed: a linear probe and a plain vote of neighbours at least."""
 
-    linear_accuracy: float
-    """0..1, on the test split."""
-    knn_accuracy: float
-    l2: float
-    """The linear probe's penalty, chosen on the validation split."""
+    measures: list[Measure]
+
+    def accuracy(self, protocol: Protocol) -> float:
+        """0..1, of the first measure by that protocol."""
+        return next(measure.accuracy for measure in self.measures if measure.protocol == protocol)
 
 
 class ArmScores(Record):

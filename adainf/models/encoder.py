@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from adainf import recipe
@@ -58,12 +59,20 @@ class Encoder(nn.Module):
         """The encoder of a file. Raises `BadInput` for a damaged file, and for one of another backbone or stem than
         `expected`: another stem padding has the same weight shapes, and would load without a sound."""
         tensors, described = decode(data, where)
-        config = recipe.Backbone.model_validate(described["backbone"])
+        try:
+            config = recipe.Backbone.model_validate(described["backbone"])
+            normalisation = Normalisation(*(tuple(described["normalisation"][name]) for name in ("mean", "std")))
+        except (KeyError, TypeError, ValidationError):
+            raise BadInput(f"{where} holds no encoder; give the encoder.safetensors that `adainf pretrain` wrote") from None
         if expected is not None and config != expected:
             raise BadInput(
                 f"{where} holds {config}, the recipe asks for {expected}; set pretrain.backbone to what the file holds"
             )
         backbone = build_backbone(config)
-        backbone.load_state_dict(tensors)
-        mean, std = described["normalisation"]["mean"], described["normalisation"]["std"]
-        return cls(config, backbone, Normalisation(tuple(mean), tuple(std)))
+        try:
+            backbone.load_state_dict(tensors)
+        except RuntimeError:
+            raise BadInput(
+                f"{where} holds weights of another {config.name} than this AdaInf builds; use the version that made it"
+            ) from None
+        return cls(config, backbone, normalisation)

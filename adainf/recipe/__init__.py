@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.evaluate import Evaluate
+from adainf.recipe.evaluate import Evaluate, Finetune
 from adainf.recipe.generator import EdmGenerator, Generate, Generator, HeunSampler, ImportedImages, Provenance, Unet
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
@@ -30,6 +30,7 @@ __all__ = [
     "EdmGenerator",
     "Evaluate",
     "FashionMnist",
+    "Finetune",
     "Generate",
     "Generator",
     "HeunSampler",

@@ -19,6 +19,7 @@ from adainf.inflation.policy import InflationPlan
 from adainf.recipe import ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
+from adainf.report.measures import measured
 from adainf.report.summary import Summary, Trained
 from adainf.report.table import COLUMNS, NOTHING, amount, cells
 from adainf.report.verdict import digits_for
@@ -93,6 +94,7 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "facts": _facts(summary),
         "columns": COLUMNS,
         "table": [(row, cells(row, digits)) for row in summary.rows],
+        "measures": measured(summary.scores, digits),
         "grids": _grids(summary, run),
         "accuracy_svg": _markup(figures.accuracy(summary.rows, summary.test_images)),
         "loss_svg": _markup(figures.loss_curves({arm: [one.curve for one in all_] for arm, all_ in summary.trained.items()})),

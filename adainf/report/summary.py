@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Profile
 from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
-from adainf.evaluation.scores import ArmScores
+from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.policy import InflationPlan
 from adainf.recipe import Recipe
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
@@ -84,6 +84,8 @@ class Summary:
     """Accuracy of always naming the most common training label; None without a probe."""
     lacking: str | None
     """What the data have, or rather lack, where no encoder was probed, for "The data have ..."; None with a probe."""
+    scores: dict[str, ArmScores]
+    """By arm, and those of `untrained`: every measure, where the rows have two."""
     rows: list[Row]
     """The recipe's arms in its order, then `untrained` and `chance`."""
     verdict: Verdict
@@ -105,7 +107,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     }
     judged = (*recipe.arms, UNTRAINED)
     scores = {name: manifests[evaluated(name)].content_as(ArmScores) for name in judged}
-    linear, knn = _by_seed(scores, "linear_accuracy"), _by_seed(scores, "knn_accuracy")
+    linear, knn = _by_seed(scores, "linear"), _by_seed(scores, "knn")
     first = scores[recipe.arms[0]]
     chance = first.chance if linear else None
     lacking = _lacking(real, first.test_images)
@@ -122,6 +124,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         test_images=first.test_images,
         chance=chance,
         lacking=None if linear else lacking,
+        scores=scores,
         rows=_rows(recipe, linear, knn, trained, chance),
         verdict=judge(linear, recipe.arms, first.test_images, used_labels, lacking),
         used_labels=used_labels,
@@ -141,10 +144,10 @@ def _used_labels(fitted: Fitted | None, generated: ShardSet | None) -> bool:
     return generated is not None and bool(generated.origin.get("used_labels", False))
 
 
-def _by_seed(scores: Mapping[str, ArmScores], measure: str) -> dict[str, Score]:
-    """The measure's values of every arm that was probed."""
+def _by_seed(scores: Mapping[str, ArmScores], protocol: Protocol) -> dict[str, Score]:
+    """The protocol's accuracies of every arm that was probed."""
     return {
-        arm: Score(tuple(getattr(seed, measure) for seed in judged.seeds.values()))
+        arm: Score(tuple(seed.accuracy(protocol) for seed in judged.seeds.values()))
         for arm, judged in scores.items()
         if judged.seeds
     }
@@ -174,7 +177,9 @@ def rows_as_json(summary: Summary) -> dict[str, JsonValue]:
     def score(value: Score | None) -> JsonValue:
         if value is None:
             return None
-        return {"mean": round(value.mean, 6), "deviation": None if value.deviation is None else round(value.deviation, 6)}
+        deviation = None if value.deviation is None else round(value.deviation, 6)
+        interval: list[JsonValue] = [round(end, 6) for end in value.interval(summary.test_images)]
+        return {"mean": round(value.mean, 6), "deviation": deviation, "interval": interval}
 
     rows: list[JsonValue] = [
         {

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from adainf.evaluation.intervals import Interval, student, t_quantile, wilson
+
 CONTROLS = ("none", "vanilla")
 
 LABELS_NOTE = "Labels were used in making the generated images, so this is no evidence for inflation without labels."
@@ -16,13 +18,6 @@ NO_LABELS = "no labels"
 NO_TEST_LABELS = "no labelled test images"
 ONE_CLASS = "fewer than two labelled classes to train on"
 """What the data lack where no encoder can be probed: "The data have ...\""""
-
-# Student's t, 97.5 % quantile, for 1, 2, … 30 degrees of freedom. A table, as scipy.stats is slow to import.
-_T_QUANTILES = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
 
 Outcome = Literal["win", "no win", "open"]
 
@@ -41,6 +36,10 @@ class Score:
     def deviation(self) -> float | None:
         """Sample standard deviation over the seeds; None for one seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def interval(self, test_images: int) -> Interval:
+        """95 %, of the mean over several seeds; for one seed that of an accuracy measured on so many test images."""
+        return wilson(self.mean, test_images) if self.deviation is None else student(self.values)
 
     def standard_error(self, test_images: int) -> float:
         """Of the mean over several seeds; for one seed that of an accuracy measured on so many test images."""
@@ -118,11 +117,6 @@ def compare(scores: Mapping[str, Score], arm: str, other: str, test_images: int)
         seeds = len(differences.values)
         noise = max(noise, t_quantile(seeds - 1) * differences.deviation / math.sqrt(seeds))
     return Comparison(other, one.mean - two.mean, noise)
-
-
-def t_quantile(freedom: int) -> float:
-    """Student's t, 97.5 %, for 1 degree of freedom or more; above 30 that of 30, which is slightly too large."""
-    return _T_QUANTILES[min(freedom, len(_T_QUANTILES)) - 1]
 
 
 def judge(

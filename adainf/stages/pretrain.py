@@ -17,11 +17,15 @@ from adainf.augment.profiles import Views, default_views
 from adainf.chain import begin, pretrained, require_inputs
 from adainf.checkpoints import Checkpoints
 from adainf.compute import prepare
+from adainf.evaluation.features import Features, features_of
+from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
 from adainf.methods.clip import tokens_of
+from adainf.models.backbones import Backbone
+from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
 from adainf.pretraining.trainer import Experiment
 from adainf.progress import Reporter
 from adainf.recipe import Arm, Clip, Pretrain, Recipe
@@ -59,10 +63,12 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 
 
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
-    """Write ``pretrain/ARM/seed-SEED/`` with the encoder."""
+    """Write ``pretrain/ARM/seed-SEED/`` with the encoder and its card."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
     mixture = _mixture(recipe, run, arm, require_inputs(recipe, run, name))
-    check_batch(recipe, arm, mixture.counts, mixture.weights)  # before the claim, so that a recipe can still be mended
+    # Before the claim, so that a recipe can still be mended.
+    check_batch(recipe, arm, mixture.counts, mixture.weights)
+    tokens = _tokens(recipe.pretrain, mixture)
     accelerator = make_accelerator(recipe.pretrain)
     _, wanted, finished = begin(recipe, run, name)
     checkpoints = Checkpoints(run, name, say=reporter.say)
@@ -74,9 +80,9 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     normalisation = Normalisation.of(mixture.folders[0].split("train"))
     try:
         with checkpoints, _open(recipe.pretrain, mixture, seed, accelerator) as stream:
-            tokens = _tokens(recipe.pretrain, mixture)
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
-            trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label)
+            judges = _judges(recipe, mixture.folders[0], normalisation, accelerator)
+            trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
             _tell(stream, reporter, label)
     except StageFailed:
         if accelerator.is_main_process:
@@ -90,7 +96,10 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     if accelerator.is_main_process:
         checkpoints.check()
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
-        manifest = manifest.model_copy(update={"outputs": [run.write(f"{name}/encoder.safetensors", encoder.to_bytes())]})
+        weights = run.write(f"{name}/encoder.safetensors", encoder.to_bytes())
+        card = Card.of(encoder, weights.sha256, wanted, recipe.pretrain, mixture.folders[0].shards.image_size)
+        outputs = [weights, run.write(f"{name}/encoder.json", card.to_json())]
+        manifest = manifest.model_copy(update={"outputs": outputs})
         run.commit(name, manifest)
         checkpoints.delete()
     dist.wait_for_all()
@@ -112,6 +121,28 @@ def _tokens(config: Pretrain, mixture: _Mixture) -> list[NDArray[np.uint8]]:
     if not isinstance(config.method, Clip):
         return []
     return [tokens_of(reader.read_texts(folder, "train"), config.method.text_bytes) for folder in mixture.folders]
+
+
+def _judges(recipe: Recipe, real: ShardFolder, normalisation: Normalisation, accelerator: Accelerator) -> Judges:
+    """Who looks on by labels, as far as the recipe asks for it: at train and validation, never at test."""
+    config = recipe.pretrain.monitor
+    classes = len(real.shards.classes) if config.online_probe else 0
+    if config.knn_every_steps is None or not real.shards.splits["validation"].images:
+        return Judges(classes)
+    train, validation = (reader.read_split(real, name) for name in ("train", "validation"))
+    known = np.flatnonzero(train.labels >= 0)[: config.knn_images]
+    among, judged = np.flatnonzero(validation.labels >= 0), recipe.evaluate
+
+    def knn(backbone: Backbone) -> float:
+        encoder = Encoder(recipe.pretrain.backbone, backbone, normalisation)
+        mine, theirs = (
+            Features(features_of(encoder, split.images[rows], judged.batch, accelerator.device), split.labels[rows])
+            for split, rows in ((train, known), (validation, among))
+        )
+        voted = plain_vote(nearest(mine, theirs, judged.knn_neighbours), judged.knn_neighbours)
+        return float(np.mean(voted == theirs.labels))
+
+    return Judges(classes, knn if len(known) and len(among) else None)
 
 
 def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequence[float]) -> None:

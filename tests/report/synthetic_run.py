@@ -12,7 +12,7 @@ import numpy as np
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
 from adainf.chain import chain, evaluated, pretrained, request
-from adainf.evaluation.scores import ArmScores, SeedScores
+from adainf.evaluation.scores import ArmScores, Measure, SeedScores
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
 from adainf.recipe import Recipe
 from adainf.shards.manifest import ShardSet
@@ -156,10 +156,12 @@ def _trained(recipe: Recipe, arm: str, seed: int, plan: InflationPlan) -> dict[s
 
 
 def _scores(made: Made, arm: str, accuracies: list[float]) -> ArmScores:
-    seeds = {
-        str(seed): SeedScores(linear_accuracy=accuracy, knn_accuracy=round(accuracy - 0.03, 6), l2=1e-3)
-        for seed, accuracy in enumerate(accuracies)
-    }
+    def of_seed(seed: int, accuracy: float) -> SeedScores:
+        linear = Measure.of("linear", accuracy, made.test_images, seed, {"solver": "lbfgs"}, {"l2": 1e-3})
+        knn = Measure.of("knn", round(accuracy - 0.03, 6), made.test_images, seed, {"neighbours": 20})
+        return SeedScores(measures=[linear, knn])
+
     test_images = made.test_images if made.labelled else 0
     probed = test_images > 0 and not made.one_class
-    return ArmScores(arm=arm, test_images=test_images, chance=0.10 if probed else 0.0, seeds=seeds if probed else {})
+    seeds = {str(seed): of_seed(seed, accuracy) for seed, accuracy in enumerate(accuracies) if probed}
+    return ArmScores(arm=arm, test_images=test_images, chance=0.10 if probed else 0.0, seeds=seeds)

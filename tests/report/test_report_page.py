@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from scipy.stats import binomtest
 
 from adainf.artifacts import Run
 from adainf.exitcodes import BadInput
@@ -118,10 +119,27 @@ def test_manifest_holds_the_rows(build: Build) -> None:
     content = report(recipe, run, Reporter(None)).content
     rows = {row["name"]: row for row in json.loads(json.dumps(content))["rows"]}
     assert list(rows) == ["none", "vanilla", "adainf", "untrained", "chance"]
+    half = 4.303 * 0.01 / 3**0.5  # Student's t for two degrees of freedom
+    assert rows["adainf"]["linear"].pop("interval") == [round(0.96 - half, 6), round(0.96 + half, 6)]
     assert rows["adainf"]["linear"] == {"mean": 0.96, "deviation": 0.01}
     assert rows["adainf"]["difference_to_none"] == 0.05
+    low, high = binomtest(40, 400).proportion_ci(method="wilson")
+    assert rows["chance"]["linear"].pop("interval") == [round(low, 6), round(high, 6)]
     assert rows["chance"]["linear"] == {"mean": 0.1, "deviation": None}
     assert content["outcome"] == "win"
+
+
+def test_the_page_has_every_measure_with_its_interval(build: Build) -> None:
+    """Measure by measure; each arm's own numbers, and the interval that belongs to the number of seeds."""
+    _, page = page_of(*build(seeds())).split("<summary>Every measure")
+    lines = re.findall(r'<span class="dot (\w+)">\1</span></th><td>([^<]*)</td><td>([\d.]+)</td><td>([^<]*)</td>', page)
+    assert [line[:2] for line in lines[:5]] == [
+        *((arm, "linear probe, lbfgs") for arm in ("none", "vanilla", "adainf", "untrained")),
+        ("none", "kNN, k = 20"),
+    ]
+    assert lines[2][2:] == ("96.0", "93.5 to 98.5")
+    assert "Student" in page
+    assert "Wilson" in page_of(*build(folder="one"))
 
 
 def test_page_asks_no_other_host_and_runs_nothing(build: Build) -> None:
