@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adainf import recipe
-from adainf.pretraining.optim import Lars, learning_rate_at
+from adainf.pretraining.optim import Lars, build_optimizer, clip_gradients, learning_rate_at, set_rates
 
 
 def reference_step(
@@ -59,3 +59,54 @@ def test_the_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
 
 def test_no_warm_up_and_a_single_step_are_allowed() -> None:
     assert learning_rate_at(0, 1, 0.4, 0.0) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("kind", ["lars", "sgd", "adamw"])
+def test_only_matrices_are_decayed_and_only_what_learns_is_moved(kind: str) -> None:
+    matrix, bias = torch.ones(3, 3, requires_grad=True), torch.ones(3, requires_grad=True)
+    teacher = torch.ones(3, 3)
+    config = recipe.Optimizer(kind=kind, learning_rate=0.1, weight_decay=0.5)
+    optimizer = build_optimizer([matrix, bias, teacher], config)
+    matrix.grad, bias.grad = torch.zeros(3, 3), torch.zeros(3)
+    optimizer.step()
+    assert (matrix < 1).all()
+    assert (bias == 1).all()
+    assert (teacher == 1).all()
+
+
+def test_sgd_and_adamw_are_torchs() -> None:
+    for kind, theirs in (("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)):
+        ours, other = torch.ones(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
+        config = recipe.Optimizer(kind=kind, learning_rate=0.1, momentum=0.8, weight_decay=0.01)
+        mine = build_optimizer([ours], config)
+        moments = {"momentum": 0.8} if kind == "sgd" else {"betas": (0.8, 0.999)}
+        reference = theirs([other], lr=0.1, weight_decay=0.01, **moments)
+        for step in range(3):
+            ours.grad = other.grad = torch.full((2, 2), float(step - 1))
+            mine.step()
+            reference.step()
+        assert torch.equal(ours, other)
+
+
+def test_rates_are_functions_of_the_step() -> None:
+    config = recipe.Pretrain(
+        steps=101, warmup_fraction=0.0, optimizer=recipe.Optimizer(kind="adamw", weight_decay=0.04, weight_decay_end=0.4)
+    )
+    matrix, bias = torch.ones(2, 2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = build_optimizer([matrix, bias], config.optimizer)
+    decays = []
+    for step in range(101):
+        assert set_rates(optimizer, config, step) == learning_rate_at(step, 101, 0.4, 0.0)
+        decays.append(optimizer.param_groups[0]["weight_decay"])
+        assert optimizer.param_groups[1]["weight_decay"] == 0
+    assert decays[0] == pytest.approx(0.04)
+    assert decays[50] == pytest.approx(0.22)
+    assert decays[100] == pytest.approx(0.4)
+
+
+def test_each_parameters_gradient_is_shortened_by_itself() -> None:
+    long, short = torch.ones(4, requires_grad=True), torch.ones(4, requires_grad=True)
+    long.grad, short.grad = torch.tensor([3.0, 4.0, 0, 0]), torch.tensor([0.3, 0, 0, 0])
+    clip_gradients([long, short, torch.ones(2, requires_grad=True)], 1.0)
+    torch.testing.assert_close(long.grad, torch.tensor([0.6, 0.8, 0, 0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(short.grad, torch.tensor([0.3, 0, 0, 0]))
