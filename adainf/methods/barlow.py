@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adainf import recipe
 from adainf.dist import sum_ranks, world_size
-from adainf.methods.method import Embedded, Method, full_precision
+from adainf.methods.method import Embedded, Method, full_precision, projected_apart
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 
@@ -46,9 +46,7 @@ class BarlowTwins(Method):
         self.projector = mlp(backbone.num_features, config.projector_hidden, config.projector_out, layers=3, norm=True)
 
     def forward(self, views: Sequence[Tensor]) -> Embedded:
-        features = [self.backbone(view) for view in views]
-        z1, z2 = (self.projector(x) for x in features)
-        return Embedded((z1, z2), features[0].detach())
+        return projected_apart(self.backbone, self.projector, views)
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
         z1, z2 = rows

@@ -66,6 +66,12 @@ class Method(nn.Module):
         """What moves after the optimiser has moved: teachers, queues, centres. Not called for a step that fp16 skips."""
 
 
+def projected_apart(backbone: Backbone, projector: nn.Module, views: Sequence[Tensor]) -> Embedded:
+    """The projections of views that pass one after the other, each with its own batch statistics."""
+    features = [backbone(view) for view in views]
+    return Embedded(tuple(projector(x) for x in features), features[0].detach())
+
+
 def full_precision(x: Tensor) -> Tensor:
     """float32, or float64 where it is that already: losses are never of half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

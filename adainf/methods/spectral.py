@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adainf import recipe
 from adainf.dist import gather_rows, sum_ranks, world_size
-from adainf.methods.method import Embedded, Method, full_precision, same_image
+from adainf.methods.method import Embedded, Method, full_precision, projected_apart, same_image
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 
@@ -44,9 +44,7 @@ class Spectral(Method):
         self.projector = nn.Sequential(head, nn.BatchNorm1d(config.projector_out))
 
     def forward(self, views: Sequence[Tensor]) -> Embedded:
-        features = [self.backbone(view) for view in views]
-        z1, z2 = (self.projector(x) for x in features)
-        return Embedded((z1, z2), features[0].detach())
+        return projected_apart(self.backbone, self.projector, views)
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
         return spectral_contrastive(rows[0], rows[1], identities_b, self.mu)
