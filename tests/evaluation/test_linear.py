@@ -63,7 +63,7 @@ def test_features_are_scaled_by_train_alone(probe: Probe, grid: tuple[float, ...
     direct = Features((train.values - mean) / std, train.labels)
     expected = probe(direct, validation, Features((shifted.values - mean) / std, shifted.labels), grid[:1]).accuracy
     assert probe(train, validation, shifted, grid[:1]).accuracy == pytest.approx(expected, abs=0.011)
-    assert expected < 0.8
+    assert expected < 0.9  # where shifted back, nearly all would be right
 
 
 @pytest.mark.parametrize("count", [90, 900])
