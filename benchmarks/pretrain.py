@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _measure(size: str, sides: list[Side], folder: Path, quick: bool, figures: dict[str, float], failures: list[str]) -> None:
-    warm, steps = (max(count // 4, 1) for count in STEPS[size]) if quick else STEPS[size]
+    warm, steps = (count // 2 for count in STEPS[size]) if quick else STEPS[size]
     cases = [(method, precision) for method in METHODS for precision in PRECISIONS]
     found: dict[tuple[str, str, str], list[Values]] = {}
     for _ in range(1 if quick else 3):
