@@ -15,6 +15,7 @@ def prepare(cpu_threads: int | None) -> None:
         torch.set_num_threads(cpu_threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # else it writes every tensor twice
     torch.backends.cudnn.benchmark = False
 
 
