@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +80,23 @@ def test_transfer_to_the_same_data_is_what_evaluate_found(run: Path) -> None:
         low, high = one["interval"]
         assert low < one["accuracy"] < high
         assert one["split"] == "test"
+
+
+def test_two_processes_measure_what_one_does_to_the_byte(run: Path, tmp_path: Path) -> None:
+    """By the real launcher; the batch makes the last process's share of the features another than the first's."""
+    text = RECIPE.replace("plan:", "arms: [none]\nevaluate: {batch: 50}\nplan:").replace("steps: 12", "steps: 4")
+    recipe, two = write_recipe(tmp_path, text), tmp_path / "run"
+    shutil.copytree(run, two)
+    shutil.rmtree(two / "evaluate")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "adainf.evaluate"]
+    command += [str(recipe), "--run", str(two)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == OK, done.stderr
+    assert done.stdout.count("evaluate none: done") == 1, "one voice, whatever the number of processes"
+    for name in ("none.json", "untrained.json"):
+        assert (two / "evaluate" / name).read_bytes() == (run / "evaluate" / name).read_bytes()
 
 
 def test_export_carries_the_results(run: Path, tmp_path: Path) -> None:
