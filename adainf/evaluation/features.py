@@ -28,26 +28,29 @@ def extract(encoder: Encoder, images: Pixels, batch: int, device: torch.device) 
     batches, so that batches, and with them the bits, are those of one process. All features lie on the device for a moment.
     Raises `BadInput` where the backbone does not take images of this size.
     """
-    encoder = encoder.to(device).eval()  # not in inference mode: weights that were moved there could not be trained any more
     count, width = len(images), encoder.backbone.num_features
     batches = -(-count // batch)
     rows = -(-batches // dist.world_size()) * batch
     start, stop = (min(count, rows * (dist.rank() + more)) for more in (0, 1))
     # As many rows on every rank, for the collective; only the last ranks lack any, so the surplus is the end of the whole.
+    local_RD = torch.zeros(rows, width, device=device)
+    local_RD[: stop - start] = _features(encoder, images[start:stop], batch, device)
+    return dist.gather_rows(local_RD)[:count].cpu().numpy()
+
+
+def extract_alone(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> NDArray[np.float32]:
+    """The same by this process, whatever the others do."""
+    return _features(encoder, images, batch, device).cpu().numpy()
+
+
+def _features(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> torch.Tensor:
+    encoder = encoder.to(device).eval()  # not in inference mode: weights that were moved there could not be trained any more
+    features_ND = torch.empty(len(images), encoder.backbone.num_features, device=device)
     with torch.inference_mode():
-        local_RD = torch.zeros(rows, width, device=device)
-        for first in range(start, stop, batch):
-            last = min(first + batch, stop)
-            local_RD[first - start : last - start] = _forward(encoder, torch.from_numpy(images[first:last]).to(device))
-        return dist.gather_rows(local_RD)[:count].cpu().numpy()
-
-
-@torch.inference_mode()
-def features_of(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> NDArray[np.float32]:
-    """The same by this process alone."""
-    encoder = encoder.to(device).eval()
-    parts = [torch.from_numpy(images[at : at + batch]) for at in range(0, len(images), batch)]
-    return torch.cat([_forward(encoder, part.to(device)) for part in parts]).cpu().numpy()
+        for first in range(0, len(images), batch):
+            part = images[first : first + batch]
+            features_ND[first : first + batch] = _forward(encoder, torch.from_numpy(part).to(device))
+    return features_ND
 
 
 def _forward(encoder: Encoder, images_BHWC: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ from adainf.models.backbones import Backbone
 
 
 class OnlineProbe:
-    """A linear classifier that learns from each batch after it was judged by it: its accuracy is on images at their first
-    sight of the step. Images without a label (-1) are left out, and a batch of such alone changes nothing.
+    """A linear classifier that each batch judges before it learns from it. Images without a label (-1) are left out, and a
+    batch of such alone changes nothing.
 
     It is no part of a checkpoint: it shows how training goes, and learns again within a few hundred steps.
     """
@@ -59,7 +59,6 @@ def judged(backbone: Backbone, judge: KnnJudge) -> float:
     training = backbone.training
     backbone.eval()
     try:
-        with torch.inference_mode():
-            return judge(backbone)
+        return judge(backbone)
     finally:
         backbone.train(training)

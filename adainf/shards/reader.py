@@ -33,7 +33,7 @@ def read_split(folder: ShardFolder, name: str) -> Labelled:
     filler = Filler([split], cache.fetches)
     try:
         filler.wait([Job(0, number) for number in range(len(split.split))])
-        return Labelled(split.all_images(), split.labels)  # maps outlive their file's name
+        return Labelled(split.all_images(), split.all_labels())  # maps outlive their file's name
     finally:
         filler.stop()
         if filler.ended():

@@ -55,13 +55,8 @@ class WholeSplit:
         return np.asarray(images) if actual is everything else images[actual]
 
     def all_labels(self) -> Integers:
-        """N, of `all_images`."""
+        """N, of `all_images`; -1 is none."""
         return self._labels[self.stand_ins(np.arange(len(self)))]
-
-    @property
-    def labels(self) -> Integers:
-        """N; -1 is none, and for what is not filled."""
-        return self._labels
 
     def unfilled(self, indices: Integers) -> Integers:
         """The shards that hold these images and are not filled yet."""

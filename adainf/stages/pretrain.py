@@ -17,7 +17,7 @@ from adainf.augment.profiles import Views, default_views
 from adainf.chain import begin, pretrained, require_inputs
 from adainf.checkpoints import Checkpoints
 from adainf.compute import prepare
-from adainf.evaluation.features import Features, features_of
+from adainf.evaluation.features import Features, extract_alone
 from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
@@ -136,7 +136,7 @@ def _judges(recipe: Recipe, real: ShardFolder, normalisation: Normalisation, acc
     def knn(backbone: Backbone) -> float:
         encoder = Encoder(recipe.pretrain.backbone, backbone, normalisation)
         mine, theirs = (
-            Features(features_of(encoder, split.images[rows], judged.batch, accelerator.device), split.labels[rows])
+            Features(extract_alone(encoder, split.images[rows], judged.batch, accelerator.device), split.labels[rows])
             for split, rows in ((train, known), (validation, among))
         )
         voted = plain_vote(nearest(mine, theirs, judged.knn_neighbours), judged.knn_neighbours)
