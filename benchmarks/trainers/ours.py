@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.child import Values, cpu_s
 from benchmarks.trainers.task import MEAN, STD, WORKERS, Task
 
@@ -16,6 +14,7 @@ PACKAGE = "adainf"
 def train(**task: Any) -> Values:
     from adainf import recipe
     from adainf.augment.profiles import default_views
+    from adainf.compute import prepare
     from adainf.models.encoder import Normalisation
     from adainf.pretraining.loop import make_accelerator
     from adainf.pretraining.trainer import Experiment, Trainer
@@ -23,7 +22,7 @@ def train(**task: Any) -> Values:
     from adainf.shards.folder import ShardFolder
 
     asked = Task(**task)
-    torch.set_num_threads(WORKERS)
+    prepare(WORKERS)
     config = recipe.Pretrain.model_validate(
         {
             "method": {"kind": asked.method},
