@@ -58,7 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, what in STAGES.items():
         stage = commands.add_parser(name, help=what, description=f"{name}: {what}.")
-        _add_run_arguments(stage)
+        _add_run_arguments(stage, optional=name == "plan")
+        if name == "plan":
+            stage.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other numbers; makes nothing")
+            stage.add_argument("--json", action="store_true", dest="as_json", help="print the plan as JSON")
         if name in ("pretrain", "evaluate"):
             stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
         if name == "pretrain":
@@ -77,8 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file; see recipes/")
+def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="a YAML file; see recipes/")
     parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
 
 
@@ -124,8 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _shards(parsed)
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
+        elif parsed.command == "plan" and parsed.what_if is not None:
+            _what_if(parsed)
+        elif parsed.recipe is None:
+            raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
         else:
-            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed")}
+            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed", "as_json")}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything
@@ -153,6 +160,14 @@ def _shards(parsed: argparse.Namespace) -> None:
 
 def _use_encoder(command: str, **options: object) -> None:
     getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
+
+
+def _what_if(parsed: argparse.Namespace) -> None:
+    from adainf.stages.plan import what_if
+
+    recipe = load_recipe(parsed.recipe) if parsed.recipe else None
+    run = Run(parsed.run or f"runs/{recipe.name}") if recipe else None
+    what_if(recipe, run, Reporter(), parsed.what_if, parsed.as_json)
 
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:

@@ -9,15 +9,20 @@ ours, and the plan says which is which.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from adainf.artifacts import Record
 from adainf.augment.profiles import Profile, Views
+from adainf.inflation.worth import Measured, quality, refusal
 from adainf.recipe import Plan
 
 Basis = Literal["paper's point", "interpolation", "our prior"]
+PRIOR: Basis = "our prior"
+QUALITY, REAL_WEIGHT, GENERATED_SHARE = "quality", "real weight", "generated share"
+EFFECTIVE, MIN_SCALE, JITTER = "effective images", "min crop scale", "jitter multiplier"
 
 PAPER_REFERENCE_IMAGES = 50_000
 PAPER_SIZES = (25_000, 50_000, 150_000, 1_050_000)
@@ -34,15 +39,12 @@ RECIPE_MIN_SCALE = 0.20
 class Inputs(Record):
     """What the plan is made from."""
 
-    real_images: int
+    real_images: Annotated[int, Field(ge=1)]
     """Real training images."""
-    generated_images: int
-    quality: float = 1.0
-    """0..1; 1 is as good as the paper's best generator."""
-    quality_is_measured: bool = False
-    copy_rate: float = 0.0
-    """Share of the generated images that copy a real one."""
-    reference_images: int = PAPER_REFERENCE_IMAGES
+    generated_images: Annotated[int, Field(ge=1)]
+    measured: Measured | None = None
+    """None: the images' quality is unknown, and taken for the paper's best."""
+    reference_images: Annotated[int, Field(ge=1)] = PAPER_REFERENCE_IMAGES
 
 
 class Choice(Record):
@@ -59,33 +61,41 @@ class InflationPlan(Record):
 
     inputs: Inputs
     real_weight: float
-    """Weight of one real image against one generated image."""
+    """Weight of one real image."""
+    generated_weight: float
+    """Weight of one generated image: 1, or 0 where they are refused."""
     generated_share: float
     """Probability that an item of a batch is generated."""
     views: tuple[Profile, Profile]
     """The augmentation of the two views."""
     choices: list[Choice]
+    refused: str | None = None
+    """Why the generated images are left out."""
     warnings: list[str]
 
 
 def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
-    """The plan for these sizes and this quality. Raises `ValueError` for counts below one or shares outside 0..1.
+    """The plan for these sizes and this quality.
 
     Effective size n = N + q M', with M' the generated images that are no copies; weight w = 10 / q, at least so much
     that a batch holds `max_generated_share` generated images at most; min crop scale s(n) through the paper's points.
+    Images that `worth.refusal` refuses have weight 0, and the plan is that of the real images alone.
     """
-    real, quality, copies = inputs.real_images, inputs.quality, inputs.copy_rate
-    if real < 1 or inputs.generated_images < 1 or not 0 < quality <= 1 or not 0 <= copies < 1:
-        raise ValueError(f"a plan needs images of both kinds, 0 < quality <= 1 and 0 <= copy rate < 1: {inputs}")
+    measured = inputs.measured or Measured()
+    refused = refusal(measured)
+    found = quality(measured)
+    q, formula = found or (1.0, "assumed, not measured")
+    copies = 1.0 if refused else measured.copy_rate
     generated = inputs.generated_images * (1 - copies)
-    weight, weight_basis = _real_weight(inputs, generated, rule)
-    share = generated / (weight * real + generated)
-    effective = real + quality * generated
-    augmentation = _augmentation(effective, rule, default[0].min_scale)
+    weight, weight_basis = _real_weight(inputs, q, generated, rule) if generated else (1.0, PRIOR)
+    share = round(generated / (weight * inputs.real_images + generated), 6)
+    effective = inputs.real_images + q * generated
+    augmentation = _augmentation(effective, rule, default[0].min_scale) if generated else _unchanged(default)
     choices = [
-        Choice(name="real weight", value=weight, formula="10 / q, real share at least 1 - max", basis=weight_basis),
-        Choice(name="generated share", value=round(share, 6), formula="M' / (w N + M')", basis=weight_basis),
-        Choice(name="effective images", value=round(effective, 1), formula="N + q M'", basis="our prior"),
+        Choice(name=QUALITY, value=round(q, 4), formula=formula, basis=PRIOR),
+        Choice(name=REAL_WEIGHT, value=weight, formula="10 / q, real share at least 1 - max", basis=weight_basis),
+        Choice(name=GENERATED_SHARE, value=share, formula="M' / (w N + M')", basis=weight_basis),
+        Choice(name=EFFECTIVE, value=round(effective, 1), formula="N + q M'", basis=PRIOR),
         *augmentation,
     ]
     scale, jitter = (choice.value for choice in augmentation)
@@ -93,38 +103,48 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     return InflationPlan(
         inputs=inputs,
         real_weight=weight,
-        generated_share=round(share, 6),
+        generated_weight=float(generated > 0),
+        generated_share=share,
         views=(first, second),
         choices=choices,
-        warnings=_warnings(inputs),
+        refused=refused,
+        warnings=_warnings(inputs, refused),
     )
 
 
-def _real_weight(inputs: Inputs, generated: float, rule: Plan) -> tuple[float, Basis]:
-    wanted = min(max(PAPER_WEIGHT / inputs.quality, 1.0), MAX_WEIGHT)
+def _real_weight(inputs: Inputs, quality: float, generated: float, rule: Plan) -> tuple[float, Basis]:
+    wanted = min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
     least = generated / inputs.real_images * (1 - rule.max_generated_share) / rule.max_generated_share
     weight = _three_digits(max(wanted, least))
     # The paper swept the weight once, with a generator of the best quality: that must be known, not assumed.
-    at_the_point = (inputs.real_images, generated, inputs.quality) == (*PAPER_WEIGHT_AT, 1.0) and inputs.quality_is_measured
-    return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else "our prior"
+    known = inputs.measured is not None and inputs.measured.fid is not None
+    at_the_point = known and (inputs.real_images, generated, quality) == (*PAPER_WEIGHT_AT, 1.0)
+    return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else PRIOR
+
+
+def _unchanged(default: Views) -> tuple[Choice, Choice]:
+    """The default augmentation: without generated images there is nothing to adapt it to."""
+    formula = "the default's: nothing is inflated"
+    scale = Choice(name=MIN_SCALE, value=default[0].min_scale, formula=formula, basis=PRIOR)
+    return scale, Choice(name=JITTER, value=1.0, formula=formula, basis=PRIOR)
 
 
 def _augmentation(effective: float, rule: Plan, base: float) -> tuple[Choice, Choice]:
     """Min crop scale and jitter multiplier; `base` is the default's min scale, right at the reference size."""
     scale, basis = min_scale(effective, rule.reference_images, base)
-    name, curve = "min crop scale", "s(n / reference), piecewise linear in log2"
-    crop_alone = Choice(name=name, value=scale, formula=curve, basis=basis)
+    curve = "s(n / reference), piecewise linear in log2"
+    crop_alone = Choice(name=MIN_SCALE, value=scale, formula=curve, basis=basis)
     if rule.augmentation_rule == "crop_only":
-        return crop_alone, Choice(name="jitter multiplier", value=1.0, formula="1: the crop alone is weakened", basis=basis)
+        return crop_alone, Choice(name=JITTER, value=1.0, formula="1: the crop alone is weakened", basis=basis)
     # From the default's crop on: where nothing is inflated, nothing is weakened.
     jitter = round(1.0 - 0.5 * min(max((scale - base) / 0.12, 0.0), 1.0), 4)
-    shipped: Basis = "paper's point" if basis == "paper's point" and effective == PAPER_SIZES[-1] else "our prior"
-    weaker = Choice(name="jitter multiplier", value=jitter, formula="1 - (s - s(1)) / 0.24, at least 1/2", basis=shipped)
+    shipped: Basis = "paper's point" if basis == "paper's point" and effective == PAPER_SIZES[-1] else PRIOR
+    weaker = Choice(name=JITTER, value=jitter, formula="1 - (s - s(1)) / 0.24, at least 1/2", basis=shipped)
     if jitter == 1.0:
         return crop_alone, weaker
     cap = max(RECIPE_MIN_SCALE, base)
     capped = f"{curve}, at most {cap:g} as jitter is weakened too"
-    return Choice(name=name, value=min(scale, cap), formula=capped, basis=shipped), weaker
+    return Choice(name=MIN_SCALE, value=min(scale, cap), formula=capped, basis=shipped), weaker
 
 
 def min_scale(effective_images: float, reference_images: int, default: float = 0.08) -> tuple[float, Basis]:
@@ -139,7 +159,7 @@ def min_scale(effective_images: float, reference_images: int, default: float = 0
     scale = float(np.interp(math.log2(ratio), at, PAPER_MIN_SCALES)) + (default - 0.08)
     scale = min(max(round(scale, 4), 0.01), 1.0)
     if reference_images != PAPER_REFERENCE_IMAGES or default != 0.08 or not at[0] <= math.log2(ratio) <= at[-1]:
-        return scale, "our prior"
+        return scale, PRIOR
     on_point = any(math.isclose(effective_images, size, rel_tol=1e-6) for size in PAPER_SIZES)
     return scale, "paper's point" if on_point else "interpolation"
 
@@ -153,9 +173,11 @@ def _three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _warnings(inputs: Inputs) -> list[str]:
+def _warnings(inputs: Inputs, refused: str | None) -> list[str]:
     warnings = []
-    if not inputs.quality_is_measured:
+    if refused:
+        warnings.append(f"the generated images are left out: {refused}; fit the generator longer, or on more images")
+    elif inputs.measured is None or quality(inputs.measured) is None:
         warnings.append(
             "the generated images' quality was not measured: the weight assumes a generator as good as the paper's best "
             "(q = 1), and a worse one deserves less weight"

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from adainf import __version__
 from adainf.artifacts import Run
 from adainf.augment.profiles import Profile
-from adainf.inflation.policy import InflationPlan
+from adainf.inflation.policy import QUALITY, InflationPlan
 from adainf.recipe import ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
@@ -150,13 +150,14 @@ def _grids(summary: Summary, run: Run) -> list[Grid]:
 
 
 def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:
-    inputs = plan.inputs
-    measured = "measured" if inputs.quality_is_measured else "assumed, not measured"
+    inputs, measured = plan.inputs, plan.inputs.measured
+    worth = next(choice for choice in plan.choices if choice.name == QUALITY)
+    copies = "not measured" if measured is None else f"{100 * measured.copy_rate:g} %"
     return [
         ("N, real training images", f"{inputs.real_images:,}"),
         ("M, generated images", f"{inputs.generated_images:,}"),
-        ("q, quality of the generated images (1 is the paper's best generator)", f"{inputs.quality:g} ({measured})"),
-        ("share of copies among them (M' = M less the copies)", f"{100 * inputs.copy_rate:g} % ({measured})"),
+        ("q, quality of the generated images (1 is the paper's best generator)", f"{worth.value:g} ({worth.formula})"),
+        ("share of copies among them (M' = M less the copies)", copies),
         ("reference images, at which the default crop is right", f"{inputs.reference_images:,}"),
     ]
 

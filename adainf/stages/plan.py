@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
+import json
+
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
 from adainf.chain import begin
+from adainf.inflation import explain
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.inflation.what_if import supposed
 from adainf.progress import Reporter
-from adainf.recipe import Recipe
+from adainf.recipe import Plan, Pretrain, Recipe
 from adainf.shards.manifest import ShardSet
 
+NAME = "plan"
 
-def plan(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``plan.json`` and say what was chosen."""
-    sources, wanted, finished = begin(recipe, run, "plan")
+
+def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) -> Manifest:
+    """Write ``plan.json`` and say what was chosen, and why."""
+    sources, wanted, finished = begin(recipe, run, NAME)
     if finished:
-        reporter.say("plan: done already (same recipe and inputs); skipped")
-        return finished
-    inputs = Inputs(
-        real_images=sources["real"].content_as(ShardSet).splits["train"].images,
-        generated_images=sources["generated"].content_as(ShardSet).splits["train"].images,
-        reference_images=recipe.plan.reference_images,
-    )
-    chosen = make_plan(inputs, recipe.plan, default_views(recipe.pretrain.augmentation))
-    manifest = run.commit("plan", Manifest(request=wanted, content=chosen.model_dump(mode="json")))
-    explain(chosen, reporter)
+        manifest, chosen = finished, finished.content_as(InflationPlan)
+    else:
+        chosen = make_plan(_inputs(recipe, sources), recipe.plan, default_views(recipe.pretrain.augmentation))
+        manifest = run.commit(NAME, Manifest(request=wanted, content=chosen.model_dump(mode="json")))
+    if as_json:
+        _show(chosen, recipe.pretrain, reporter, as_json)
+    else:
+        reporter.say("plan: done already (same recipe and inputs)" if finished else "plan: done")
+        _show(chosen, recipe.pretrain, reporter, as_json)
     return manifest
 
 
-def explain(chosen: InflationPlan, reporter: Reporter) -> None:
-    """The plan in a few lines."""
-    inputs = chosen.inputs
-    reporter.say(f"plan: done, for {inputs.real_images:,} real and {inputs.generated_images:,} generated images")
-    for choice in chosen.choices:
-        reporter.say(f"  {choice.name} {choice.value:g}  = {choice.formula}  ({choice.basis})")
-    for warning in chosen.warnings:
-        reporter.say(f"  warning: {warning}")
+def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: str, as_json: bool = False) -> None:
+    """Say what the plan would be for other numbers than the run's; nothing is read but manifests, and nothing written."""
+    known = None
+    if recipe is not None and run is not None and all(run.find(name) for name in ("real", "generated")):
+        known = _inputs(recipe, begin(recipe, run, NAME).inputs)
+    rule, pretrain = (recipe.plan, recipe.pretrain) if recipe else (Plan(), Pretrain())
+    inputs = supposed(text, known)
+    if recipe and not known:
+        inputs = inputs.model_copy(update={"reference_images": rule.reference_images})
+    _show(make_plan(inputs, rule, default_views(pretrain.augmentation)), pretrain, reporter, as_json)
+
+
+def _inputs(recipe: Recipe, sources: dict[str, Manifest]) -> Inputs:
+    counts = {name: sources[name].content_as(ShardSet).splits["train"].images for name in ("real", "generated")}
+    return Inputs(
+        real_images=counts["real"], generated_images=counts["generated"], reference_images=recipe.plan.reference_images
+    )
+
+
+def _show(chosen: InflationPlan, pretrain: Pretrain, reporter: Reporter, as_json: bool) -> None:
+    draws = pretrain.steps * pretrain.global_batch
+    if as_json:
+        print(json.dumps(explain.as_json(chosen, pretrain.augmentation.family, draws), indent=2))
+    else:
+        for line in explain.lines(chosen, draws):
+            reporter.say(line)

@@ -112,7 +112,9 @@ def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) ->
     folders = [ShardFolder.of(run, name, inputs[name]) for name in ("real", "generated") if name in inputs]
     if arm == "adainf":
         plan = inputs["plan"].content_as(InflationPlan)
-        return _Mixture(folders, (plan.real_weight, 1.0), plan.views)
+        if plan.refused:
+            return _Mixture(folders[:1], (1.0,), plan.views)
+        return _Mixture(folders, (plan.real_weight, plan.generated_weight), plan.views)
     return _Mixture(folders, (1.0,) * len(folders), default_views(recipe.pretrain.augmentation))
 
 

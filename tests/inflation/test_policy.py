@@ -5,19 +5,26 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from adainf.augment.profiles import default_views
-from adainf.inflation.policy import InflationPlan, Inputs, make_plan, min_scale
+from adainf.inflation.policy import REAL_WEIGHT, Choice, InflationPlan, Inputs, make_plan, min_scale
+from adainf.inflation.worth import Measured, quality
 from adainf.recipe import Augmentation, Plan
 
 DEFAULT = default_views(Augmentation())
 COUNTS = st.integers(1, 10_000_000)
-QUALITY = st.floats(0.01, 1)
+QUALITY = st.floats(0.02, 1)
 
 
 def planned(real: int, generated: int, quality: float = 1.0, copies: float = 0.0, **rule: object) -> InflationPlan:
-    inputs = Inputs(real_images=real, generated_images=generated, quality=quality, copy_rate=copies)
+    measured = Measured(fid=1.94 / quality, copy_rate=copies)
+    inputs = Inputs(real_images=real, generated_images=generated, measured=measured)
     return make_plan(inputs, Plan.model_validate(rule), DEFAULT)
+
+
+def chosen(plan: InflationPlan, name: str) -> Choice:
+    return next(choice for choice in plan.choices if choice.name == name)
 
 
 @pytest.mark.parametrize(("images", "scale"), [(25_000, 0.02), (50_000, 0.08), (150_000, 0.20), (1_050_000, 0.30)])
@@ -47,8 +54,8 @@ def test_crop_scale_beyond_the_points_or_at_another_reference_is_our_prior(image
 def test_the_weight_is_the_papers_only_where_the_paper_measured_it(
     real: int, generated: int, measured: bool, basis: str
 ) -> None:
-    inputs = Inputs(real_images=real, generated_images=generated, quality_is_measured=measured)
-    assert make_plan(inputs, Plan(), DEFAULT).choices[0].basis == basis
+    inputs = Inputs(real_images=real, generated_images=generated, measured=Measured(fid=1.94) if measured else None)
+    assert chosen(make_plan(inputs, Plan(), DEFAULT), REAL_WEIGHT).basis == basis
 
 
 @pytest.mark.parametrize("base", [0.02, 0.08, 0.2, 0.3])
@@ -126,7 +133,7 @@ def test_more_data_never_strengthens_augmentation(real: int, generated: int, mor
     assert large.views[0].jitter_probability <= small.views[0].jitter_probability
 
 
-@given(real=COUNTS, generated=COUNTS, quality=QUALITY, copies=st.floats(0, 0.99), most=st.floats(0.05, 0.95))
+@given(real=COUNTS, generated=COUNTS, quality=QUALITY, copies=st.floats(0, 0.5), most=st.floats(0.05, 0.95))
 def test_real_images_keep_their_least_share(real: int, generated: int, quality: float, copies: float, most: float) -> None:
     plan = planned(real, generated, quality, copies, max_generated_share=most)
     assert plan.generated_share <= most * 1.005  # the weight is rounded to three digits, so that the plan can be read
@@ -135,17 +142,54 @@ def test_real_images_keep_their_least_share(real: int, generated: int, quality: 
 def test_a_weight_raised_by_the_share_is_not_called_the_papers() -> None:
     plan = planned(1_000, 1_000_000)
     assert plan.real_weight == 250
-    assert plan.choices[0].basis == "our prior"
+    assert chosen(plan, REAL_WEIGHT).basis == "our prior"
 
 
 def test_unmeasured_quality_and_tiny_data_are_said() -> None:
-    warnings = " ".join(planned(1_294, 5_000).warnings)
+    inputs = Inputs(real_images=1_294, generated_images=5_000)
+    warnings = " ".join(make_plan(inputs, Plan(), DEFAULT).warnings)
     assert "not measured" in warnings
     assert "below the paper's smallest set" in warnings
 
 
-@pytest.mark.parametrize("wrong", [{"real_images": 0}, {"generated_images": 0}, {"quality": 0.0}, {"copy_rate": 1.0}])
-def test_impossible_inputs_are_refused(wrong: dict[str, float]) -> None:
-    inputs = Inputs.model_validate({"real_images": 10, "generated_images": 10, **wrong})
-    with pytest.raises(ValueError, match="a plan needs"):
-        make_plan(inputs, Plan(), DEFAULT)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"real_images": 0},
+        {"generated_images": 0},
+        {"measured": {"fid": 0}},
+        {"measured": {"fid": float("nan")}},
+        {"measured": {"coverage": -0.1, "coverage_null": 0.9}},
+        {"measured": {"coverage": 0.5, "coverage_null": 0.0}},
+        {"measured": {"copy_rate": 1.1}},
+    ],
+)
+def test_impossible_inputs_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Inputs.model_validate({"real_images": 10, "generated_images": 10, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("measured", "why"),
+    [
+        ({"coverage": 0.05, "coverage_null": 0.9}, "cover 5.6 %"),
+        ({"fid": 200}, "quality q is 0.0097"),
+        ({"copy_rate": 0.6}, "60 % of them copy"),
+        ({"authenticity_pct": 14.2, "authenticity_pct_null": 52.7}, "38 points below its null"),
+    ],
+)
+def test_useless_images_leave_the_plan_of_the_real_ones_alone(measured: dict[str, float], why: str) -> None:
+    inputs = Inputs(real_images=25_000, generated_images=1_000_000, measured=Measured.model_validate(measured))
+    plan = make_plan(inputs, Plan(), DEFAULT)
+    assert plan.refused is not None
+    assert why in plan.refused
+    assert (plan.real_weight, plan.generated_weight, plan.generated_share) == (1, 0, 0)
+    assert plan.views == DEFAULT
+    assert any(why in warning for warning in plan.warnings)
+
+
+@given(coverage=st.floats(0.1, 1), null=st.floats(0.1, 1), fid=st.floats(0.1, 90))
+def test_the_worse_of_two_measurements_decides(coverage: float, null: float, fid: float) -> None:
+    both = quality(Measured(coverage=coverage, coverage_null=null, fid=fid))
+    assert both is not None
+    assert both[0] == pytest.approx(min(coverage / (0.9 * null), 1.94 / fid, 1.0))

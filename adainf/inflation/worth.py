@@ -1,0 +1,69 @@
+"""What a generated image is worth: from measured quality to q in 0..1, where 1 is as good as the paper's best generator.
+
+The paper weighs one generator (STF, FID 1.94). How weight falls with quality is not in it, so the exchange rates here are
+priors of ours: coverage of held-out real images against that of real ones, and 1.94 / FID where a true Inception FID is
+known. Other Fréchet distances have no exchange rate: they order generators, and misrank images that are blends of others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from adainf.artifacts import Record
+
+PAPER_FID = 1.94
+FULL_COVERAGE = 0.9
+"""Share of the real images' own coverage at which a generator counts as the paper's best."""
+LEAST_QUALITY, LEAST_COVERAGE, MOST_COPIES, LEAST_AUTHENTICITY = 0.02, 0.1, 0.5, 15.0
+"""Beyond these the images are refused: q, coverage as a share of its null, copy rate, points of AuthPct below its null."""
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Measured(Record):
+    """What is known of the generated images; a null is the same number for as many real images."""
+
+    space: str = ""
+    """The features that coverage and AuthPct were measured in."""
+    coverage: _Share | None = None
+    coverage_null: Annotated[float, Field(gt=0, le=1)] | None = None
+    copy_rate: _Share = 0.0
+    """Share of the generated images that copy a training image."""
+    authenticity_pct: _Percent | None = None
+    authenticity_pct_null: _Percent | None = None
+    fid: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """True Inception FID."""
+
+    @property
+    def relative_coverage(self) -> float | None:
+        """Coverage as a share of what real images have."""
+        return None if self.coverage is None or self.coverage_null is None else self.coverage / self.coverage_null
+
+
+def quality(measured: Measured) -> tuple[float, str] | None:
+    """q and the formula it came by; None where nothing was measured that has an exchange rate."""
+    rates = []
+    if measured.relative_coverage is not None:
+        rates.append((min(measured.relative_coverage / FULL_COVERAGE, 1.0), f"C / ({FULL_COVERAGE:g} C0), coverage"))
+    if measured.fid is not None:
+        rates.append((min(PAPER_FID / measured.fid, 1.0), f"{PAPER_FID:g} / FID"))
+    return min(rates) if rates else None
+
+
+def refusal(measured: Measured) -> str | None:
+    """Why these images must not be trained on, or None."""
+    coverage, found = measured.relative_coverage, quality(measured)
+    if coverage is not None and coverage < LEAST_COVERAGE:
+        return f"they cover {100 * coverage:.1f} % of what real images cover, less than {100 * LEAST_COVERAGE:g} %"
+    if found is not None and found[0] < LEAST_QUALITY:
+        return f"their quality q is {found[0]:.3g}, less than {LEAST_QUALITY:g}"
+    if measured.copy_rate > MOST_COPIES:
+        return f"{100 * measured.copy_rate:.0f} % of them copy a training image"
+    if measured.authenticity_pct is not None and measured.authenticity_pct_null is not None:
+        below = measured.authenticity_pct_null - measured.authenticity_pct
+        if below > LEAST_AUTHENTICITY:
+            return f"they lie nearer to training images than real ones do (AuthPct {below:.0f} points below its null)"
+    return None

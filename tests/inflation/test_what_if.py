@@ -1,0 +1,58 @@
+"""``adainf plan --what-if``: a plan for supposed numbers, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adainf.exitcodes import BadInput
+from adainf.inflation.policy import Inputs
+from adainf.inflation.what_if import supposed
+from adainf.inflation.worth import Measured
+from tests.tiny import adainf
+
+
+def test_the_papers_numbers_give_the_papers_recipe() -> None:
+    """Figure 2 and the reference implementation: N = 10, real share 1/3; 341 and 34 passes in 100,000 steps of 512."""
+    answer = adainf("plan", "--what-if", "real=50000,generated=1000000,fid=1.94", "--json")
+    assert answer.returncode == 0, answer.stderr
+    plan = json.loads(answer.stdout)
+    assert plan["sources"]["generated"]["replication_of_real"] == 10
+    assert plan["real_share"] == pytest.approx(1 / 3, abs=1e-6)
+    assert plan["augmentation"] == {
+        "profile": "symmetric",
+        "crop_min_scale": 0.2,
+        "jitter_strength": 0.4,
+        "jitter_probability": 0.4,
+    }
+    assert set(plan["basis"].values()) == {"paper"}
+    assert plan["warnings"] == []
+    assert plan["sources"]["real"]["passes"] == pytest.approx(341.3, abs=0.1)
+    assert plan["sources"]["generated"]["passes"] == pytest.approx(34.1, abs=0.1)
+
+
+def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
+    known = Inputs(real_images=7, generated_images=9, measured=Measured(coverage=0.5, coverage_null=0.9), reference_images=3)
+    assert supposed("generated=11", known) == known.model_copy(update={"generated_images": 11})
+    better = supposed("coverage=0.8,coverage_null=0.9", known).measured
+    assert better == Measured(coverage=0.8, coverage_null=0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("real=5", "generated is missing"),
+        ("", "'' is none of"),
+        ("real=0,generated=1", "real is '0'"),
+        ("real=1e3.5,generated=1", "real is '1e3.5'"),
+        ("real=1,generated=1,fid=nan", "fid is 'nan'"),
+        ("real=1,generated=1,fid=-2", "fid is '-2'"),
+        ("real=1,generated=1,coverage=0.5", "coverage needs coverage_null"),
+        ("real=1,generated=1,fd=2.1", "no exchange rate"),
+        ("real=1,generated=1,quality", "'quality' is none of"),
+    ],
+)
+def test_what_cannot_be_supposed_is_named(text: str, named: str) -> None:
+    with pytest.raises(BadInput, match=named):
+        supposed(text, None)
