@@ -39,6 +39,11 @@ def evaluated(arm: str) -> str:
     return f"evaluate/{arm}"
 
 
+def judging_encoder(recipe: Recipe) -> str | None:
+    """The artifact with the encoder by whose features generated images are measured, where the recipe has arm `none`."""
+    return pretrained("none", recipe.pretrain.seeds[0]) if "none" in recipe.arms else None
+
+
 def chain(recipe: Recipe) -> dict[str, Link]:
     """All artifacts of a recipe but the report of them, each after those that it is made from."""
     links = {"real": Link("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
@@ -59,6 +64,11 @@ def chain(recipe: Recipe) -> dict[str, Link]:
     sources = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}
     for name in recipe.arms:
         links |= {pretrained(name, s): Link("pretrain", sources[name], {"arm": name, "seed": s, **common}) for s in seeds}
+    if recipe.quality is not None and recipe.uses_generated:
+        judge = judging_encoder(recipe)
+        unseen = {"batch": True, "inception": {"weights"}}
+        settings = recipe.quality.model_dump(mode="json", exclude=unseen)
+        links["quality"] = Link("measure", ("real", "generated", *([judge] if judge else [])), settings)
     protocol = {
         "seeds": list(seeds),
         "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"batch"}),
