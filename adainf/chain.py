@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from adainf.artifacts import Manifest, Request, Run
 from adainf.exitcodes import BadInput
-from adainf.recipe import ImportedImages, Recipe
+from adainf.recipe import Arm, ImportedImages, Recipe
 
 UNTRAINED = "untrained"
 """The encoder that every arm starts from, judged beside the arms."""
@@ -39,16 +39,44 @@ def evaluated(arm: str) -> str:
     return f"evaluate/{arm}"
 
 
+def judging_encoder(recipe: Recipe) -> str | None:
+    """The artifact with the encoder by whose features generated images are measured, where the recipe has arm `none`."""
+    return pretrained("none", recipe.pretrain.seeds[0]) if "none" in recipe.arms else None
+
+
 def chain(recipe: Recipe) -> dict[str, Link]:
     """All artifacts of a recipe but the report of them, each after those that it is made from."""
     links = {"real": Link("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
     if recipe.uses_generated:
         links |= _generated(recipe)
+    if "none" in recipe.arms:
+        links |= _pretrained(recipe, "none")  # first, as its encoder judges the generated images
+    if recipe.measures_quality:
+        assert recipe.quality is not None
+        judge = judging_encoder(recipe)
+        settings = recipe.quality.model_dump(mode="json", exclude={"batch": True, "inception": {"weights"}})
+        links["quality"] = Link("measure", ("real", "generated", *([judge] if judge else [])), settings)
     if "adainf" in recipe.arms:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
         settings = {"plan": recipe.plan.model_dump(mode="json"), "augmentation": augmentation}
-        links["plan"] = Link("plan", ("real", "generated"), settings)
+        measured = ("quality",) if recipe.measures_quality else ()
+        links["plan"] = Link("plan", ("real", "generated", *measured), settings)
+    for arm in recipe.arms:
+        if arm != "none":
+            links |= _pretrained(recipe, arm)
     seeds = recipe.pretrain.seeds
+    protocol = {
+        "seeds": list(seeds),
+        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"batch"}),
+        "backbone": recipe.pretrain.backbone.model_dump(mode="json"),
+    }
+    for judged in (*recipe.arms, UNTRAINED):
+        encoders = tuple(pretrained(judged, seed) for seed in seeds if judged != UNTRAINED)
+        links[evaluated(judged)] = Link("evaluate", ("real", *encoders), {"arm": judged, **protocol})
+    return links
+
+
+def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
     unseen: Any = {
         "seeds": True,
         "checkpoint_every_steps": True,
@@ -56,18 +84,9 @@ def chain(recipe: Recipe) -> dict[str, Link]:
         "stream": {"prefetch_batches", "check_every_steps", "on_device"},
     }
     common = recipe.pretrain.model_dump(mode="json", exclude=unseen)
-    sources = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}
-    for name in recipe.arms:
-        links |= {pretrained(name, s): Link("pretrain", sources[name], {"arm": name, "seed": s, **common}) for s in seeds}
-    protocol = {
-        "seeds": list(seeds),
-        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"batch"}),
-        "backbone": recipe.pretrain.backbone.model_dump(mode="json"),
-    }
-    for arm in (*recipe.arms, UNTRAINED):
-        encoders = tuple(pretrained(arm, seed) for seed in seeds if arm != UNTRAINED)
-        links[evaluated(arm)] = Link("evaluate", ("real", *encoders), {"arm": arm, **protocol})
-    return links
+    inputs = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}[arm]
+    seeds = recipe.pretrain.seeds
+    return {pretrained(arm, seed): Link("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 
 
 def _generated(recipe: Recipe) -> dict[str, Link]:

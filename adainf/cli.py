@@ -26,6 +26,7 @@ STAGES = {
     "ingest": "real images into shards, with held-out splits",
     "fit": "the generator, on the real training images only",
     "generate": "generated images into shards",
+    "measure": "quality of the generated images, beside that of real ones",
     "plan": "weight of a real image and strength of augmentation",
     "pretrain": "one encoder per arm and seed",
     "evaluate": "linear probe and nearest neighbours",

@@ -65,7 +65,7 @@ def test_a_second_run_does_nothing_and_says_why(finished: tuple[Path, Path, str]
 def test_the_same_run_on_s3_stage_by_stage_is_the_same_bytes(finished: tuple[Path, Path, str], s3_env: str) -> None:
     """Also the test of the single commands, each in its own process, with nothing but the store between them."""
     recipe, folder, _ = finished
-    for stage in ("ingest", "fit", "generate", "plan", "pretrain", "evaluate", "report"):
+    for stage in ("ingest", "fit", "generate", "plan", "pretrain", "measure", "evaluate", "report"):
         done = adainf(stage, recipe, "--run", s3_env)
         assert done.returncode == OK, done.stderr
     assert artifact_hashes(s3_env) == artifact_hashes(folder)

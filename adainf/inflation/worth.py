@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from adainf.artifacts import Record
+from adainf.quality.record import Quality
 
 PAPER_FID = 1.94
 FULL_COVERAGE = 0.9
@@ -31,11 +32,28 @@ class Measured(Record):
     coverage: _Share | None = None
     coverage_null: Annotated[float, Field(gt=0, le=1)] | None = None
     copy_rate: _Share = 0.0
-    """Share of the generated images that copy a training image."""
+    """Share of the generated images that copy a training image and more than held-out real ones do."""
     authenticity_pct: _Percent | None = None
     authenticity_pct_null: _Percent | None = None
     fid: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """True Inception FID."""
+
+    @classmethod
+    def of(cls, quality: Quality) -> Measured:
+        """What counts of all that was measured: coverage in the features of the judge, and copies in pixels, where they are
+        beyond doubt. Held-out real images resemble training images too, so the copy rate is what goes beyond theirs."""
+        scores, judge = quality.scores, quality.judge
+        coverage, copies, authentic = (scores[name] for name in (f"coverage_{judge}", "copy_rate", "authenticity_pixels"))
+        inception = scores.get("fid_inception")
+        return cls(
+            space=judge,
+            coverage=coverage.value,
+            coverage_null=coverage.null,
+            copy_rate=max(copies.value - copies.null, 0.0),
+            authenticity_pct=100 * authentic.value,
+            authenticity_pct_null=100 * authentic.null,
+            fid=inception.value if inception else None,
+        )
 
     @property
     def relative_coverage(self) -> float | None:

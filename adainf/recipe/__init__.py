@@ -14,6 +14,7 @@ from adainf.recipe.evaluate import Evaluate, Finetune
 from adainf.recipe.generator import EdmGenerator, Generate, Generator, HeunSampler, ImportedImages, Provenance, Unet
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
+from adainf.recipe.quality import Inception, Quality
 from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
 from adainf.recipe.sections import Section
 
@@ -36,6 +37,7 @@ __all__ = [
     "HeunSampler",
     "ImageFolder",
     "ImportedImages",
+    "Inception",
     "Method",
     "MoCo",
     "Monitor",
@@ -44,6 +46,7 @@ __all__ = [
     "Plan",
     "Pretrain",
     "Provenance",
+    "Quality",
     "Real",
     "Recipe",
     "Shards",
@@ -79,6 +82,8 @@ class Recipe(Section):
     """The generator to fit (`kind: edm`), or images that exist already (`kind: import`)."""
     generate: Generate = Generate()
     """How many images to generate, and how they are stored."""
+    quality: Quality | None = Quality()
+    """How generated images are measured, against the validation split; null does not measure them."""
     plan: Plan = Plan()
     """How weight and augmentation of arm `adainf` are chosen."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
@@ -97,9 +102,19 @@ class Recipe(Section):
             raise ValueError("arms holds an arm twice; list each arm once")
         if self.generate.images is None and not isinstance(self.generator, ImportedImages):
             raise ValueError("generate.images is missing; set how many images to generate")
+        if self.measures_quality and not self.real.validation_fraction:
+            raise ValueError(
+                "quality is measured against the validation split, and real.validation_fraction is 0; raise that, or set "
+                "quality: null to go without measuring"
+            )
         return self
 
     @property
     def uses_generated(self) -> bool:
         """Whether any arm needs generated images."""
         return any(arm != "none" for arm in self.arms)
+
+    @property
+    def measures_quality(self) -> bool:
+        """Whether there are generated images, and they are to be measured."""
+        return self.uses_generated and self.quality is not None

@@ -37,16 +37,16 @@ def first_images(folder: ShardFolder, split: str = "train", count: int = COLUMNS
     return images
 
 
-def grid_png(images: list[Pixels]) -> bytes | None:
-    """A PNG of the images (uint8 H x W x 3, all of one size) in rows of `COLUMNS`, gaps transparent; None for none."""
+def grid_png(images: list[Pixels], columns: int = COLUMNS) -> bytes | None:
+    """A PNG of the images (uint8 H x W x 3, all of one size) in rows of `columns`, gaps transparent; None for none."""
     if not images:
         return None
-    tiles = [_tile(image) for image in images[: COLUMNS * ROWS]]
+    tiles = [_tile(image) for image in images[: columns * ROWS]]
     height, width = tiles[0].shape[:2]
-    rows, columns = math.ceil(len(tiles) / COLUMNS), min(len(tiles), COLUMNS)
+    rows, columns = math.ceil(len(tiles) / columns), min(len(tiles), columns)
     sheet = np.zeros((rows * (height + GAP_PX) - GAP_PX, columns * (width + GAP_PX) - GAP_PX, 4), np.uint8)
     for number, tile in enumerate(tiles):
-        top, left = (height + GAP_PX) * (number // COLUMNS), (width + GAP_PX) * (number % COLUMNS)
+        top, left = (height + GAP_PX) * (number // columns), (width + GAP_PX) * (number % columns)
         sheet[top : top + height, left : left + width, :3] = tile
         sheet[top : top + height, left : left + width, 3] = 255
     buffer = io.BytesIO()

@@ -20,6 +20,7 @@ from adainf.recipe import ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
 from adainf.report.measures import measured
+from adainf.report.quality import by_space, extremes, of_pixels, shards_text
 from adainf.report.summary import Summary, Trained
 from adainf.report.table import COLUMNS, NOTHING, amount, cells
 from adainf.report.verdict import digits_for
@@ -61,11 +62,14 @@ def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
             "generator": {"checkpoint_every_steps"},
             "pretrain": {"checkpoint_every_steps": True, "stream": {"prefetch_batches", "check_every_steps", "on_device"}},
             "evaluate": {"batch"},
+            "quality": {"batch"},
         },
     )
     for name in ("real", "generator"):
         section = {"kind": shown[name].pop("kind"), **shown[name]}  # the kind says what the other settings mean
         shown[name] = section | {"path": PATH} if "path" in section else section
+    if recipe.quality is not None and recipe.quality.inception is not None:
+        shown["quality"]["inception"]["weights"] = PATH
     return shown
 
 
@@ -87,6 +91,7 @@ def _as_yaml(shown: dict[str, JsonValue]) -> str:
 def _context(summary: Summary, run: Run) -> dict[str, Any]:
     recipe = summary.recipe
     digits = digits_for(summary.test_images)
+    recipe_yaml = _as_yaml(shown_recipe(recipe))
     first = {arm: seeds[0] for arm, seeds in summary.trained.items()}
     return {
         "summary": summary,
@@ -96,6 +101,7 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "table": [(row, cells(row, digits)) for row in summary.rows],
         "measures": measured(summary.scores, digits),
         "grids": _grids(summary, run),
+        "quality": _quality(summary, run),
         "accuracy_svg": _markup(figures.accuracy(summary.rows, summary.test_images)),
         "loss_svg": _markup(figures.loss_curves({arm: [one.curve for one in all_] for arm, all_ in summary.trained.items()})),
         "generator_svg": _markup(figures.generator_curve(summary.fitted.curve) if summary.fitted else None),
@@ -107,8 +113,8 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "real_origin": _real_origin(summary),
         "generated_origin": _generated_origin(summary),
         "imported": isinstance(recipe.generator, ImportedImages),
-        "recipe_yaml": _as_yaml(shown_recipe(recipe)),
-        "has_paths": any(hasattr(section, "path") for section in (recipe.real, recipe.generator)),
+        "recipe_yaml": recipe_yaml,
+        "has_paths": f": {PATH}\n" in recipe_yaml,
         "digests": {name: manifest.digest for name, manifest in summary.manifests.items()},
         "makers": sorted({manifest.made_by for manifest in summary.manifests.values()}),
         "nothing": NOTHING,
@@ -144,9 +150,26 @@ def _grids(summary: Summary, run: Run) -> list[Grid]:
         png = grid_png(images)
         if png:
             alt = f"The first {len(images)} {title.lower()} training images, in a grid"
-            uri = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-            grids.append(Grid(title, len(images), uri, alt))
+            grids.append(Grid(title, len(images), _data_uri(png), alt))
     return grids
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _quality(summary: Summary, run: Run) -> dict[str, Any] | None:
+    """What the section about the quality of the generated images shows; None where it was not measured."""
+    quality = summary.quality
+    if quality is None:
+        return None
+    sheets = {name: extremes(run, summary.manifests["quality"], name, summary.real.image_size) for name in ("best", "worst")}
+    return {
+        "by_space": by_space(quality),
+        "of_pixels": of_pixels(quality),
+        "shards": shards_text(quality),
+        "sheets": {name: _data_uri(png) for name, png in sheets.items() if png},
+    }
 
 
 def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from adainf.augment.profiles import Profile
 from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.policy import InflationPlan
+from adainf.quality.record import Quality
 from adainf.recipe import Recipe
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
 from adainf.shards.manifest import ShardSet
@@ -76,6 +77,7 @@ class Summary:
     real: ShardSet
     generated: ShardSet | None
     fitted: Fitted | None
+    quality: Quality | None
     plan: InflationPlan | None
     trained: dict[str, list[Trained]]
     """By arm, one for each seed."""
@@ -119,6 +121,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         real=real,
         generated=generated,
         fitted=fitted,
+        quality=manifests["quality"].content_as(Quality) if "quality" in manifests else None,
         plan=manifests["plan"].content_as(InflationPlan) if "plan" in manifests else None,
         trained=trained,
         test_images=first.test_images,

@@ -6,11 +6,13 @@ import json
 
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import begin
+from adainf.chain import begin, chain, require_inputs
 from adainf.inflation import explain
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
 from adainf.inflation.what_if import supposed
+from adainf.inflation.worth import Measured
 from adainf.progress import Reporter
+from adainf.quality.record import Quality
 from adainf.recipe import Plan, Pretrain, Recipe
 from adainf.shards.manifest import ShardSet
 
@@ -36,8 +38,9 @@ def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) ->
 def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: str, as_json: bool = False) -> None:
     """Say what the plan would be for other numbers than the run's; nothing is read but manifests, and nothing written."""
     known = None
-    if recipe is not None and run is not None and all(run.find(name) for name in ("real", "generated")):
-        known = _inputs(recipe, begin(recipe, run, NAME).inputs)
+    needed = chain(recipe).get(NAME) if recipe else None
+    if recipe and run and needed and all(run.find(name) for name in needed.inputs):
+        known = _inputs(recipe, require_inputs(recipe, run, NAME))
     rule, pretrain = (recipe.plan, recipe.pretrain) if recipe else (Plan(), Pretrain())
     inputs = supposed(text, known)
     if recipe and not known:
@@ -47,8 +50,12 @@ def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: st
 
 def _inputs(recipe: Recipe, sources: dict[str, Manifest]) -> Inputs:
     counts = {name: sources[name].content_as(ShardSet).splits["train"].images for name in ("real", "generated")}
+    measured = sources.get("quality")
     return Inputs(
-        real_images=counts["real"], generated_images=counts["generated"], reference_images=recipe.plan.reference_images
+        real_images=counts["real"],
+        generated_images=counts["generated"],
+        measured=Measured.of(measured.content_as(Quality)) if measured else None,
+        reference_images=recipe.plan.reference_images,
     )
 
 

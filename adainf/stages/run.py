@@ -10,6 +10,7 @@ from adainf.stages.evaluate import evaluate
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
+from adainf.stages.measure import compared_images, measure
 from adainf.stages.plan import plan
 from adainf.stages.pretrain import check_batch, pretrain
 from adainf.stages.report import report
@@ -18,14 +19,22 @@ from adainf.stages.report import report
 def run(recipe: Recipe, run: Run, reporter: Reporter) -> None:
     """All stages that the recipe's arms need, in an order in which each finds its inputs."""
     real = ingest(recipe, run, reporter).content_as(ShardSet)
+    # Known now; it would be a pity to say so after the generator was fitted.
     if "none" in recipe.arms:
-        # Known now; it would be a pity to say so after the generator was fitted.
         check_batch(recipe, "none", [real.splits["train"].images], [1.0])
+    if recipe.measures_quality:
+        compared_images(recipe, real)
     if recipe.uses_generated:
         fit(recipe, run, reporter)
         generate(recipe, run, reporter)
+    if "none" in recipe.arms:  # first, as its encoder measures the generated images
+        pretrain(recipe, run, reporter, "none")
+    if recipe.measures_quality:
+        measure(recipe, run, reporter)
     if "adainf" in recipe.arms:
         plan(recipe, run, reporter)
-    pretrain(recipe, run, reporter)
+    for arm in recipe.arms:
+        if arm != "none":
+            pretrain(recipe, run, reporter, arm)
     evaluate(recipe, run, reporter)
     report(recipe, run, reporter)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adainf.artifacts import Manifest, Run
+from adainf.artifacts import Manifest, Output, Run
 from adainf.augment.profiles import default_views
 from adainf.chain import chain, evaluated, pretrained, request
 from adainf.evaluation.scores import ArmScores, Measure, SeedScores
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
 from adainf.recipe import Recipe
 from adainf.shards.manifest import ShardSet
+from adainf.shards.png import encode_stored_png
 from adainf.shards.tar import Sample
 from adainf.shards.writer import write_split
 
@@ -47,6 +49,8 @@ class Made:
     shard_images: int = 40
     augmentation: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] | None = field(default_factory=dict)
+    """The recipe's section; None does not measure."""
     fitted_with_labels: bool = False
     image: Callable[[str, int], np.ndarray[Any, np.dtype[np.uint8]]] | None = None
     """(source, index) → image; noise where it is None."""
@@ -63,6 +67,7 @@ class Made:
             "generator": self.generator,
             "generate": {"images": self.images},
             "plan": self.plan,
+            "quality": self.quality,
             "arms": self.arms,
             "pretrain": {
                 "seeds": list(range(len(self.linear["untrained"]))),
@@ -88,15 +93,17 @@ def write_run(made: Made, folder: Path) -> Run:
     for arm in made.arms:
         for seed in recipe.pretrain.seeds:
             _commit(run, recipe, pretrained(arm, seed), _trained(recipe, arm, seed, plan))
+    if recipe.measures_quality:
+        _quality(run, made)
     for arm, accuracies in made.linear.items():
         _commit(run, recipe, evaluated(arm), _scores(made, arm, accuracies).model_dump(mode="json"))
     return run
 
 
-def _commit(run: Run, recipe: Recipe, name: str, content: dict[str, Any]) -> Manifest:
+def _commit(run: Run, recipe: Recipe, name: str, content: dict[str, Any], outputs: Sequence[Output] = ()) -> Manifest:
     inputs = {before: run.find(before) for before in chain(recipe)[name].inputs}
     found = {before: manifest for before, manifest in inputs.items() if manifest}
-    return run.commit(name, Manifest(request=request(recipe, name, found), content=content))
+    return run.commit(name, Manifest(request=request(recipe, name, found), content=content, outputs=list(outputs)))
 
 
 def _shards(run: Run, made: Made, name: str, splits: tuple[str, ...], origin: Any, classes: list[str]) -> Manifest:
@@ -133,6 +140,33 @@ def _generator(run: Run, made: Made, real: Manifest) -> dict[str, Any]:
     }
     manifest = _commit(run, made.recipe, "generator", content)
     return {"kind": "edm", "generator": manifest.digest, "trained_on": real.digest}
+
+
+SPACES = {"rand": 128, "ssl": 512}
+"""With so many features."""
+BY_SPACE = ("fd", "kd", "precision", "recall", "density", "coverage", "classifier", "total_variation", "authenticity")
+PIXELS = ("copy_rate", "authenticity_pixels", "exact_copy_rate", "duplicate_rate")
+
+
+def _quality(run: Run, made: Made) -> None:
+    """Every score 0.25 with its null 0.75, kernel distances -0.5 with an interval; sheets of 8 black pairs."""
+    names = [*PIXELS, *(f"{metric}_{space}" for space in SPACES for metric in BY_SPACE)]
+    scores = {name: Score.of(Estimate(-0.5, -0.6, 0.1) if "kd" in name else Estimate(0.25), 0.75) for name in names}
+    shards = len(range(0, made.images, made.shard_images))
+    columns = {space: [0.5 + number for number in range(shards)] for space in SPACES}
+    quality = Quality(
+        images=64,
+        neighbours=5,
+        training_images=made.images,
+        generated_images=made.images,
+        spaces={space: Network(sha256="0" * 64, features=width) for space, width in SPACES.items()},
+        scores=scores,
+        shards=ShardScores(images=[made.shard_images] * shards, fd=columns, coverage=columns),
+        warnings=["generated images are made up"],
+    )
+    sheet = encode_stored_png(np.zeros((2 * made.image_px, 8 * made.image_px, 3), np.uint8))
+    outputs = [run.write(f"quality/{name}.png", sheet) for name in ("best", "worst")]
+    _commit(run, made.recipe, "quality", quality.model_dump(mode="json"), outputs)
 
 
 def _trained(recipe: Recipe, arm: str, seed: int, plan: InflationPlan) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from scipy.stats import binomtest
 
@@ -20,7 +23,7 @@ from adainf.recipe import Recipe
 from adainf.report.summary import collect
 from adainf.report.table import amount, results_table, signed
 from adainf.stages.report import PAGE, report
-from tests.report.synthetic_run import IMPORT, Made
+from tests.report.synthetic_run import BY_SPACE, IMPORT, PIXELS, Made
 
 Build = Callable[..., tuple[Recipe, Run]]
 SCRIPT = "<script>alert(1)</script>"
@@ -186,6 +189,43 @@ def test_verdict_and_losses_are_plain(build: Build) -> None:
     assert "two accuracies on the 400 test images that all seeds share." in page
 
 
+def test_quality_stands_beside_its_null(build: Build) -> None:
+    page = page_of(*build())
+    section = page[page.index("<h2>Quality of the generated images</h2>") : page.index("<h2>The plan, and why</h2>")]
+    assert "64 generated images against as many of the validation split" in section
+    assert "<strong>Warning.</strong> Generated images are made up." in section
+    found = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)<td class="text">', section)
+    pair = "<td>0.25</td><td>0.75</td>"
+    kernel = "<td>−0.5<br><small>−0.6 to 0.1</small></td><td>0.75</td>"
+    assert dict(found) == {
+        **{metric: 2 * (kernel if metric == "kd" else pair) for metric in BY_SPACE},
+        **dict.fromkeys(PIXELS, pair),
+    }
+    assert "(rand), which sees noise and texture more than content, 128 numbers, and of this run's" in unescape(section)
+    assert "(ssl), 512 numbers." in section
+    assert "(there are 2), coverage_ssl is 0.5 to 1.5 and fd_ssl 0.5 to 1.5." in section
+    sheets = [Image.open(io.BytesIO(base64.b64decode(png))) for png in re.findall(r"data:image/png;base64,([^\"]+)", section)]
+    assert [sheet.size for sheet in sheets] == [(8 * 48 + 7 * 4, 2 * 48 + 4)] * 2, "8 pairs, one above the other"
+
+
+def test_quality_that_was_not_measured_is_not_shown(build: Build) -> None:
+    recipe, run = build(Made(quality=None))
+    assert "Quality of the generated images" not in page_of(recipe, run)
+
+
+def test_where_weights_lie_is_not_shown(build: Build) -> None:
+    page = page_of(*build(Made(quality={"inception": {"weights": "/data/of/this/machine.pth", "sha256": "ab" * 32}})))
+    assert "/data/of/this/machine.pth" not in page
+    assert "weights: PATH" in page
+
+
+def test_a_lost_sheet_of_images_is_named(build: Build) -> None:
+    recipe, run = build()
+    run.store.delete("quality/worst.png")
+    with pytest.raises(BadInput, match=r"quality/worst\.png is named by its manifest but missing"):
+        report(recipe, run, Reporter(None))
+
+
 def test_many_classes_are_cut_short(build: Build) -> None:
     page = page_of(*build(Made(classes=[f"class {number}" for number in range(200)])))
     assert "class 29 and 170 more" in page
@@ -272,6 +312,7 @@ def test_numbers_of_the_table() -> None:
         ("real/manifest.json", "ingest RECIPE"),
         ("generator/manifest.json", "fit RECIPE"),
         ("generated/manifest.json", "generate RECIPE"),
+        ("quality/manifest.json", "measure RECIPE"),
         ("plan.json", "plan RECIPE"),
         ("pretrain/vanilla/seed-0/manifest.json", "pretrain RECIPE --arm vanilla"),
         ("evaluate/adainf.json", "evaluate RECIPE --arm adainf"),

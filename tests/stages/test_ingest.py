@@ -26,7 +26,8 @@ LABELS = np.arange(40) % 3
 
 def recipe(**real: object) -> Recipe:
     generator = {"kind": "edm", "steps": 1}
-    return Recipe.model_validate({"name": "test", "real": real, "generator": generator, "generate": {"images": 1}})
+    data = {"name": "test", "real": real, "generator": generator, "generate": {"images": 1}, "arms": ["none"]}
+    return Recipe.model_validate(data)
 
 
 def digits(**settings: object) -> Recipe:

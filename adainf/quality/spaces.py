@@ -1,0 +1,65 @@
+"""The spaces in which images are compared: a random network, the run's own encoder, and Inception where its weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from adainf import recipe
+from adainf.artifacts import sha256
+from adainf.compute import fresh_weights
+from adainf.evaluation.features import extract
+from adainf.exitcodes import BadInput
+from adainf.models.backbones import build_backbone
+from adainf.models.encoder import Encoder, Normalisation
+from adainf.shards.png import Pixels
+
+RANDOM_SEED = 0
+_CALIBRATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Space:
+    """A map from images to features, and what it is."""
+
+    name: str
+    sha256: str
+    """Of the file with the network's weights: numbers of different networks must not be compared."""
+    compute: Callable[[Pixels], NDArray[np.float32]]
+
+    def features(self, images: Pixels, what: str) -> NDArray[np.float32]:
+        """N x H x W x 3 uint8 → N x D. Raises `BadInput` where a feature is not finite; `what` names the images."""
+        found = self.compute(images)
+        if not np.isfinite(found).all():
+            raise BadInput(
+                f"the encoder of space {self.name} gives features that are not finite for the {what} images; make that encoder "
+                "again (a lower pretrain.optimizer.learning_rate, perhaps), or leave arm none out to measure without it"
+            )
+        return found
+
+
+def of_encoder(name: str, encoder: Encoder, batch: int, device: torch.device) -> Space:
+    """The space of an encoder's features."""
+    return Space(name, sha256(encoder.to_bytes()), lambda images: extract(encoder, images, batch, device))
+
+
+def random_encoder(images: Pixels, normalisation: Normalisation) -> Encoder:
+    """A small ResNet, 128 features, with the weights of a fixed seed, whose batch normalisation knows these real images alone.
+
+    It needs no training and no labels. It sees texture and noise more than content: fit to compare samples of one sampler.
+    """
+    config = recipe.Backbone(name="resnet-small")
+    with fresh_weights(RANDOM_SEED):
+        encoder = Encoder(config, build_backbone(config), normalisation).train()
+    for layer in encoder.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # the plain mean over all batches
+    with torch.no_grad():
+        for part in np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)):
+            encoder(torch.from_numpy(part))
+    return encoder.eval()

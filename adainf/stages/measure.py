@@ -1,0 +1,162 @@
+"""measure: how good the generated images are, each number beside the one that real images get."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from adainf.artifacts import Manifest, Output, Run, sha256
+from adainf.chain import begin, judging_encoder, require_inputs
+from adainf.checkpoint import Damaged, encode
+from adainf.compute import default_device, prepare
+from adainf.exitcodes import BadInput
+from adainf.models.encoder import Encoder, Normalisation
+from adainf.progress import Reporter
+from adainf.quality.gallery import gallery
+from adainf.quality.inception import inception
+from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
+from adainf.quality.record import Network, Quality, ShardScores, score_name
+from adainf.quality.sidecar import NAME, REFERENCE, Sidecar, moments_as_tensors, sidecar_key
+from adainf.quality.spaces import Space, of_encoder, random_encoder
+from adainf.recipe import Recipe
+from adainf.shards import reader
+from adainf.shards.decode import decode_shard
+from adainf.shards.folder import ShardFolder
+from adainf.shards.manifest import ShardSet
+from adainf.shards.png import encode_stored_png
+from adainf.storage import NotFound
+
+
+def measure(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
+    """Write ``quality/``: a sidecar for each generated shard as soon as it is measured, then the gallery and the scores.
+
+    A shard whose sidecar is there already is not read again.
+    """
+    config = recipe.quality
+    if config is None or not recipe.uses_generated:
+        raise BadInput(
+            "nothing to measure: the recipe has no arm with generated images, or quality: null; mend it, or leave this out"
+        )
+    folders = {name: ShardFolder.of(run, name, require_inputs(recipe, run, NAME)[name]) for name in ("real", "generated")}
+    # Before the claim, so that a recipe can still be mended.
+    count = compared_images(recipe, folders["real"].shards, folders["generated"].shards)
+    device = default_device()
+    by_papers = [] if config.inception is None else [inception(config.inception, config.batch, device)]
+    inputs, wanted, finished = begin(recipe, run, NAME)
+    if finished:
+        reporter.say("measure: done already (same recipe and inputs); skipped")
+        return finished
+    prepare(recipe.cpu_threads)
+    training, validation = (reader.read_split(folders["real"], name).images for name in ("train", "validation"))
+    real = RealImages.of(training, validation, count)
+    normalisation = Normalisation.of(folders["real"].split("train"))
+    spaces = [*_own_spaces(recipe, run, inputs, real, normalisation, device), *by_papers]
+    references = {space.name: Reference(space, real, config.neighbours, device) for space in spaces}
+    sidecars, outputs = _sidecars(run, folders["generated"], count, list(references.values()), reporter)
+
+    images = np.concatenate([sidecar.sample_images for sidecar in sidecars])
+    samples = {name: np.concatenate([sidecar.sample[name] for sidecar in sidecars]) for name in references}
+    scores = pixel_scores(images, np.concatenate([sidecar.words for sidecar in sidecars]), real, device)
+    for name, reference in references.items():
+        scores |= reference.scores(samples[name])
+    quality = Quality(
+        images=count,
+        neighbours=config.neighbours,
+        training_images=len(training),
+        generated_images=sum(len(sidecar.words) for sidecar in sidecars),
+        spaces={space.name: Network(sha256=space.sha256, features=samples[space.name].shape[1]) for space in spaces},
+        scores=scores,
+        shards=ShardScores(
+            images=[len(sidecar.words) for sidecar in sidecars],
+            fd={name: [sidecar.fd[name] for sidecar in sidecars] for name in references},
+            coverage={name: [sidecar.coverage[name] for sidecar in sidecars] for name in references},
+        ),
+        warnings=warnings(scores, count),
+    )
+    moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
+    outputs.append(run.write(f"{NAME}/{REFERENCE}", encode(moments, {"count": count})))
+    sheets = gallery(references[quality.judge], samples[quality.judge], images, training, device)
+    outputs += [run.write(f"{NAME}/{name}.png", encode_stored_png(sheet)) for name, sheet in sheets.items()]
+    manifest = run.commit(NAME, Manifest(request=wanted, outputs=outputs, content=quality.model_dump(mode="json")))
+    _explain(quality, reporter)
+    return manifest
+
+
+def compared_images(recipe: Recipe, real: ShardSet, generated: ShardSet | None = None) -> int:
+    """n, how many images of each side are compared. Raises `BadInput` where that is too few, and where sizes differ.
+
+    `generated` is None before there are any.
+    """
+    assert recipe.quality is not None
+    available = {f"the {name} split": real.splits[name].images for name in ("train", "validation")}
+    if generated is not None:
+        if generated.image_size != real.image_size:
+            (height, width), (real_height, real_width) = generated.image_size, real.image_size
+            raise BadInput(
+                f"generated images are {height} x {width} px, real ones {real_height} x {real_width} px; generate or import "
+                "them at the size of the real images"
+            )
+        available["the generated set"] = generated.splits["train"].images
+    fewest = min(available, key=lambda name: available[name])
+    least = max(recipe.quality.neighbours, 2) + 1
+    if available[fewest] < least:
+        raise BadInput(
+            f"quality.neighbours {recipe.quality.neighbours} needs {least} images of each kind, and {fewest} has "
+            f"{available[fewest]}; make it larger (real.validation_fraction, generate.images), or set quality: null to go "
+            "without measuring"
+        )
+    return min(recipe.quality.images, available[fewest])
+
+
+def _own_spaces(
+    recipe: Recipe,
+    run: Run,
+    inputs: dict[str, Manifest],
+    real: RealImages,
+    normalisation: Normalisation,
+    device: torch.device,
+) -> list[Space]:
+    """The random network and, where the recipe has arm `none`, its encoder."""
+    assert recipe.quality is not None
+    encoders = {"rand": random_encoder(real.training[real.training_rows], normalisation)}
+    judge = judging_encoder(recipe)
+    if judge is not None:
+        weights = inputs[judge].output("encoder.safetensors")
+        encoders["ssl"] = Encoder.from_bytes(run.read(weights), run.locate(weights.key), recipe.pretrain.backbone)
+    return [of_encoder(name, encoder, recipe.quality.batch, device) for name, encoder in encoders.items()]
+
+
+def _sidecars(
+    run: Run, generated: ShardFolder, count: int, references: list[Reference], reporter: Reporter
+) -> tuple[list[Sidecar], list[Output]]:
+    """Those of all shards, made where they are not there yet; `count` images of all shards are in their samples."""
+    split = generated.split("train")
+    chosen = spread(split.images, count)
+    sidecars, outputs, first = [], [], 0
+    with reporter.track("measure", split.images) as track:
+        for shard in split.shards:
+            here = chosen[(chosen >= first) & (chosen < first + shard.images)] - first
+            key = sidecar_key(shard.tar.key)
+            try:
+                data = run.store.get(key)
+                sidecar = Sidecar.from_bytes(data)
+                outputs.append(Output(key=key, size_bytes=len(data), sha256=sha256(data)))
+            except (NotFound, Damaged):
+                pixels = decode_shard(generated, shard, "fail", generated.shards.image_size).images
+                sidecar = Sidecar.of(np.asarray(pixels), here, references)
+                outputs.append(run.write(key, sidecar.to_bytes()))
+            sidecars.append(replace(sidecar, moments={}))  # those of a thousand shards would fill the memory
+            first += shard.images
+            track.advance(shard.images)
+    return sidecars, outputs
+
+
+def _explain(quality: Quality, reporter: Reporter) -> None:
+    reporter.say(f"measure: done, {quality.images:,} generated against as many held-out real images")
+    for name in ("copy_rate", *(score_name(metric, space) for space in quality.spaces for metric in ("coverage", "fd"))):
+        score = quality.scores[name]
+        reporter.say(f"  {name} {score.value:.4g}  (real images: {score.null:.4g})")
+    for warning in quality.warnings:
+        reporter.say(f"  warning: {warning}")

@@ -1,0 +1,112 @@
+"""What is measured of sets whose quality is known: held-out real images, copies, noise, repeated images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from adainf.quality.copies import pixel_words
+from adainf.quality.gallery import gallery
+from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
+from adainf.quality.record import Score
+from adainf.quality.spaces import Space
+from adainf.shards.png import Pixels
+
+CPU = torch.device("cpu")
+COUNT = 250
+PIXELS = Space("raw", "", lambda images: images[..., 0].reshape(len(images), -1).astype(np.float32) / 16)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pixels:
+    """1,797 handwritten digits, 8 x 8, in an order of their own."""
+    images = np.random.default_rng(0).permutation(load_digits().images.astype(np.uint8))
+    return np.repeat(images[..., None] * 15, 3, axis=3)
+
+
+@pytest.fixture(scope="module")
+def real(digits: Pixels) -> RealImages:
+    return RealImages.of(digits[:1000], digits[1000:1300], COUNT)
+
+
+@pytest.fixture(scope="module")
+def reference(real: RealImages) -> Reference:
+    return Reference(PIXELS, real, 5, CPU)
+
+
+def measured(generated: Pixels, real: RealImages, reference: Reference) -> tuple[dict[str, Score], list[str]]:
+    sample = generated[spread(len(generated), COUNT)]
+    scores = pixel_scores(sample, pixel_words(generated), real, CPU) | reference.scores(PIXELS.compute(sample))
+    return scores, warnings(scores, COUNT)
+
+
+def test_real_images_score_their_null(digits: Pixels, real: RealImages, reference: Reference) -> None:
+    scores, warned = measured(digits[1300:1650], real, reference)
+    assert warned == []
+    for name in ("precision_raw", "recall_raw", "coverage_raw", "classifier_raw", "authenticity_raw", "authenticity_pixels"):
+        assert scores[name].value == pytest.approx(scores[name].null, abs=0.1), name
+    assert scores["fd_raw"].value == pytest.approx(scores["fd_raw"].null, rel=0.3)
+    assert scores["total_variation_raw"].value < 0.1
+    assert scores["coverage_raw"].value > 0.85
+
+
+def test_the_training_set_given_out_as_generated_raises_the_alarm(real: RealImages, reference: Reference) -> None:
+    """Fréchet distance and coverage find nothing wrong with it."""
+    scores, warned = measured(real.training, real, reference)
+    assert scores["fd_raw"].value == scores["fd_raw"].null
+    assert scores["coverage_raw"].value == scores["coverage_raw"].null
+    assert scores["exact_copy_rate"].value == scores["copy_rate"].value == 1
+    assert scores["authenticity_raw"].value < 0.02
+    assert len(warned) == 1
+    assert "copy training images" in warned[0]
+    for name in ("authenticity_raw 0", "authenticity_pixels 0", "copy_rate 1", "exact_copy_rate 1"):
+        assert name in warned[0]
+
+
+def test_copies_with_a_little_noise_raise_it_too(real: RealImages, reference: Reference) -> None:
+    noise = np.random.default_rng(1).integers(0, 4, real.training.shape, dtype=np.uint8)
+    scores, warned = measured(np.minimum(real.training, 251) + noise, real, reference)
+    assert scores["exact_copy_rate"].value < 0.01
+    assert scores["copy_rate"].value > 0.9
+    assert ["copy training images" in warning for warning in warned] == [True]
+
+
+def test_noise_covers_nothing_and_copies_nothing(real: RealImages, reference: Reference) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
+    scores, warned = measured(noise, real, reference)
+    assert scores["coverage_raw"].value < 0.02
+    assert scores["classifier_raw"].value > 0.95
+    assert scores["total_variation_raw"].value > 0.9
+    assert scores["fd_raw"].value > 10 * scores["fd_raw"].null
+    assert scores["authenticity_raw"].value > 0.9
+    assert scores["copy_rate"].value == 0
+    assert len(warned) == 1
+    assert warned[0].startswith("generated images cover almost nothing")
+
+
+def test_a_few_good_images_over_and_over_are_told(digits: Pixels, real: RealImages, reference: Reference) -> None:
+    repeated = np.tile(digits[1300:1310], (30, 1, 1, 1))
+    scores, warned = measured(repeated, real, reference)
+    assert scores["duplicate_rate"].value == pytest.approx(290 / 300)
+    assert scores["precision_raw"].value > 0.8
+    assert scores["coverage_raw"].value < 0.3
+    assert any("repeat each other pixel by pixel" in warning for warning in warned)
+
+
+def test_the_gallery_has_digits_at_one_end_and_noise_at_the_other(
+    digits: Pixels, real: RealImages, reference: Reference
+) -> None:
+    """And below each image the training image that is nearest to it."""
+    good, noise = digits[1300:1400], np.random.default_rng(1).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
+    mixed = np.concatenate([noise.repeat(3, axis=3), good])
+    sheets = gallery(reference, PIXELS.compute(mixed), mixed, real.training, CPU)
+    for name, among in (("best", good), ("worst", noise)):
+        above, below = sheets[name][:8], sheets[name][8:]
+        assert sheets[name].shape == (16, 64, 3)
+        for left in range(0, 64, 8):
+            image = above[:, left : left + 8]
+            assert (among == image).all((1, 2, 3)).any()
+            apart = np.square(real.training.astype(int) - image).sum((1, 2, 3))
+            assert (real.training[np.argmin(apart)] == below[:, left : left + 8]).all()

@@ -1,0 +1,163 @@
+"""The stage on a small real run: sidecars that resume and add up, the same bytes again, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adainf.artifacts import Run
+from adainf.exitcodes import BadInput
+from adainf.progress import Reporter
+from adainf.quality.record import Quality
+from adainf.quality.sidecar import Sidecar, shards_distance
+from adainf.quality.statistics import Moments, frechet_distance
+from adainf.recipe import Recipe
+from adainf.recipefile import load_recipe
+from adainf.shards.png import decode_image
+from adainf.stages.fit import fit
+from adainf.stages.generate import generate
+from adainf.stages.ingest import ingest
+from adainf.stages.measure import measure
+from adainf.stages.pretrain import pretrain
+from tests.tiny import RECIPE, artifact_hashes, write_recipe
+
+SILENT = Reporter()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """The recipe, and a run with all that the stage reads. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("measure")
+    recipe = load_recipe(write_recipe(folder))
+    run = Run(str(folder / "run"))
+    for stage in (ingest, fit, generate):
+        stage(recipe, run, SILENT)
+    pretrain(recipe, run, SILENT, "none")
+    return recipe, folder / "run"
+
+
+@pytest.fixture
+def run(made: tuple[Recipe, Path], tmp_path: Path) -> Run:
+    shutil.copytree(made[1], tmp_path / "run")
+    return Run(str(tmp_path / "run"))
+
+
+def changed(recipe: Recipe, **quality: object) -> Recipe:
+    return Recipe.model_validate(recipe.model_dump() | {"quality": quality})
+
+
+def test_every_number_has_its_null_and_every_shard_its_own(made: tuple[Recipe, Path], run: Run) -> None:
+    manifest = measure(made[0], run, SILENT)
+    found = manifest.content_as(Quality)
+    assert (found.images, found.generated_images, found.training_images) == (120, 120, 256)
+    assert {space: network.features for space, network in found.spaces.items()} == {"rand": 128, "ssl": 128}
+    of_encoder = run.find("pretrain/none/seed-0")
+    assert of_encoder is not None
+    assert found.spaces["ssl"].sha256 == of_encoder.output("encoder.safetensors").sha256
+    assert len(found.scores) == 4 + 2 * 9
+    assert found.shards.images == [16] * 7 + [8]
+    for column in (*found.shards.fd.values(), *found.shards.coverage.values()):
+        assert len(column) == 8
+    assert found.scores["coverage_ssl"].value < 0.1 < 0.8 < found.scores["coverage_ssl"].null, "30 steps make no digits"
+    for name in ("best", "worst"):
+        assert decode_image(run.read(manifest.output(f"{name}.png"))).shape == (16, 64, 3)
+    assert not any("time" in key or "host" in key for key in json.dumps(manifest.content))
+
+
+def test_killed_it_goes_on_without_the_shards_that_are_done(made: tuple[Recipe, Path], run: Run) -> None:
+    """The tars of those are gone, and a sidecar that is damaged is made again: the same bytes as at once."""
+    recipe, folder = made
+    whole = Run(str(Path(run.uri).parent / "whole"))
+    shutil.copytree(folder, whole.uri)
+    measure(recipe, whole, SILENT)
+
+    measure(recipe, run, SILENT)
+    run.store.delete("quality/manifest.json")
+    run.store.delete("quality/train-000007.safetensors")
+    run.store.put("quality/train-000006.safetensors", run.store.get("quality/train-000006.safetensors")[:-1])
+    tars = {f"generated/train-00000{number}.tar": run.store.get(f"generated/train-00000{number}.tar") for number in range(6)}
+    for key in tars:
+        run.store.delete(key)
+    measure(recipe, run, SILENT)
+    for key, data in tars.items():
+        run.store.put(key, data)
+    assert artifact_hashes(run.uri) == artifact_hashes(whole.uri)
+
+
+def test_distance_of_some_shards_is_that_of_their_images(made: tuple[Recipe, Path], run: Run) -> None:
+    """From the sidecars alone. All images are in the sample here, so their features can be put together otherwise."""
+    manifest = measure(made[0], run, SILENT)
+    found = manifest.content_as(Quality)
+    keys = [f"train-00000{number}.tar" for number in range(8)]
+    sidecars = [Sidecar.from_bytes(run.store.get(f"quality/train-00000{number}.safetensors")) for number in range(8)]
+    for space in ("rand", "ssl"):
+        assert shards_distance(run, manifest, space, keys) == pytest.approx(found.scores[f"fd_{space}"].value, rel=1e-6)
+        assert shards_distance(run, manifest, space, keys[3:4]) == pytest.approx(found.shards.fd[space][3], rel=1e-9)
+        three = np.concatenate([sidecar.sample[space] for sidecar in sidecars[2:5]])
+        assert len(three) == 48
+        again = sum((sidecars[n].moments[space] for n in (3, 4)), start=sidecars[2].moments[space])
+        assert frechet_distance(Moments.of(three), again) == pytest.approx(0, abs=1e-6)
+        assert shards_distance(run, manifest, space, keys[2:5]) != pytest.approx(found.scores[f"fd_{space}"].value, rel=1e-3)
+    with pytest.raises(BadInput, match=r"no train-000009\.safetensors"):
+        shards_distance(run, manifest, "rand", ["train-000009.tar"])
+
+
+def test_the_same_number_of_images_on_every_side(made: tuple[Recipe, Path], run: Run) -> None:
+    """Fewer than there are: spread over all shards."""
+    measure(changed(made[0], images=30), run, SILENT)
+    counts = [
+        len(Sidecar.from_bytes(run.store.get(f"quality/train-00000{number}.safetensors")).sample_images) for number in range(8)
+    ]
+    assert counts == [4, 4, 4, 4, 4, 4, 4, 2]
+
+
+def test_without_arm_none_the_random_network_is_the_judge(made: tuple[Recipe, Path], run: Run) -> None:
+    alone = made[0].model_copy(update={"arms": ("vanilla",)})
+    found = measure(alone, run, SILENT).content_as(Quality)
+    assert list(found.spaces) == ["rand"]
+    assert found.judge == "rand"
+
+
+def test_batch_and_place_of_weights_are_no_part_of_the_identity(made: tuple[Recipe, Path], run: Run) -> None:
+    measure(made[0], run, SILENT)
+    before = artifact_hashes(run.uri)
+    measure(changed(made[0], batch=7), run, SILENT)
+    assert artifact_hashes(run.uri) == before
+    with pytest.raises(BadInput, match=r"settings\.neighbours: 5 there, 4 now"):
+        measure(changed(made[0], neighbours=4), run, SILENT)
+
+
+def test_too_few_images_are_refused_before_anything_is_claimed(made: tuple[Recipe, Path], run: Run) -> None:
+    with pytest.raises(BadInput, match=r"quality\.neighbours 120 needs 121 images of each kind, and the generated set has 120"):
+        measure(changed(made[0], neighbours=120), run, SILENT)
+    with pytest.raises(BadInput, match=r"nothing to measure: .* quality: null"):
+        measure(made[0].model_copy(update={"quality": None}), run, SILENT)
+    assert run.store.head("quality/request.json") is None
+
+
+def test_images_of_another_size_are_refused(made: tuple[Recipe, Path], run: Run) -> None:
+    manifest = json.loads(run.store.get("generated/manifest.json"))
+    manifest["content"]["height_px"] = 16
+    run.store.put("generated/manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(BadInput, match="generated images are 16 x 8 px, real ones 8 x 8 px"):
+        measure(made[0], run, SILENT)
+    assert run.store.head("quality/request.json") is None
+
+
+def test_weights_of_inception_that_are_not_there_are_refused_before_anything_is_claimed(
+    made: tuple[Recipe, Path], run: Run
+) -> None:
+    with pytest.raises(BadInput, match=r"/no/weights\.pth cannot be read"):
+        measure(changed(made[0], inception={"weights": "/no/weights.pth", "sha256": "0" * 64}), run, SILENT)
+    assert run.store.head("quality/request.json") is None
+
+
+def test_a_recipe_without_a_validation_split_says_that_nothing_is_measured(tmp_path: Path) -> None:
+    text = RECIPE.replace("train_limit_images: 256", "train_limit_images: 256, validation_fraction: 0")
+    with pytest.raises(BadInput, match=r"real\.validation_fraction is 0; raise that, or set quality: null"):
+        load_recipe(write_recipe(tmp_path, text))
+    assert not load_recipe(write_recipe(tmp_path, text + "quality: null\n")).measures_quality
