@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
+from adainf.recipe.diffusion import Diffusion, Edm, FittedGenerator, Sampler, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune
-from adainf.recipe.generator import EdmGenerator, Generate, Generator, HeunSampler, ImportedImages, Provenance, Unet
+from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
@@ -25,15 +26,16 @@ __all__ = [
     "Byol",
     "Cifar",
     "Clip",
+    "Diffusion",
     "Digits",
     "Dino",
-    "EdmGenerator",
+    "Edm",
     "Evaluate",
     "FashionMnist",
     "Finetune",
+    "FittedGenerator",
     "Generate",
     "Generator",
-    "HeunSampler",
     "ImageFolder",
     "ImportedImages",
     "Method",
@@ -46,6 +48,7 @@ __all__ = [
     "Provenance",
     "Real",
     "Recipe",
+    "Sampler",
     "Shards",
     "SimClr",
     "SimSiam",
@@ -76,7 +79,7 @@ class Recipe(Section):
     real: Real
     """The real images: `kind` says where they come from."""
     generator: Generator
-    """The generator to fit (`kind: edm`), or images that exist already (`kind: import`)."""
+    """The generator to fit (`kind: diffusion`), or images that exist already (`kind: import`)."""
     generate: Generate = Generate()
     """How many images to generate, and how they are stored."""
     plan: Plan = Plan()
