@@ -144,7 +144,9 @@ def _ingest(folder: Path, kind: str) -> None:
     from adainf.stages.ingest import ingest
 
     path = folder / "recipe.yaml"
-    path.write_text(f"name: methods\nreal: {{kind: {kind}}}\ngenerator: {{kind: edm, steps: 1}}\ngenerate: {{images: 1}}\n")
+    path.write_text(
+        f"name: methods\nreal: {{kind: {kind}}}\ngenerator: {{kind: diffusion, steps: 1}}\ngenerate: {{images: 1}}\n"
+    )
     ingest(load_recipe(path), Run(str(folder)), Reporter(quiet=True))
 
 

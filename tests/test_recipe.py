@@ -17,7 +17,7 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 MINIMAL = """
 name: tiny
 real: {kind: digits}
-generator: {kind: edm, steps: 10}
+generator: {kind: diffusion, steps: 10}
 generate: {images: 100}
 """
 

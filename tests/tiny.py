@@ -15,7 +15,7 @@ name: tiny
 cpu_threads: 1
 real: {kind: digits, train_limit_images: 256}
 generator:
-  kind: edm
+  kind: diffusion
   steps: 30
   batch: 32
   checkpoint_every_steps: 3

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
+from adainf.recipe.diffusion import Diffusion, Edm, FittedGenerator, Sampler, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune
-from adainf.recipe.generator import EdmGenerator, Generate, Generator, HeunSampler, ImportedImages, Provenance, Unet
+from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.quality import Inception, Quality
@@ -26,15 +27,16 @@ __all__ = [
     "Byol",
     "Cifar",
     "Clip",
+    "Diffusion",
     "Digits",
     "Dino",
-    "EdmGenerator",
+    "Edm",
     "Evaluate",
     "FashionMnist",
     "Finetune",
+    "FittedGenerator",
     "Generate",
     "Generator",
-    "HeunSampler",
     "ImageFolder",
     "ImportedImages",
     "Inception",
@@ -49,6 +51,7 @@ __all__ = [
     "Quality",
     "Real",
     "Recipe",
+    "Sampler",
     "Shards",
     "SimClr",
     "SimSiam",
@@ -79,7 +82,7 @@ class Recipe(Section):
     real: Real
     """The real images: `kind` says where they come from."""
     generator: Generator
-    """The generator to fit (`kind: edm`), or images that exist already (`kind: import`)."""
+    """The generator to fit (`kind: diffusion`), or images that exist already (`kind: import`)."""
     generate: Generate = Generate()
     """How many images to generate, and how they are stored."""
     quality: Quality | None = Quality()

@@ -8,10 +8,11 @@ from adainf.checkpoint import encode
 from adainf.checkpoints import Checkpoints
 from adainf.compute import default_device, prepare
 from adainf.exitcodes import BadInput, StageFailed
+from adainf.generators import KINDS
 from adainf.generators.fit import fit as fit_generator
 from adainf.models.unet import fits
 from adainf.progress import Reporter
-from adainf.recipe import EdmGenerator, Recipe
+from adainf.recipe import Diffusion, Recipe
 from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.reader import read_split
@@ -22,7 +23,7 @@ NAME = "generator"
 def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     """Write ``generator/``; None where the recipe imports its generated images and there is nothing to fit."""
     config = recipe.generator
-    if not isinstance(config, EdmGenerator):
+    if not isinstance(config, Diffusion):
         reporter.say("fit: not needed, the recipe imports its generated images")
         return None
     real = require_inputs(recipe, run, NAME)["real"]
@@ -38,13 +39,16 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     images = read_split(folder, "train").images
     try:
         with checkpoints:
-            fitted = fit_generator(config, images, default_device(), checkpoints, reporter)
+            device = default_device()
+            trainee = KINDS[config.kind].begin(config, images, device)
+            curve = fit_generator(config, trainee, images, device, checkpoints, reporter)
     except StageFailed:
         checkpoints.delete()
         run.discard(NAME)
         raise
     checkpoints.check()
-    output = run.write(f"{NAME}/model.safetensors", encode(fitted.weights, {"sigma_data": fitted.sigma_data}))
+    weights, described = trainee.fitted()
+    output = run.write(f"{NAME}/model.safetensors", encode(weights, described))
     manifest = run.commit(
         NAME,
         Manifest(
@@ -54,10 +58,10 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
                 "kind": config.kind,
                 "trained_on": real.digest,
                 "used_labels": False,
-                "sigma_data": fitted.sigma_data,
+                **described,
                 "steps": config.steps,
                 "images_seen": config.steps * config.batch,
-                "curve": [list(point) for point in fitted.curve],
+                "curve": [list(point) for point in curve],
             },
         ),
     )
@@ -66,7 +70,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     return manifest
 
 
-def _check_fit(config: EdmGenerator, shards: ShardSet) -> None:
+def _check_fit(config: Diffusion, shards: ShardSet) -> None:
     """Raise `BadInput` where generator and real images do not fit each other."""
     count = shards.splits["train"].images
     if config.batch > count:

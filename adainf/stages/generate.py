@@ -8,11 +8,11 @@ from adainf.artifacts import Manifest, Run
 from adainf.chain import begin
 from adainf.checkpoint import decode
 from adainf.compute import default_device, prepare
-from adainf.generators.edm import Denoiser
-from adainf.generators.fit import build_denoiser
+from adainf.generators import KINDS
+from adainf.generators.kind import Fitted
 from adainf.generators.sample import sample_images
 from adainf.progress import Reporter
-from adainf.recipe import EdmGenerator, Recipe
+from adainf.recipe import Diffusion, Recipe
 from adainf.shards.manifest import ShardSet
 from adainf.shards.tar import Sample
 from adainf.shards.writer import write_split
@@ -24,7 +24,7 @@ NAME = "generated"
 def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     """Write ``generated/``. A shard that is there already is not made again."""
     config = recipe.generator
-    if not isinstance(config, EdmGenerator):
+    if not isinstance(config, Diffusion):
         return import_generated(recipe, run, reporter)
     inputs, wanted, finished = begin(recipe, run, NAME)
     if finished:
@@ -34,13 +34,12 @@ def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     real = inputs["real"].content_as(ShardSet)
     size, count = real.image_size, recipe.generate.images
     assert count is not None  # the recipe's own check: only an import may leave it out
-    device = default_device()
-    denoiser = _denoiser(run, config, inputs["generator"], size[0]).to(device)
+    model = inputs["generator"].output("model.safetensors")
+    fitted = Fitted(*decode(run.read(model), run.locate(model.key)))
+    draw = KINDS[config.kind].open(config, fitted, size[0], recipe.generate.seed, default_device())
 
     def samples(indices: range) -> list[Sample]:
-        seed = recipe.generate.seed
-        images = sample_images(denoiser, config.sampler, seed, indices, size, device, track.advance)
-        return [Sample(image, None) for image in images]
+        return [Sample(image, None) for image in sample_images(draw, config.sampler.batch, indices, track.advance)]
 
     with reporter.track("generate", count) as track:
         split = write_split(run, NAME, "train", count, recipe.generate.shard_images, samples)
@@ -54,11 +53,3 @@ def generate(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     run.commit(NAME, manifest)
     reporter.say(f"generate: done, {count:,} images")
     return manifest
-
-
-def _denoiser(run: Run, config: EdmGenerator, generator: Manifest, size_px: int) -> Denoiser:
-    model = generator.output("model.safetensors")
-    weights, described = decode(run.read(model), run.locate(model.key))
-    denoiser = build_denoiser(config, size_px, described["sigma_data"]).eval()
-    denoiser.network.load_state_dict(weights)
-    return denoiser

@@ -7,12 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adainf.generators.edm import Denoiser, denoising_loss, sample_heun, sigmas, to_pixels, to_unit
-from adainf.generators.fit import _update_average, build_denoiser, measured_sigma_data
+from adainf.generators.average import update_average
+from adainf.generators.denoiser import EdmDenoiser
+from adainf.generators.diffusion import build_denoiser, open_diffusion
+from adainf.generators.kind import Fitted
 from adainf.generators.noise import initial_noise
+from adainf.generators.objectives import denoising_loss
+from adainf.generators.pixels import deviation, to_pixels, to_unit
 from adainf.generators.sample import sample_images
+from adainf.generators.samplers import sample_heun, sigmas
 from adainf.models.unet import UNet
-from adainf.recipe import EdmGenerator, HeunSampler, Unet
+from adainf.recipe import Diffusion, Sampler, Unet
 
 MEAN, STD = 0.2, 0.5
 
@@ -24,7 +29,7 @@ def exact(x: Tensor, sigma_B: Tensor) -> Tensor:
 
 
 def test_noise_levels_are_the_papers() -> None:
-    levels = sigmas(HeunSampler(steps=18))
+    levels = sigmas(Sampler(steps=18))
     assert len(levels) == 19
     assert levels[0].item() == pytest.approx(80)
     assert levels[17].item() == pytest.approx(0.002)
@@ -36,7 +41,7 @@ def test_noise_levels_are_the_papers() -> None:
 
 def test_heun_reaches_the_datas_mean_and_deviation() -> None:
     noise = initial_noise(0, range(2000), (3, 4, 4))
-    x = sample_heun(exact, noise, HeunSampler(steps=64))
+    x = sample_heun(exact, noise, Sampler(steps=64))
     assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert x.std().item() == pytest.approx(STD, rel=0.01)
 
@@ -50,7 +55,7 @@ def test_heun_converges_with_order_two() -> None:
     def double(x: Tensor, sigma_B: Tensor) -> Tensor:
         return exact(x.double(), sigma_B.double())
 
-    errors = [(sample_heun(double, noise, HeunSampler(steps=n)) - truth).abs().max().item() for n in (16, 32, 64)]
+    errors = [(sample_heun(double, noise, Sampler(steps=n)) - truth).abs().max().item() for n in (16, 32, 64)]
     assert errors[1] < errors[0] / 3
     assert errors[2] < errors[1] / 3
 
@@ -61,7 +66,7 @@ class _Zero(nn.Module):
 
 
 def test_preconditioning_at_both_ends_of_the_noise() -> None:
-    denoiser = Denoiser(_Zero(), STD)
+    denoiser = EdmDenoiser(_Zero(), STD)
     x = torch.randn(2, 3, 4, 4)
     torch.testing.assert_close(denoiser(x, torch.tensor([1e-6, 1e-6])), x)  # no noise: the image itself
     assert denoiser(x, torch.tensor([1e6, 1e6])).abs().max() < 1e-6  # all noise: nothing of it
@@ -76,7 +81,7 @@ class _Spy(nn.Module):
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 20.0])
 def test_preconditioning_is_the_papers_table_one(sigma: float) -> None:
     network, x = _Spy(), torch.full((1, 3, 2, 2), 0.7)
-    out = Denoiser(network, STD)(x, torch.tensor([sigma]))
+    out = EdmDenoiser(network, STD)(x, torch.tensor([sigma]))
     total = sigma**2 + STD**2
     seen, c_noise = network.seen
     torch.testing.assert_close(seen, x / total**0.5)
@@ -86,15 +91,15 @@ def test_preconditioning_is_the_papers_table_one(sigma: float) -> None:
 
 def test_the_average_is_exponential_by_images_seen() -> None:
     """Against its closed form: half-life h images, at most 5 % of those seen, so one step keeps 0.5 ** (batch / h)."""
-    config = EdmGenerator(kind="edm", steps=1, batch=100, ema_half_life_images=300, unet=Unet(channels=8, multipliers=(1,)))
+    config = Diffusion(kind="diffusion", steps=1, batch=100, ema_half_life_images=300, unet=Unet(channels=8, multipliers=(1,)))
     model, average = build_denoiser(config, 8, STD), build_denoiser(config, 8, STD)
     for parameter in model.parameters():
         nn.init.ones_(parameter)
     for parameter in average.parameters():
         nn.init.zeros_(parameter)
-    _update_average(average, model, config, step=999)  # 100,000 images seen: 5 % is more than the half-life
+    update_average(average, model, config, step=999)  # 100,000 images seen: 5 % is more than the half-life
     torch.testing.assert_close(next(average.parameters()), torch.full_like(next(average.parameters()), 1 - 0.5 ** (1 / 3)))
-    _update_average(average, model, config, step=9)  # 1,000 seen: half-life 50
+    update_average(average, model, config, step=9)  # 1,000 seen: half-life 50
     expected = 1 - 0.5 ** (1 / 3) * 0.5**2
     torch.testing.assert_close(next(average.parameters()), torch.full_like(next(average.parameters()), expected))
 
@@ -105,7 +110,7 @@ def test_the_loss_weight_makes_every_noise_level_count_alike() -> None:
     clean = STD * torch.randn(4000, 3, 4, 4, generator=generator)
     noise = torch.randn(4000, 3, 4, 4, generator=generator)
     for level in (-3.0, 0.0, 2.0):
-        loss = denoising_loss(Denoiser(_Zero(), STD), clean, torch.zeros(4000), noise, STD, level, 1.0)
+        loss = denoising_loss(EdmDenoiser(_Zero(), STD), clean, torch.zeros(4000), noise, STD, level, 1.0)
         assert loss.item() == pytest.approx(1.0, rel=0.02)
 
 
@@ -118,12 +123,14 @@ def test_noise_of_an_index_is_the_same_in_any_range_and_differs_between_indices(
 
 
 def test_images_of_a_shard_do_not_depend_on_the_other_shards() -> None:
-    config = EdmGenerator(kind="edm", steps=1, unet=Unet(channels=8, multipliers=(1, 2)), sampler=HeunSampler(steps=3, batch=8))
-    denoiser = build_denoiser(config, 8, STD).eval()
-    nn.init.normal_(denoiser.network.last.weight, std=0.1)
-    whole = sample_images(denoiser, config.sampler, 0, range(20), (8, 8), torch.device("cpu"))
+    config = Diffusion(kind="diffusion", steps=1, unet=Unet(channels=8, multipliers=(1, 2)), sampler=Sampler(steps=3, batch=8))
+    network = build_denoiser(config, 8, STD).network
+    nn.init.normal_(network.last.weight, std=0.1)
+    fitted = Fitted(dict(network.state_dict()), {"sigma_data": STD})
+    draw = open_diffusion(config, fitted, 8, 0, torch.device("cpu"))
+    whole = sample_images(draw, 8, range(20))
     assert whole.shape == (20, 8, 8, 3)
-    alone = sample_images(denoiser, config.sampler, 0, range(8, 16), (8, 8), torch.device("cpu"))
+    alone = sample_images(draw, 8, range(8, 16))
     np.testing.assert_array_equal(alone, whole[8:16])
 
 
@@ -134,7 +141,7 @@ def test_pixels_survive_the_way_there_and_back() -> None:
 
 def test_measured_deviation_is_numpys() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
-    assert measured_sigma_data(images) == pytest.approx((images / 127.5 - 1).std(), rel=1e-9)
+    assert deviation(images) == pytest.approx((images / 127.5 - 1).std(), rel=1e-9)
 
 
 @pytest.mark.parametrize("size", [8, 28, 32])

@@ -27,7 +27,7 @@ IMPORT: dict[str, Any] = {
     "path": "/somewhere/else/images.npz",
     "provenance": {"generator": "STF", "trained_on": "CIFAR-10 train", "used_labels": False, "source": "a disk"},
 }
-EDM: dict[str, Any] = {"kind": "edm", "steps": 300}
+EDM: dict[str, Any] = {"kind": "diffusion", "steps": 300}
 
 
 @dataclass
@@ -130,7 +130,7 @@ def _generator(run: Run, made: Made, real: Manifest) -> dict[str, Any]:
         return {**made.generator["provenance"], "kind": "import", "channel_order_in_file": "RGB"}
     steps = made.generator["steps"]
     content = {
-        "kind": "edm",
+        "kind": "diffusion",
         "trained_on": real.digest,
         "used_labels": made.fitted_with_labels,
         "sigma_data": 0.31,
@@ -139,7 +139,7 @@ def _generator(run: Run, made: Made, real: Manifest) -> dict[str, Any]:
         "curve": [[step, 0.2 + 0.8 * 0.99**step] for step in range(10, steps + 1, 10)],
     }
     manifest = _commit(run, made.recipe, "generator", content)
-    return {"kind": "edm", "generator": manifest.digest, "trained_on": real.digest}
+    return {"kind": "diffusion", "generator": manifest.digest, "trained_on": real.digest}
 
 
 SPACES = {"rand": 128, "ssl": 512}

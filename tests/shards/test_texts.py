@@ -44,7 +44,7 @@ def write_tars(folder: Path, texts: list[str] | None = None) -> Path:
 
 def ingested(path: Path) -> ShardFolder:
     real = {"kind": "shards", "path": str(path), "shard_images": 2, "test_fraction": 0.3, "validation_fraction": 0}
-    generator = {"kind": "edm", "steps": 1}
+    generator = {"kind": "diffusion", "steps": 1}
     recipe = {"name": "test", "real": real, "generator": generator, "generate": {"images": 1}, "arms": ["none"]}
     run = Run(f"{path}-run")
     return ShardFolder.of(run, "real", ingest(Recipe.model_validate(recipe), run, Reporter()))

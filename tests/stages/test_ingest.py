@@ -25,7 +25,7 @@ LABELS = np.arange(40) % 3
 
 
 def recipe(**real: object) -> Recipe:
-    generator = {"kind": "edm", "steps": 1}
+    generator = {"kind": "diffusion", "steps": 1}
     data = {"name": "test", "real": real, "generator": generator, "generate": {"images": 1}, "arms": ["none"]}
     return Recipe.model_validate(data)
 

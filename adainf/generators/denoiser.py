@@ -1,0 +1,29 @@
+"""The denoiser of a diffusion model: the expected clean image behind a noisy one, around a network.
+
+Images are B x 3 x H x W in -1..1 here; sigma is the deviation of the noise in the same unit. Every objective is brought to
+this form, so that every sampler works with every objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+DenoiserFn = Callable[[Tensor, Tensor], Tensor]
+"""D(x_BCHW; sigma_B) → B x 3 x H x W."""
+
+
+class EdmDenoiser(nn.Module):
+    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Karras et al. 2022, arXiv 2206.00364, equation 7, table 1)."""
+
+    def __init__(self, network: nn.Module, sigma_data: float) -> None:
+        super().__init__()
+        self.network = network
+        self.sigma_data = sigma_data
+
+    def forward(self, x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+        sigma, data = sigma_B[:, None, None, None], self.sigma_data
+        total = sigma**2 + data**2
+        skip, out, scale = data**2 / total, sigma * data / total.sqrt(), 1 / total.sqrt()
+        return skip * x_BCHW + out * self.network(scale * x_BCHW, sigma_B.log() / 4).float()
