@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adainf import recipe
+from adainf.exitcodes import StageFailed
 
 DenoiserFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -83,6 +84,15 @@ def sample_heun(denoiser: DenoiserFn, noise_BCHW: Tensor, config: recipe.HeunSam
 def to_unit(images_BHWC: Tensor) -> Tensor:
     """uint8 B x H x W x 3 → float32 B x 3 x H x W in -1..1."""
     return images_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def check_finite(x_BCHW: Tensor, indices: range) -> None:
+    """Raise `StageFailed` where the samples of `indices` hold a NaN or an infinity, which as pixels would look like images."""
+    if not x_BCHW.isfinite().all():
+        raise StageFailed(
+            f"the generator gave NaN or infinity among samples {indices.start} to {indices.stop - 1}, and their shard was not "
+            "written; fit it again with a lower generator.learning_rate, or with generator.precision: 'no' where it is bf16"
+        )
 
 
 def to_pixels(x_BCHW: Tensor) -> Tensor:

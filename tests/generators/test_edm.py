@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adainf.exitcodes import StageFailed
 from adainf.generators.edm import Denoiser, denoising_loss, sample_heun, sigmas, to_pixels, to_unit
 from adainf.generators.fit import _update_average, build_denoiser, measured_sigma_data
 from adainf.generators.noise import initial_noise
@@ -125,6 +126,18 @@ def test_images_of_a_shard_do_not_depend_on_the_other_shards() -> None:
     assert whole.shape == (20, 8, 8, 3)
     alone = sample_images(denoiser, config.sampler, 0, range(8, 16), (8, 8), torch.device("cpu"))
     np.testing.assert_array_equal(alone, whole[8:16])
+
+
+def test_a_sample_that_is_not_finite_is_no_image() -> None:
+    """uint8 has no NaN: it would be written as black."""
+
+    def denoiser(x_BCHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
+        broken = x_BCHW.clone()
+        broken[3, 1, 2, 2] = torch.nan
+        return broken
+
+    with pytest.raises(StageFailed, match=r"NaN or infinity among samples 32 to 39, .* lower generator\.learning_rate"):
+        sample_images(denoiser, HeunSampler(steps=3, batch=8), 0, range(32, 44), (8, 8), torch.device("cpu"))
 
 
 def test_pixels_survive_the_way_there_and_back() -> None:
