@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -136,21 +138,25 @@ class Run:
             return None
         return self.parse(Manifest, key, data)
 
-    def claim(self, name: str, request: Request) -> Manifest | None:
+    def claim(
+        self, name: str, request: Request, extends: Callable[[Request, Request], bool] = lambda stored, wanted: False
+    ) -> Manifest | None:
         """Take the artifact's folder for `request`; return the manifest if it is finished already.
+
+        Where `extends(stored, request)` says so, the folder of a smaller artifact is taken over by compare-and-swap. What it
+        holds stays, its manifest too: readers go on with the smaller one until `commit` replaces it.
 
         Raises `BadInput`, naming the settings that differ, where the folder belongs to another request.
         """
         manifest = self.find(name)  # before any write, so that a finished run can be read where it may not be written
-        if manifest is not None:
+        if manifest is not None and not extends(manifest.request, request):
             self.check_request(name, manifest.request, request)
-        elif not self._is_single(name):
+            return manifest
+        if not self._is_single(name):
             key = f"{name}/request.json"
-            try:
-                self.store.put_if_absent(key, request.to_json())
-            except PreconditionFailed:
-                self.check_request(name, self.parse(Request, key, self.store.get(key)), request)
-        return manifest
+            held = self.settle(key, request.to_json(), lambda there: extends(self.parse(Request, key, there), request))
+            self.check_request(name, self.parse(Request, key, held), request)
+        return None
 
     def discard(self, name: str) -> None:
         """Remove what an artifact that can never be committed has left, its claim last; nobody has read any of it."""
@@ -169,18 +175,39 @@ class Run:
             "choose another --run, or delete it to make it again"
         )
 
-    def commit(self, name: str, manifest: Manifest) -> Manifest:
-        """Publish the artifact. A second commit of the same bytes is no error; of other bytes it is `BadInput`."""
+    def commit(
+        self, name: str, manifest: Manifest, extends: Callable[[Request, Request], bool] = lambda stored, wanted: False
+    ) -> Manifest:
+        """Publish the artifact, in place of a smaller one that it extends (see `claim`).
+
+        A second commit of the same bytes is no error; of other bytes it is `BadInput`.
+        """
         key = self.manifest_key(name)
-        try:
-            self.store.put_if_absent(key, manifest.to_json())
-        except PreconditionFailed:
-            if self.store.get(key) != manifest.to_json():
-                raise BadInput(
-                    f"{self.locate(key)} was committed by another process with another result; delete "
-                    f"{self._folder(name)} and run the stage again, on one machine at a time"
-                ) from None
+        wanted = manifest.to_json()
+        held = self.settle(key, wanted, lambda there: extends(self.parse(Manifest, key, there).request, manifest.request))
+        if held != wanted:
+            raise BadInput(
+                f"{self.locate(key)} was committed by another process with another result; delete "
+                f"{self._folder(name)} and run the stage again, on one machine at a time"
+            )
         return manifest
+
+    def settle(self, key: str, data: bytes, gives_way: Callable[[bytes], bool]) -> bytes:
+        """Put `data`, unless an object is there already that does not give way to it; return what is there now.
+
+        Whoever loses a race looks again: nothing that it has not seen is ever replaced.
+        """
+        while True:
+            with suppress(NotFound, PreconditionFailed):
+                found = self.store.head(key)
+                if found is None:
+                    self.store.put_if_absent(key, data)
+                    return data
+                there = self.store.get(key, etag=found.etag)
+                if there == data or not gives_way(there):
+                    return there
+                self.store.put_if_match(key, data, found.etag)
+                return data
 
     def write(self, key: str, data: bytes) -> Output:
         """Put one object of an artifact that is not committed yet."""

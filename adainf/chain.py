@@ -109,6 +109,32 @@ def request(recipe: Recipe, name: str, inputs: Mapping[str, Manifest], data_sha2
     return Request(stage=link.stage, settings=link.settings, inputs=digests)
 
 
+def extends(stored: Request, wanted: Request) -> bool:
+    """Whether `wanted` is the generated images of `stored` and more of them, so that its shards can be kept.
+
+    Raises `BadInput` where it differs in their number alone and cannot: it asks for fewer, or the last shard is not full.
+    """
+    if stored == wanted or "sampler" not in stored.settings:  # an import takes its images evenly from all that there are
+        return False
+    before: Any = stored.settings["generate"]
+    now: Any = wanted.settings["generate"]
+    images_before, images = before["images"], now["images"]
+    settings = {**stored.settings, "generate": {**before, "images": images}}
+    if stored.model_copy(update={"settings": settings}) != wanted:
+        return False
+    if images < images_before:
+        raise BadInput(
+            f"this run generates {images_before} images and generate.images is now {images}: a set can grow but not shrink; "
+            f"set generate.images to {images_before} or more, or choose another --run"
+        )
+    if images_before % now["shard_images"]:
+        raise BadInput(
+            f"the {images_before} images that this run generates end within a shard of {now['shard_images']}, and only whole "
+            f"shards can be kept if they are to be {images}; set generate.images to {images_before}, or choose another --run"
+        )
+    return True
+
+
 class Begun(NamedTuple):
     """What a stage needs to know before it computes."""
 
@@ -149,6 +175,11 @@ def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifes
         # Data from outside the run are known to the stage alone that read them.
         data = manifest.request.inputs.get("data")
         wanted = request(recipe, name, {before: found[before] for before in link.inputs}, data)
+        if name == "generated" and extends(manifest.request, wanted):
+            raise BadInput(
+                f"{run.locate(name)} holds fewer images than generate.images asks for: run `adainf generate RECIPE` on this "
+                "run to extend it"
+            )
         run.check_request(name, manifest.request, wanted)
         found[name] = manifest
 

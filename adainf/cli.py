@@ -65,6 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--json", action="store_true", dest="as_json", help="print the plan as JSON")
         if name in ("pretrain", "evaluate"):
             stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
+        if name == "generate":
+            stage.add_argument(
+                "--worker",
+                metavar="[K/]N",
+                type=_worker,
+                default=(0, 1),
+                help="write shards K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all shards)",
+            )
         if name == "pretrain":
             stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
     for name, what in ENCODERS.items():
@@ -78,6 +86,14 @@ def build_parser() -> argparse.ArgumentParser:
     for name, what in SHARDS.items():
         action = actions.add_parser(name, help=what, description=f"{name}: {what}.")
         action.add_argument("uri", metavar="URI", help="a folder or s3://bucket/prefix")
+        if name == "verify":
+            action.add_argument(
+                "--regenerate",
+                metavar="N",
+                type=_positive,
+                help="draw N shards of RUN/generated again and compare their pixels",
+            )
+            action.add_argument("--seed", type=int, help="which ones (default: any; it is told)")
     return parser
 
 
@@ -108,6 +124,23 @@ def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> Non
         parser.add_argument("--split", help="only this split (default: all)")
 
 
+def _worker(text: str) -> tuple[int, int]:
+    index, slash, count = text.rpartition("/")
+    if not slash:  # in a pod of an Indexed Job
+        index = os.environ.get("JOB_COMPLETION_INDEX", "")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no worker: give K/N with K from 0 to N - 1, or N where JOB_COMPLETION_INDEX is set"
+        )
+    return int(index), int(count)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _pixels(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 1 to 4096")
@@ -133,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.recipe is None:
             raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
         else:
-            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed", "as_json")}
+            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed", "as_json", "worker")}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything
@@ -157,6 +190,10 @@ def _shards(parsed: argparse.Namespace) -> None:
     from adainf.sources.indexing import index_tars
 
     (index_tars if parsed.view == "index" else verify)(parsed.uri, Reporter())
+    if parsed.view == "verify" and parsed.regenerate:
+        from adainf.stages.regenerate import regenerate  # torch takes seconds, and nothing else here needs it
+
+        regenerate(parsed.uri, parsed.regenerate, parsed.seed, Reporter())
 
 
 def _use_encoder(command: str, **options: object) -> None:

@@ -15,6 +15,11 @@ import pytest
 from adainf.artifacts import Run
 from adainf.checkpoints import Checkpoints
 from adainf.exitcodes import OK, SUPERSEDED
+from adainf.progress import Reporter
+from adainf.recipefile import load_recipe
+from adainf.stages.fit import fit
+from adainf.stages.generate import generate
+from adainf.stages.ingest import ingest
 from tests.test_chain import launch
 from tests.tiny import adainf, artifact_hashes, write_recipe
 
@@ -105,15 +110,17 @@ import os, sys
 from adainf.cli import main
 from adainf.storage.local import LocalStore
 
-put, (stall_at, *arguments) = LocalStore.put, sys.argv[1:]
+stall_at, *arguments = sys.argv[1:]
 
-def stalling(store, key, data):
-    if key == stall_at:
-        print("stalled", flush=True)
-        os.read(0, 1)
-    return put(store, key, data)
+def stalling(put):
+    def stalled(store, key, data):
+        if key.endswith(stall_at):
+            print("stalled", flush=True)
+            os.read(0, 1)
+        return put(store, key, data)
+    return stalled
 
-LocalStore.put = stalling
+LocalStore.put, LocalStore.put_if_absent = stalling(LocalStore.put), stalling(LocalStore.put_if_absent)
 sys.exit(main(arguments))
 """
 FITTED = ("fit", "generator", 3)
@@ -121,7 +128,7 @@ PRETRAINED = ("pretrain", "pretrain/none/seed-0", 2)
 
 
 def stalled(key: str, stage: str, recipe: Path, run: Path) -> subprocess.Popen[str]:
-    """The stage in a process of its own whose upload of `key` waits for a byte on its standard input."""
+    """The stage in a process of its own whose upload of what ends in `key` waits for a byte on its standard input."""
     command = [sys.executable, "-c", STALLED, key, *stage_command(stage, recipe, run)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -139,6 +146,16 @@ def stage(request: pytest.FixtureRequest) -> tuple[str, str, int]:
     """Its name and folder, and how many steps lie between two checkpoints."""
     found: tuple[str, str, int] = request.param
     return found
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A recipe, and a run of it up to its generated images. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("fitted")
+    recipe, run = write_recipe(folder), Run(str(folder / "run"))
+    for stage in (ingest, fit, generate):
+        stage(load_recipe(recipe), run, Reporter())
+    return recipe, folder / "run"
 
 
 def checkpoint_key(folder: str, step: int) -> str:
@@ -185,6 +202,28 @@ def test_a_start_that_was_given_up_for_lost_and_comes_back_stops_and_changes_not
     assert "another start of this stage has taken over" in errors
     assert artifact_hashes(run) == before
     assert not [key for key in before if "checkpoint" in key]
+
+
+@pytest.mark.parametrize("key", ["train-000002.tar", "train-000002.index.json"])
+def test_a_worker_killed_during_an_upload_keeps_all_shards_before_it(
+    tmp_path: Path, fitted: tuple[Path, Path], key: str
+) -> None:
+    """Shard 2 of 8 is on its way: its tar, or its index behind it."""
+    recipe, whole = fitted
+    run = tmp_path / "killed"
+    for name in ("real", "generator"):
+        shutil.copytree(whole / name, run / name)
+    victim = stalled(key, "generate", recipe, run)
+    victim.kill()
+    victim.communicate(timeout=60)
+    left = {file: file.stat().st_mtime_ns for file in (run / "generated").rglob("train-*")}
+    assert len([file for file in left if file.name.endswith(".index.json")]) == 2
+
+    generate(load_recipe(recipe), Run(str(run)), Reporter())
+    there = artifact_hashes(run)
+    assert there == {key: value for key, value in artifact_hashes(whole).items() if key in there}
+    assert "generated/manifest.json" in there
+    assert {file: file.stat().st_mtime_ns for file in left} == left, "a shard that was whole was written again"
 
 
 def test_two_processes_go_on_from_the_one_that_the_first_found_whole(tmp_path: Path) -> None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from adainf.generators.kind import DrawBatch
 from adainf.shards.png import Pixels
 
 
-def sample_images(draw: DrawBatch, batch: int, indices: range, advance: Callable[[int], None] = lambda images: None) -> Pixels:
+def sample_images(draw: DrawBatch, batch: int, indices: range) -> Pixels:
     """The images of `indices`, n x H x W x 3 uint8.
 
-    `advance` is told the images done. Always drawn in batches of `batch`, the last one padded: another batch size may change
-    the last bit.
+    Always drawn in batches of `batch`, the last one padded: another batch size may change the last bit.
     """
-    parts = []
-    for first in range(indices.start, indices.stop, batch):
-        parts.append(draw(range(first, first + batch)))
-        advance(min(batch, indices.stop - first))
+    parts = [draw(range(first, first + batch)) for first in range(indices.start, indices.stop, batch)]
     return np.concatenate(parts)[: len(indices)]

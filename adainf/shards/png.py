@@ -26,33 +26,66 @@ _BLOCK = 0xFFFF
 """Most bytes that one stored deflate block holds (RFC 1951, 3.2.4)."""
 _PLAIN_RGB = b"\x08\x02\0\0\0"
 """Of a header: 8 bits, RGB, deflate, its filters, not interlaced."""
+_DEFLATE_LEVEL = 6
 _NPY = b"\x93NUMPY"
 MOST_PIXELS = 178_956_970
 """Of one image: where Pillow, too, takes a file for a decompression bomb."""
 
 
-def encode_stored_png(image_HWC: Pixels) -> bytes:
-    """A valid PNG whose deflate stream is only stored, so its bytes depend on the pixels and on no zlib build.
+def encode_stored_pngs(images_NHWC: Pixels) -> Pixels:
+    """Valid PNGs whose deflate streams are only stored, so their bytes depend on the pixels and on no zlib build: N x S uint8.
 
-    `image_HWC` is uint8, H x W x 3, RGB. Raises `ValueError` for anything else.
+    `images_NHWC` is uint8, N x H x W x 3, RGB. All files of one size have one length S. Raises `ValueError` for anything else.
     """
-    if image_HWC.dtype != np.uint8 or image_HWC.ndim != 3 or image_HWC.shape[2] != 3:
-        raise ValueError(f"expected uint8 H x W x 3, got {image_HWC.dtype} {image_HWC.shape}")
-    height, width, _ = image_HWC.shape
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # a filter byte (0, none) before each row
-    rows[:, 1:] = image_HWC.reshape(height, -1)
-    raw = rows.tobytes()
-    blocks = [raw[at : at + _BLOCK] for at in range(0, len(raw), _BLOCK)]
-    stream = b"\x78\x01" + b"".join(
-        struct.pack("<BHH", block is blocks[-1], len(block), len(block) ^ 0xFFFF) + block for block in blocks
-    )
-    stream += struct.pack(">I", zlib.adler32(raw))
+    if images_NHWC.dtype != np.uint8 or images_NHWC.ndim != 4 or images_NHWC.shape[3] != 3:
+        raise ValueError(f"expected uint8 H x W x 3, got {images_NHWC.dtype} {images_NHWC.shape[1:]}")
+    count, height, width, _ = images_NHWC.shape
+    rows = np.zeros((count, height, 1 + 3 * width), np.uint8)  # a filter byte (0, none) before each row
+    rows[:, :, 1:] = images_NHWC.reshape(count, height, -1)
+    raw = rows.reshape(count, -1)
+    size = raw.shape[1]
+    stream_size = 2 + 5 * -(-size // _BLOCK) + size + 4
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, colour type 2 = RGB, not interlaced
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _END
+    start = _SIGNATURE + _chunk(b"IHDR", header) + struct.pack(">I", stream_size) + b"IDAT" + b"\x78\x01"
+    files = np.empty((count, len(start) - 2 + stream_size + 4 + len(_END)), np.uint8)
+    files[:, : len(start)] = _bytes(start)
+    at = len(start)
+    for first in range(0, size, _BLOCK):
+        block = raw[:, first : first + _BLOCK]
+        length = block.shape[1]
+        files[:, at : at + 5] = _bytes(struct.pack("<BHH", first + length == size, length, length ^ 0xFFFF))
+        files[:, at + 5 : at + 5 + length] = block
+        at += 5 + length
+    files[:, at : at + 4] = _words([zlib.adler32(each.data) for each in raw])
+    chunk = files[:, len(start) - 6 : at + 4]  # type and stream: what the chunk's CRC is of
+    files[:, at + 4 : at + 8] = _words([zlib.crc32(each.data) for each in chunk])
+    files[:, at + 8 :] = _bytes(_END)
+    return files
+
+
+def encode_stored_png(image_HWC: Pixels) -> bytes:
+    """One image as `encode_stored_pngs` has it."""
+    return encode_stored_pngs(image_HWC[None])[0].tobytes()
+
+
+def encode_deflated_png(image_HWC: Pixels) -> bytes:
+    """A PNG compressed by Pillow: smaller, but its bytes depend on Pillow's build of zlib, so only pixels can be compared."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_HWC).save(buffer, "PNG", compress_level=_DEFLATE_LEVEL)
+    return buffer.getvalue()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _bytes(data: bytes) -> Pixels:
+    return np.frombuffer(data, np.uint8)
+
+
+def _words(values: list[int]) -> Pixels:
+    """N numbers of 32 bits as N x 4 bytes, the highest first."""
+    return np.array(values, ">u4").view(np.uint8).reshape(-1, 4)
 
 
 def decode_image(data: bytes, verified: bool = False) -> Pixels:

@@ -6,7 +6,6 @@ an index is put beside each, and ``manifest.json`` last. Started again, it does 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from adainf.shards.cache import FETCHES_AT_ONCE
 from adainf.shards.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
 from adainf.shards.png import Pixels, decode_image
 from adainf.shards.scan import TarSample, samples
-from adainf.shards.writer import channel_moments, describe, pixel_facts
+from adainf.shards.writer import channel_moments, describe, index_of, pixel_facts
 from adainf.sources.base import BadData, numbered_classes
 from adainf.sources.tars import find_tars
 from adainf.storage import NotFound, PreconditionFailed
@@ -91,19 +90,9 @@ def _index_one(run: Run, key: str) -> _Indexed:
     found = _known(run, tar, entries)
     if found is not None:
         return found
-    encoded = [data[entry.image.offset : entry.image.offset + entry.image.size] for entry in entries]
     damaged: list[str] = []
-    facts = pixel_facts(_decoded(where, entries, encoded, damaged))
-    index = ShardIndex(
-        tar=tar,
-        keys=[entry.key for entry in entries],
-        image_offsets=[entry.image.offset for entry in entries],
-        image_sizes_bytes=[entry.image.size for entry in entries],
-        image_crc32s=[zlib.crc32(image) for image in encoded],
-        labels=[-1 if entry.label is None else entry.label for entry in entries],
-        texts=[entry.text for entry in entries],
-        pixels=facts,
-    )
+    facts = pixel_facts(_decoded(where, data, entries, damaged))
+    index = index_of(tar, data, entries, facts)
     numbered_classes(index.labels, where)
     text = index.to_json()
     run.store.put(index_key(key), text)
@@ -123,9 +112,9 @@ def _known(run: Run, tar: Output, entries: list[TarSample]) -> _Indexed | None:
     return _Indexed(describe(index, text), index.labels, index.pixels, [])
 
 
-def _decoded(where: str, entries: list[TarSample], encoded: list[bytes], damaged: list[str]) -> Iterator[Pixels]:
-    for entry, image in zip(entries, encoded, strict=True):
+def _decoded(where: str, data: bytes, entries: list[TarSample], damaged: list[str]) -> Iterator[Pixels]:
+    for entry in entries:
         try:
-            yield decode_image(image)
+            yield decode_image(data[entry.image.offset : entry.image.offset + entry.image.size])
         except ValueError as error:
             damaged.append(f"{where}: sample {entry.key}: {error}")

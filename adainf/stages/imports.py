@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from adainf.artifacts import Manifest, Run
 from adainf.chain import request, require_inputs
 from adainf.progress import Reporter
-from adainf.recipe import ImportedImages, Recipe
+from adainf.recipe import Generate, ImportedImages, Recipe
 from adainf.shards.manifest import ShardSet, Split
 from adainf.shards.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
@@ -48,7 +48,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     if finished is not None:
         return finished
     try:
-        split = _write(run, chosen, recipe.generate.shard_images, reporter)
+        split = _write(run, chosen, recipe.generate, reporter)
     except BadData:
         run.discard(NAME)
         raise
@@ -64,9 +64,11 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     return manifest
 
 
-def _write(run: Run, chosen: Chosen, shard_images: int, reporter: Reporter) -> Split:
+def _write(run: Run, chosen: Chosen, generate: Generate, reporter: Reporter) -> Split:
     with reporter.track("import", total=len(chosen)) as track:
-        return write_split(run, NAME, "train", len(chosen), shard_images, chosen.take, track.advance)
+        return write_split(
+            run, NAME, "train", len(chosen), generate.shard_images, chosen.take, track.advance, generate.compression
+        )
 
 
 def _choose(recipe: Recipe, generator: ImportedImages, images: SourceImages, real: ShardSet) -> Chosen:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adainf.exitcodes import StageFailed
 from adainf.generators.average import update_average
 from adainf.generators.denoiser import EdmDenoiser
 from adainf.generators.diffusion import build_denoiser, open_diffusion
@@ -132,6 +133,14 @@ def test_images_of_a_shard_do_not_depend_on_the_other_shards() -> None:
     assert whole.shape == (20, 8, 8, 3)
     alone = sample_images(draw, 8, range(8, 16))
     np.testing.assert_array_equal(alone, whole[8:16])
+
+
+def test_a_sample_that_is_not_finite_is_no_image() -> None:
+    """uint8 has no NaN: it would be written as black."""
+    x_BCHW = torch.zeros(2, 3, 4, 4)
+    x_BCHW[1, 1, 2, 2] = torch.nan
+    with pytest.raises(StageFailed, match="no numbers"):
+        to_pixels(x_BCHW)
 
 
 def test_pixels_survive_the_way_there_and_back() -> None:

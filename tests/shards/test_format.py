@@ -60,10 +60,10 @@ def test_the_bytes_of_a_shard_never_change() -> None:
     shard = encode_shard(41, [Sample(image, 7), Sample(255 - image, None)])
     facts = pixel_facts([image, 255 - image])
     assert facts is not None
-    assert hashlib.sha256(shard.data).hexdigest() == "d39d5eb6e6904d77e82a0ee872db6ab6e1616eb5859ca56b3db1788286d3f517"
+    assert hashlib.sha256(shard).hexdigest() == "d39d5eb6e6904d77e82a0ee872db6ab6e1616eb5859ca56b3db1788286d3f517"
     assert facts.sha256 == "9175570253f98526a91d2b1cd0f06a11ed502b1e79ac00cfe7ab539de1d95547"
     assert hashlib.sha256(image.tobytes() + (255 - image).tobytes()).hexdigest() == facts.sha256
-    assert len(shard.data) % 10_240 == 0
+    assert len(shard) % 10_240 == 0
 
 
 def test_written_twice_the_run_is_the_same_bytes(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_written_twice_the_run_is_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_members_of_a_shard_tell_nothing_of_the_writer() -> None:
-    with tarfile.open(fileobj=io.BytesIO(encode_shard(0, SAMPLES).data)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(encode_shard(0, SAMPLES))) as tar:
         members = tar.getmembers()
     assert [member.name for member in members[:3]] == ["000000.png", "000000.cls", "000001.png"]
     for member in members:
@@ -91,7 +91,7 @@ def test_channel_order_is_rgb() -> None:
     facts = pixel_facts([red])
     assert facts is not None
     assert facts.channel_sums == (255 * 16, 0, 0)
-    (sample,) = read_tar(shard.data)
+    (sample,) = read_tar(shard)
     with Image.open(io.BytesIO(sample.image)) as image:  # another reader's word for it
         assert image.mode == "RGB"
         assert image.getpixel((2, 2)) == (255, 0, 0)

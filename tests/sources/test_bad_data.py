@@ -15,6 +15,7 @@ from PIL import Image
 
 from adainf.exitcodes import AdaInfError, BadInput
 from adainf.recipe import Cifar, FashionMnist, ImageFolder, Npz, Real, Shards
+from adainf.shards.scan import samples
 from adainf.shards.tar import Sample, encode_shard
 from adainf.sources import cifar, open_source
 
@@ -215,7 +216,7 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_truncated_tar(tmp_path: Path) -> None:
-    data = encode_shard(0, [Sample(image, 1) for image in IMAGES]).data
+    data = encode_shard(0, [Sample(image, 1) for image in IMAGES])
     for size, said in (
         (1000, "it ends inside 000000.png"),
         (0, "without the end-of-archive mark"),
@@ -228,26 +229,25 @@ def test_a_truncated_tar(tmp_path: Path) -> None:
 
 
 def test_tars_without_an_image(tmp_path: Path) -> None:
-    (tmp_path / "x.tar").write_bytes(encode_shard(0, []).data)
+    (tmp_path / "x.tar").write_bytes(encode_shard(0, []))
     assert f"{tmp_path}: its 1 .tar files hold no image; set real.path" in refusal(shards(tmp_path))
 
 
 def test_compressed_tars_are_not_passed_over(tmp_path: Path) -> None:
     for name in ("0.tar", "1.tar.gz"):
-        (tmp_path / name).write_bytes(encode_shard(0, [Sample(IMAGES[0], 1)]).data)
+        (tmp_path / name).write_bytes(encode_shard(0, [Sample(IMAGES[0], 1)]))
     assert f"{tmp_path}/1.tar.gz: is compressed; unpack it" in refusal(shards(tmp_path))
 
 
 def test_a_damaged_image_in_a_tar(tmp_path: Path) -> None:
-    encoded = encode_shard(0, [Sample(image, 1) for image in IMAGES])
-    data = bytearray(encoded.data)
-    data[encoded.image_offsets[2] + 60] ^= 1
+    data = bytearray(encode_shard(0, [Sample(image, 1) for image in IMAGES]))
+    data[samples(data)[2].image.offset + 60] ^= 1
     (tmp_path / "x.tar").write_bytes(data)
     assert refusal(shards(tmp_path)).startswith(f"{tmp_path}/x.tar: sample 000002: not a whole image")
 
 
 def test_a_label_of_a_tar_that_is_no_class_number(tmp_path: Path) -> None:
-    (tmp_path / "x.tar").write_bytes(encode_shard(0, [Sample(image, 10**30) for image in IMAGES]).data)
+    (tmp_path / "x.tar").write_bytes(encode_shard(0, [Sample(image, 10**30) for image in IMAGES]))
     assert f"{tmp_path}: label {10**30} is no class number" in refusal(shards(tmp_path))
 
 

@@ -270,8 +270,8 @@ def test_tars_in_the_order_of_their_names(tmp_path: Path) -> None:
     images = pixels(7, 4, 6)
     labels = [3, None, 0, 1, 1, 0, 2]
     samples = [Sample(image, label) for image, label in zip(images, labels, strict=True)]
-    (tmp_path / "b.tar").write_bytes(encode_shard(4, samples[4:]).data)
-    (tmp_path / "a.tar").write_bytes(encode_shard(0, samples[:4]).data)
+    (tmp_path / "b.tar").write_bytes(encode_shard(4, samples[4:]))
+    (tmp_path / "a.tar").write_bytes(encode_shard(0, samples[:4]))
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "._a.tar").write_bytes(b"of a Mac")
     source = open_source(Shards(kind="shards", path=str(tmp_path)))
@@ -285,7 +285,7 @@ def test_tars_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 def test_tars_on_s3(s3_env: str, tmp_path: Path) -> None:
     images = pixels(3, 4, 6)
-    data = encode_shard(0, [Sample(image, 1) for image in images]).data
+    data = encode_shard(0, [Sample(image, 1) for image in images])
     (tmp_path / "0.tar").write_bytes(data)
     open_store(s3_env).put("0.tar", data)
     here, there = (open_source(Shards(kind="shards", path=path)) for path in (str(tmp_path), s3_env))
@@ -297,7 +297,7 @@ def test_tars_on_s3(s3_env: str, tmp_path: Path) -> None:
 def test_a_tar_that_changes_under_our_hands_is_loud(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         samples = [Sample(image, 0) for image in pixels(2, 4, 4, seed)]
-        (tmp_path / f"{name}.tar").write_bytes(encode_shard(0, samples).data)
+        (tmp_path / f"{name}.tar").write_bytes(encode_shard(0, samples))
     source = open_source(Shards(kind="shards", path=str(tmp_path)))
     with tarfile.open(tmp_path / "a.tar", "w"):
         pass
@@ -319,7 +319,7 @@ def test_imported_images_in_every_form(tmp_path: Path, form: str) -> None:
         path = path / "generated.npz"
         np.savez(path, image=images, label=np.arange(4))
     elif form == "shards":
-        (path / "0.tar").write_bytes(encode_shard(0, [Sample(image, 1) for image in images]).data)
+        (path / "0.tar").write_bytes(encode_shard(0, [Sample(image, 1) for image in images]))
     else:
         for number, image in enumerate(images):
             save(path / ("train" if number < 2 else "val") / f"{number}.png", image)

@@ -44,7 +44,7 @@ def flipped(data: bytes, position: int) -> bytes:
 @functools.cache
 def tar_of(kind: str) -> bytes:
     if kind == "ours":
-        return encode_shard(0, [Sample(image, label, f"a naïve caption {label}") for label, image in enumerate(IMAGES)]).data
+        return encode_shard(0, [Sample(image, label, f"a naïve caption {label}") for label, image in enumerate(IMAGES)])
     buffer = io.BytesIO()
     if kind == "webdataset":  # writes extended headers, for its modification times
         with webdataset.TarWriter(buffer) as writer:

@@ -90,7 +90,7 @@ def test_the_other_forms(workshop: Workshop, form: str) -> None:
         if form == "folder":
             Image.fromarray(image).save(path / f"{index:03d}.png")
     if form == "shards":
-        (path / "0.tar").write_bytes(encode_shard(0, [Sample(image, 1) for image in GENERATED]).data)
+        (path / "0.tar").write_bytes(encode_shard(0, [Sample(image, 1) for image in GENERATED]))
     import_generated(workshop.recipe(path, format=form), workshop.run, Reporter())
     assert (workshop.read() == GENERATED).all()
 

@@ -1,0 +1,64 @@
+"""``adainf shards verify RUN/generated --regenerate N``: are these the images that the run's generator draws?
+
+Some shards are drawn again and compared by their pixels: an audit of repeatability, and of what the store has kept.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+
+from pydantic import ValidationError
+
+from adainf.artifacts import Run
+from adainf.compute import prepare
+from adainf.exitcodes import BadInput, StageFailed
+from adainf.progress import Reporter
+from adainf.recipe import Diffusion, Generate
+from adainf.shards.folder import ShardFolder
+from adainf.shards.writer import pixel_facts
+from adainf.stages.generate import NAME, open_generator
+
+
+def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> None:
+    """Draw so many shards of the set `RUN/generated` again, chosen by `seed` (None: any), as the manifests say they were made.
+
+    No recipe is needed. Raises `StageFailed` naming the shards whose pixels differ; `BadInput` for a set of another kind.
+    """
+    root, _, name = uri.rstrip("/").rpartition("/")
+    run = Run(root or ".")
+    made = run.find(NAME) if name == NAME else None
+    fitted = run.find("generator") if made else None
+    if made is None or fitted is None or "sampler" not in made.request.settings:
+        raise BadInput(
+            f"{uri} was not drawn by a generator of its run, so nothing can be drawn again; give RUN/{NAME} of a run that has "
+            "fitted one, or leave out --regenerate"
+        )
+    if made.request.inputs["generator"] != fitted.digest:
+        raise BadInput(f"{run.locate('generator')} is not the generator that drew {uri}; restore it, or run `adainf generate`")
+    try:
+        config = Diffusion.model_validate({**fitted.request.settings, "sampler": made.request.settings["sampler"]})
+        settings = Generate.model_validate(made.request.settings["generate"])
+    except ValidationError:
+        raise BadInput(f"{uri} was made by {made.made_by}, whose settings this version does not know; use that one") from None
+    folder = ShardFolder.of(run, NAME, made)
+    split = folder.split("train")
+    seed = secrets.randbelow(1 << 32) if seed is None else seed
+    chosen = sorted(random.Random(seed).sample(range(len(split)), min(shards, len(split))))
+    reporter.say(f"verify: drawing {len(chosen)} of {len(split)} shards again (--seed {seed})")
+    prepare(None)
+    draw = open_generator(run, config, fitted, settings.seed, folder.shards.image_size)
+    differing = []
+    with reporter.track("regenerate", len(chosen)) as track:
+        for number in chosen:
+            first = number * settings.shard_images
+            index = folder.index(split.shard(number))
+            if pixel_facts(draw(range(first, first + len(index.keys)))) != index.pixels:
+                differing.append(folder.locate(index.tar.key))
+            track.advance()
+    if differing:
+        raise StageFailed(
+            f"drawn again, {len(differing)} of {len(chosen)} shards have other pixels: {', '.join(differing)}; on another kind "
+            "of device or with another version of torch that is to be expected, else the shards or the generator were changed"
+        )
+    reporter.say(f"verify: {len(chosen)} shards drawn again are the same, pixel by pixel")
