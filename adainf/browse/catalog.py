@@ -1,0 +1,130 @@
+"""What lies at a URI: a run, a set of shards, or a folder of tars that nobody has indexed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from adainf.artifacts import Run
+from adainf.browse.sources import IndexedSource, PlainSource, Source
+from adainf.exitcodes import BadInput
+from adainf.shards.arrays import owners
+from adainf.shards.folder import ShardFolder
+from adainf.sources.tars import find_tars
+from adainf.storage import open_store
+
+SETS = ("real", "generated")
+"""The artifacts of a run that are sets of shards."""
+SPLITS = ("train", "validation", "test")
+
+
+class Place(NamedTuple):
+    """One sample: its number within a shard of a source."""
+
+    shard: int
+    number: int
+
+
+class Catalog:
+    """The sources at a URI, by name: ``real/train``, ``generated/train`` of a run, ``train`` of a set, ``tars`` of a folder."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises `BadInput` where there is nothing to look at."""
+        self.uri = uri.rstrip("/") or uri
+        self.run = Run(open_store(uri))
+        self.is_run = False
+        self.sources: dict[str, Source] = {}
+        self.refresh()
+        if not self.sources and not self.is_run:
+            keys = find_tars(uri, "give a run, a set of shards, or a folder of .tar files")[1]
+            sizes = {info.key: info for info in self.run.store.list()}
+            self.sources = {"tars": PlainSource("tars", self.run, [sizes[key] for key in keys if key in sizes])}
+
+    def refresh(self) -> None:
+        """Look again for sets that a run did not have before."""
+        if (manifest := self.run.find("plan")) is not None:
+            self.is_run = True
+        for name in SETS:
+            if (manifest := self.run.find(name)) is not None:
+                self.is_run = True
+                self._add(ShardFolder.of(self.run, name, manifest), f"{name}/")
+            elif self.run.store.head(f"{name}/request.json") is not None:
+                self.is_run = True  # at work
+        if not self.is_run and not self.sources and self.run.store.head("manifest.json") is not None:
+            self._add(ShardFolder.open(self.uri), "")
+
+    def _add(self, folder: ShardFolder, prefix: str) -> None:
+        names = sorted(folder.shards.splits, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
+        for name in names:
+            held = self.sources.get(prefix + name)
+            if folder.shards.splits[name].images and (held is None or held.digest != folder.digest):
+                self.sources[prefix + name] = IndexedSource(prefix + name, folder, folder.shards.splits[name])
+
+    def source(self, name: str | None) -> Source:
+        """The source of that name, the first without one. Raises `BadInput` where there is none."""
+        if not self.sources:
+            raise BadInput(f"{self.uri} holds no images yet")
+        found = self.sources.get(name) if name else next(iter(self.sources.values()))
+        if found is None:
+            raise BadInput(f"{self.uri} has no source {name!r}; it has {', '.join(self.sources)}")
+        return found
+
+
+class Page(NamedTuple):
+    """Some samples of a selection."""
+
+    places: list[Place]
+    total: int
+    """Samples of the selection, as far as the shards are known."""
+    complete: bool
+    """Whether all shards are known; of a folder without indexes, they become so in their order."""
+
+
+def page(source: Source, first: int, count: int, shard: int | None = None, label: int | None = None) -> Page:
+    """Samples `first` to `first` + `count` of those in `shard` (all where None) that have `label` (any where None).
+
+    Where the wanted samples begin after the last shard that is known, the next one is read. Raises `BadInput`.
+    """
+    if shard is not None:
+        numbers = np.arange(len(source.columns(_checked(source, shard))))
+        if label is not None:
+            numbers = np.flatnonzero(source.columns(shard).labels == label)
+        places = [Place(shard, int(number)) for number in numbers[first : first + count]]
+        return Page(places, len(numbers), True)
+    known = source.known
+    while first + count > sum(known) and len(known) < source.shards:
+        source.columns(len(known))
+        known = source.known
+    starts = np.concatenate([[0], np.cumsum(known)])
+    total = int(starts[-1])
+    if label is None:
+        chosen = np.arange(min(first, total), min(first + count, total))
+    else:
+        matching = np.flatnonzero(source.labels() == label)
+        total, chosen = len(matching), matching[first : first + count]
+    shards = owners(starts, chosen)
+    places = [Place(int(one), int(at - starts[one])) for one, at in zip(shards, chosen, strict=True)]
+    return Page(places, total, len(known) == source.shards)
+
+
+def find(source: Source, wanted: str) -> Place:
+    """The sample of that key, or else of that number in the source. Raises `BadInput` where there is none.
+
+    All indexes are looked through for a key, from the first on.
+    """
+    for shard in range(source.shards):
+        keys = source.columns(shard).keys
+        if wanted in keys:
+            return Place(shard, keys.index(wanted))
+    if wanted.isdecimal():
+        found = page(source, int(wanted), 1).places
+        if found:
+            return found[0]
+    raise BadInput(f"{source.name} of {source.run.uri} has no sample {wanted!r}; give a key, or a number below {sum(source.known)}")
+
+
+def _checked(source: Source, shard: int) -> int:
+    if not 0 <= shard < source.shards:
+        raise BadInput(f"{source.name} has no shard {shard}; it has {source.shards}")
+    return shard
