@@ -115,7 +115,9 @@ def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
     if action in ("show", "cat"):
         parser.add_argument("sample", metavar="KEY|INDEX", help="a sample's key, or its number in the source")
     if action in ("show", "cat", "stats", "export"):
-        parser.add_argument("--source", metavar="NAME", help="as `adainf shards ls` names it, real/train say (default: the first)")
+        parser.add_argument(
+            "--source", metavar="NAME", help="as `adainf shards ls` names it, real/train say (default: the first)"
+        )
     if action == "export":
         parser.add_argument("-o", "--output", metavar="PATH", required=True, help="the folder to make, or the .npz")
         parser.add_argument("--limit", metavar="N", type=int, help="only the first N images")

@@ -87,7 +87,7 @@ def page(source: Source, first: int, count: int, shard: int | None = None, label
     Where the wanted samples begin after the last shard that is known, the next one is read. Raises `BadInput`.
     """
     if shard is not None:
-        numbers = np.arange(len(source.columns(_checked(source, shard))))
+        numbers = np.arange(len(source.columns(shard)))
         if label is not None:
             numbers = np.flatnonzero(source.columns(shard).labels == label)
         places = [Place(shard, int(number)) for number in numbers[first : first + count]]
@@ -121,10 +121,6 @@ def find(source: Source, wanted: str) -> Place:
         found = page(source, int(wanted), 1).places
         if found:
             return found[0]
-    raise BadInput(f"{source.name} of {source.run.uri} has no sample {wanted!r}; give a key, or a number below {sum(source.known)}")
-
-
-def _checked(source: Source, shard: int) -> int:
-    if not 0 <= shard < source.shards:
-        raise BadInput(f"{source.name} has no shard {shard}; it has {source.shards}")
-    return shard
+    raise BadInput(
+        f"{source.name} of {source.run.uri} has no sample {wanted!r}; give a key, or a number below {sum(source.known)}"
+    )

@@ -82,7 +82,9 @@ def show(reporter: Reporter, uri: str, sample: str, source: str | None = None) -
 def cat(reporter: Reporter, uri: str, sample: str, source: str | None = None) -> None:
     """The encoded image, to standard output. Raises `BadInput` where that is a terminal."""
     if sys.stdout.isatty():
-        raise BadInput("an image is no text for a terminal; send it to a file (> image.png) or look at it by `adainf shards show`")
+        raise BadInput(
+            "an image is no text for a terminal; send it to a file (> image.png) or look at it by `adainf shards show`"
+        )
     chosen, place = _find(uri, sample, source)
     sys.stdout.buffer.write(Reader().one(chosen, place))
     sys.stdout.buffer.flush()
@@ -98,7 +100,9 @@ def stats(reporter: Reporter, uri: str, source: str | None = None) -> None:
         split = chosen.split if isinstance(chosen, IndexedSource) else None
         if split and split.channel_means and split.channel_stds:
             moments = zip("RGB", split.channel_means, split.channel_stds, strict=True)
-            reporter.say("  channels  " + ", ".join(f"{name} {mean:.1f} ± {std:.1f}" for name, mean, std in moments) + " of 255")
+            reporter.say(
+                "  channels  " + ", ".join(f"{name} {mean:.1f} ± {std:.1f}" for name, mean, std in moments) + " of 255"
+            )
         else:
             reporter.say(f"  channels  not known; `adainf shards index {uri}` measures them")
         counts = label_counts(chosen)

@@ -44,7 +44,8 @@ def duplicates(source: Source, reader: Reader) -> list[list[Place]]:
     same = np.flatnonzero(words[order][1:] == words[order][:-1])
     found: dict[str, list[Place]] = {}
     candidates = np.unique(order[np.concatenate([same, same + 1])])
-    places = [Place(int(shard), int(at - starts[shard])) for shard, at in zip(owners(starts, candidates), candidates, strict=True)]
+    shards = owners(starts, candidates)
+    places = [Place(int(shard), int(at)) for shard, at in zip(shards, candidates - starts[shards], strict=True)]
     for first in range(0, len(places), 256):
         batch = places[first : first + 256]
         for place, data in zip(batch, reader.read(source, batch), strict=True):

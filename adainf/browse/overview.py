@@ -28,8 +28,10 @@ class Overview:
         self._held: Lru[Any] = Lru(_HELD_BYTES)
 
     def read(self) -> dict[str, Any]:
-        """Artifacts in the order of the chain, the plan, and the arms, ready for JSON. A damaged manifest is told, not raised."""
-        artifacts, arms, plan = [], {}, None
+        """Artifacts in the order of the chain, the plan, and the arms, ready for JSON. What is damaged is told, not raised."""
+        artifacts: list[dict[str, Any]] = []
+        arms: dict[str, dict[str, Any]] = {}
+        plan: dict[str, Any] | None = None
         for name in self._names():
             state: dict[str, Any] = {"name": name, "state": "at work"}
             try:

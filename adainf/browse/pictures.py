@@ -59,7 +59,7 @@ def header(data: bytes) -> Header:
 
 def pixels(data: bytes) -> Pixels:
     """H x W x 3, uint8. Raises `ValueError` as `header` and `decode_image` do, and for more than is to be shown."""
-    kind, width, height = header(data)
+    _, width, height = header(data)
     if width * height > MOST_SHOWN_PIXELS:
         raise ValueError(f"{width:,} × {height:,} px are too many to show")
     return decode_image(data)

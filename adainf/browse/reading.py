@@ -60,7 +60,7 @@ class Reader:
                 else:
                     wanted.append(number)
             jobs += [(shard, columns, numbers) for numbers in ranges(columns, wanted)]
-        for (shard, columns, numbers), images in zip(jobs, self._pool.map(lambda job: _fetch(source, *job), jobs), strict=True):
+        for (shard, _, numbers), images in zip(jobs, self._pool.map(lambda job: _fetch(source, *job), jobs), strict=True):
             for number, image in zip(numbers, images, strict=True):
                 found[Place(shard, number)] = image
                 if isinstance(image, bytes):

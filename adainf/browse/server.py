@@ -12,7 +12,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.datastructures import URL, Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -42,7 +41,7 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_000) -> Starlette:
+def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_000) -> ASGIApp:
     """The server of one URI. With a `token` nothing is answered without it; without one, only to who calls this machine by one
     of its own names (else any web page could let its name lead here, and read)."""
     viewer = _Viewer(catalog, cache_bytes)
@@ -51,11 +50,8 @@ def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_0
         *[Route(f"/{name}", _static(name)) for name in _files() if name != "index.html"],
         *[Route(f"/api/{name}", _answers(getattr(viewer, name))) for name in viewer.ANSWERS],
     ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(_Guard, token=token)],
-        exception_handlers={AdaInfError: _problem, HTTPException: _refused, Exception: _failed},
-    )
+    handlers: Any = {AdaInfError: _problem, HTTPException: _refused, Exception: _failed}
+    return _Guard(Starlette(routes=routes, exception_handlers=handlers), token)  # around the answers to failures, too
 
 
 class _Viewer:
@@ -69,9 +65,7 @@ class _Viewer:
     def catalog(self, query: QueryParams) -> Response:
         self._catalog.refresh()
         plan = plan_of(self._catalog)
-        sources = [
-            _describe(source) | {"weight": weight_of(name, plan)} for name, source in self._catalog.sources.items()
-        ]
+        sources = [_describe(source) | {"weight": weight_of(name, plan)} for name, source in self._catalog.sources.items()]
         return JSONResponse({"uri": self._catalog.uri, "is_run": self._catalog.is_run, "sources": sources})
 
     def labels(self, query: QueryParams) -> Response:

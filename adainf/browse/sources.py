@@ -66,7 +66,10 @@ class Source(ABC):
         return len(self.tar_keys)
 
     def columns(self, shard: int) -> Columns:
-        """The samples of a shard, of which few shards' are held. Raises `BadInput` where index or tar is damaged."""
+        """The samples of a shard, of which few shards' are held. Raises `BadInput` where there is none of that number, or its
+        index or tar is damaged."""
+        if not 0 <= shard < self.shards:
+            raise BadInput(f"{self.name} has no shard {shard}; it has {self.shards}")
         found = self._columns.get(shard)
         if found is None:
             found = self._read_columns(shard)
@@ -165,13 +168,15 @@ class PlainSource(Source):
 def _scan(data: memoryview) -> Columns:
     try:
         found = samples(data)
-    except ValueError as error:  # its traceback holds views of the map, which could not be closed then
-        raise ValueError(str(error)) from None
-    return Columns(
-        [sample.key for sample in found],
-        np.array([sample.image.offset for sample in found], np.int64),
-        np.array([sample.image.size for sample in found], np.int64),
-        np.array([zlib.crc32(data[s.image.offset : s.image.offset + s.image.size]) for s in found], np.int64),
-        np.array([-1 if sample.label is None else sample.label for sample in found], np.int64),
-        [sample.text for sample in found],
-    )
+    except ValueError as error:
+        problem = str(error)
+    else:
+        return Columns(
+            [sample.key for sample in found],
+            np.array([sample.image.offset for sample in found], np.int64),
+            np.array([sample.image.size for sample in found], np.int64),
+            np.array([zlib.crc32(data[s.image.offset : s.image.offset + s.image.size]) for s in found], np.int64),
+            np.array([-1 if sample.label is None else sample.label for sample in found], np.int64),
+            [sample.text for sample in found],
+        )
+    raise ValueError(problem)  # anew: the first error's traceback holds views of the map, which then could not be closed

@@ -39,7 +39,7 @@ function drawSources() {
   const here = (current) => (current ? "page" : null);
   const links = catalog.sources.map((one) => el("a", {
     href: `#/images/${encodeURIComponent(one.name)}`, "aria-current": here(view.name !== "overview" && one.name === view.source),
-  }, one.name, el("small", {}, `${count(one.samples)}${one.complete ? "" : " so far"} · ${count(one.shards)} shards`)));
+  }, one.name, el("small", {}, `${count(one.samples)}${one.complete ? "" : " so far"} · ${count(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
   const title = catalog.is_run ? "Run" : "Overview";
   $("sources").replaceChildren(el("a", { href: "#/", "aria-current": here(view.name === "overview") }, title,
     el("small", {}, catalog.is_run ? "plan, arms, curves" : "what lies here")), ...links);

@@ -7,12 +7,19 @@ import { $, bytes, count, el } from "./dom.js";
 const TITLES = { loss: "Loss", feature_spread: "Spread of features", rank_me: "Effective rank", probe_accuracy: "Online probe", knn: "kNN",
   images_per_s: "Images a second", data_wait_pct: "Waiting for data, %", learning_rate: "Learning rate" };
 
+let drawnFrom = "";
+
 export async function showOverview(catalog) {
+  document.title = "AdaInf shards";
   const [run, curves] = catalog.is_run ? await Promise.all([ask("run"), ask("curves")]) : [null, {}];
+  const all = JSON.stringify([catalog, run, curves]);
+  if (all === drawnFrom) return; // so that nothing that is selected or read is pulled away
+  drawnFrom = all;
   const parts = [el("h1", { id: "overview-title" }, catalog.is_run ? "Run" : "Shards"), sources(catalog)];
   if (run) parts.push(...arms(run), ...plan(run.plan), ...drawn(curves), ...artifacts(run.artifacts));
+  const at = $("overview").scrollTop;
   $("overview").replaceChildren(...parts);
-  document.title = "AdaInf shards";
+  $("overview").scrollTop = at;
 }
 
 function table(columns, rows) {

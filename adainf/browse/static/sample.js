@@ -1,7 +1,7 @@
 // One sample: its picture in full and all that is known of it.
 
 import { ask, imageUrl } from "./api.js";
-import { $, bytes, copy, count, el } from "./dom.js";
+import { $, copy, count, el } from "./dom.js";
 
 const SMALL_PX = 256; // below this, pixels are shown as pixels
 
@@ -14,10 +14,10 @@ export async function showSample(source, shard, number, backHref) {
     ["Source", said.source],
     ["Shard", el("span", { class: "mono" }, said.uri)],
     ["Number", `${count(said.number)} of ${count(said.of)} in shard ${count(said.shard)}`],
-    ["Label", said.label === null ? "none" : said.class === null ? `${said.label}` : `${said.label}, ${said.class}`],
+    ["Label", said.label === null ? "none" : said.class === null || said.class === `${said.label}` ? `${said.label}` : `${said.label}, ${said.class}`],
     ["Caption", said.text ?? "none"],
     ["Image", said.format ? `${said.format}, ${said.width_px} × ${said.height_px} px` : "unknown"],
-    ["Bytes", `${count(said.size_bytes)} (${bytes(said.size_bytes)}) from ${count(said.offset_bytes)} on`],
+    ["Bytes", `${count(said.size_bytes)} from ${count(said.offset_bytes)} on`],
     ["CRC-32", el("span", { class: "mono" }, said.crc32)],
   ];
   const step = (place, text, id) =>
