@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import secrets
@@ -11,7 +12,7 @@ import uvicorn
 
 from adainf.browse.catalog import Catalog
 from adainf.browse.server import application
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import BadInput, Stopped
 from adainf.progress import Reporter
 
 TOKEN = "ADAINF_BROWSE_TOKEN"
@@ -32,7 +33,8 @@ def serve(uri: str, host: str, port: int, reporter: Reporter) -> None:
     reporter.say(f"serve: {catalog.uri} at {address} (Ctrl-C ends it)")
     # No access log: the token is part of the first address.
     config = uvicorn.Config(application(catalog, token), log_level="warning", access_log=False, server_header=False, ws="none")
-    uvicorn.Server(config).run(sockets=[listening])
+    with contextlib.suppress(Stopped):  # the signal that it has been waiting for
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _token(host: str) -> str | None:
