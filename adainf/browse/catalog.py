@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from adainf.artifacts import Run
 from adainf.browse.sources import IndexedSource, PlainSource, Source
 from adainf.exitcodes import BadInput
-from adainf.shards.arrays import owners
+from adainf.shards.arrays import Integers, owners
 from adainf.shards.folder import ShardFolder
 from adainf.sources.tars import find_tars
 from adainf.storage import open_store
@@ -81,31 +82,38 @@ class Page(NamedTuple):
     """Whether all shards are known; of a folder without indexes, they become so in their order."""
 
 
-def page(source: Source, first: int, count: int, shard: int | None = None, label: int | None = None) -> Page:
-    """Samples `first` to `first` + `count` of those in `shard` (all where None) that have `label` (any where None).
+def page(source: Source, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None) -> Page:
+    """Samples `first` to `first` + `count` of those in `shards`, in that order (all where None), that have `label` (any where
+    None).
 
-    Where the wanted samples begin after the last shard that is known, the next one is read. Raises `BadInput`.
+    Of all shards, the next one is read where the wanted samples begin after the last that is known. Raises `BadInput`.
     """
-    if shard is not None:
-        numbers = np.arange(len(source.columns(shard)))
-        if label is not None:
-            numbers = np.flatnonzero(source.columns(shard).labels == label)
-        places = [Place(shard, int(number)) for number in numbers[first : first + count]]
-        return Page(places, len(numbers), True)
-    known = source.known
-    while first + count > sum(known) and len(known) < source.shards:
-        source.columns(len(known))
-        known = source.known
-    starts = np.concatenate([[0], np.cumsum(known)])
-    total = int(starts[-1])
+    if shards is None:
+        while first + count > sum(source.known) and len(source.known) < source.shards:
+            source.columns(len(source.known))
+        shards = range(len(source.known))
+        complete = len(shards) == source.shards
+    else:
+        complete = True
+    counts = [source.count(shard) for shard in shards]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     if label is None:
+        total = int(starts[-1])
         chosen = np.arange(min(first, total), min(first + count, total))
     else:
-        matching = np.flatnonzero(source.labels() == label)
+        matching = np.flatnonzero(_labels(source, shards) == label)
         total, chosen = len(matching), matching[first : first + count]
-    shards = owners(starts, chosen)
-    places = [Place(int(one), int(at - starts[one])) for one, at in zip(shards, chosen, strict=True)]
-    return Page(places, total, len(known) == source.shards)
+    held = owners(starts, chosen)
+    places = [Place(shards[at], int(number)) for at, number in zip(held, chosen - starts[held], strict=True)]
+    return Page(places, total, complete)
+
+
+def _labels(source: Source, shards: Sequence[int]) -> Integers:
+    """Of the samples of these shards. Those of one shard need no other's index."""
+    if len(shards) == 1:
+        return source.columns(shards[0]).labels
+    labels = np.split(source.labels(), np.cumsum(source.known)[:-1])
+    return np.concatenate([np.empty(0, np.int64), *[labels[shard] for shard in shards]])
 
 
 def find(source: Source, wanted: str) -> Place:

@@ -21,6 +21,7 @@ from adainf.browse import pictures
 from adainf.browse.catalog import Catalog, Page, Place, page
 from adainf.browse.facts import label_counts, plan_of, weight_of
 from adainf.browse.overview import Overview
+from adainf.browse.quality import quality_of
 from adainf.browse.reading import Encoded, Problem, Reader
 from adainf.browse.sources import IndexedSource, Source
 from adainf.exitcodes import AdaInfError, BadInput
@@ -65,7 +66,11 @@ class _Viewer:
     def catalog(self, query: QueryParams) -> Response:
         self._catalog.refresh()
         plan = plan_of(self._catalog)
-        sources = [_describe(source) | {"weight": weight_of(name, plan)} for name, source in self._catalog.sources.items()]
+        sources = []
+        for name, source in self._catalog.sources.items():
+            measured = quality_of(self._catalog.run, source)
+            space = None if measured is None else measured.space
+            sources.append(_describe(source) | {"weight": weight_of(name, plan), "quality": space})
         return JSONResponse({"uri": self._catalog.uri, "is_run": self._catalog.is_run, "sources": sources})
 
     def labels(self, query: QueryParams) -> Response:
@@ -77,7 +82,7 @@ class _Viewer:
         """A 32-bit length (little endian), JSON of that length, and the pictures that it describes, one after another."""
         source = self._source(query)
         first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MOST_SAMPLES)
-        found = page(source, first, count, _number(query, "shard"), _number(query, "label"))
+        found = page(source, first, count, self._shards(source, query), _number(query, "label"))
         return Response(_packed(source, found, self._reader.read(source, found.places)), media_type="application/octet-stream")
 
     def sample(self, query: QueryParams) -> Response:
@@ -103,6 +108,10 @@ class _Viewer:
             "previous": _beside(source, place, -1),
             "next": _beside(source, place, 1),
         }
+        if measured := quality_of(self._catalog.run, source):
+            said["quality"] = (
+                f"Fréchet distance {measured.distances[place.shard]:.4g} of its shard (features: {measured.space})"
+            )
         try:
             kind, width, height = pictures.header(self._reader.one(source, place))
             said |= {"format": kind, "width_px": width, "height_px": height}
@@ -123,6 +132,16 @@ class _Viewer:
 
     def curves(self, query: QueryParams) -> Response:
         return JSONResponse(self._overview.curves())
+
+    def _shards(self, source: Source, query: QueryParams) -> list[int] | None:
+        """Those that the viewer has chosen: one, or some by their quality; None is all."""
+        shard, order = _number(query, "shard"), query.get("quality")
+        if shard is not None or not order:
+            return None if shard is None else [shard]
+        measured = quality_of(self._catalog.run, source)
+        if measured is None:
+            raise BadInput(f"the quality of {source.name} has not been measured")
+        return measured.shards(order)
 
     def _source(self, query: QueryParams) -> Source:
         return self._catalog.source(query.get("source"))

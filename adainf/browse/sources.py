@@ -101,6 +101,11 @@ class Source(ABC):
             known.append(count)
         return known
 
+    def count(self, shard: int) -> int:
+        """Samples of a shard. Raises as `columns` does."""
+        known = self.counts[shard] if 0 <= shard < self.shards else None
+        return len(self.columns(shard)) if known is None else known
+
     def locate(self, shard: int) -> str:
         """The tar as a user would find it."""
         return self.run.locate(self.tar_keys[shard])

@@ -11,9 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-MISSING = (
-    "no Chromium for the tests of the page; install it by: apt-get install chromium chromium-driver; pip install -e '.[test]'"
-)
+MISSING = "no Chromium for the tests of the page: apt-get install chromium chromium-driver, pip install -e '.[test]'"
 _OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-device-scale-factor=1")
 
 Open = Callable[..., "Chrome"]

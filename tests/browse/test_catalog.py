@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adainf.artifacts import Manifest, Request, Run
 from adainf.browse.catalog import Catalog, Place, find, page
 from adainf.browse.facts import duplicates, label_counts
 from adainf.browse.lru import Lru
+from adainf.browse.quality import ShardQuality, quality_of
 from adainf.browse.reading import READ_THROUGH_BYTES, Problem, Reader, ranges
 from adainf.exitcodes import BadInput
 from adainf.shards.png import decode_image
@@ -55,11 +57,38 @@ def test_pages_of_any_size_are_the_selection_in_order(made: Made, shard: int | N
     numbers = np.arange(50)
     wanted = numbers[(shard is None or numbers // 20 == shard) & ((label is None) | (made.labels == label))]
     source = Catalog(made.uri).source(None)
+    shards = None if shard is None else [shard]
     for size in (1, 7, 60):
-        pages = [page(source, first, size, shard, label) for first in range(0, max(1, len(wanted)), size)]
+        pages = [page(source, first, size, shards, label) for first in range(0, max(1, len(wanted)), size)]
         found = [20 * place.shard + place.number for one in pages for place in one.places]
         assert found == wanted.tolist()
         assert {one.total for one in pages} == {len(wanted)}
+
+
+def test_quality_orders_shards_as_measured_and_odd_measurements_count_as_none(made: Made) -> None:
+    run = Run(str(made.path.parent))
+    (made.path.rename(made.path.with_name("generated")))
+    source = Catalog(run.uri).source("generated/train")
+
+    def measured(fd: object) -> ShardQuality | None:
+        content = {"shards": {"fd": {"rand": [0.0, 0.0, 0.0], "ssl": fd}}}
+        (made.path.parent / "quality").mkdir(exist_ok=True)
+        data = Manifest(request=Request(stage="measure", settings={}), content=content).to_json()
+        (made.path.parent / "quality/manifest.json").write_bytes(data)
+        return quality_of(run, source)
+
+    found = measured([2.5, 7, 1.0])
+    assert found
+    assert found.space == "ssl"
+    orders = {"best": [2, 0, 1], "worst": [1, 0, 2], "top": [2], "middle": [0], "bottom": [1]}
+    assert {order: found.shards(order) for order in orders} == orders
+    for label in (None, 3):
+        places = page(source, 0, 60, found.shards("best"), label).places
+        numbers = [20 * place.shard + place.number for place in places]
+        order = np.concatenate([np.arange(40, 50), np.arange(20), np.arange(20, 40)])
+        assert numbers == [number for number in order if label is None or made.labels[number] == label]
+    for odd in ([1.0, 2.0], [1.0, "2", 3.0], {"a": 1}, None, "abc"):
+        assert measured(odd) is None
 
 
 def test_keys_and_numbers_name_samples(made: Made) -> None:

@@ -1,4 +1,4 @@
-// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label= · #/sample/SOURCE/SHARD/NUMBER
+// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label=&quality= · #/sample/SOURCE/SHARD/NUMBER
 
 import { ask } from "./api.js";
 import { $, copy, count, el, say } from "./dom.js";
@@ -50,16 +50,18 @@ async function showImages(name, query) {
   view.source = name;
   reveal("images");
   const address = `${name}?${query}`;
-  const [shard, label] = [query.get("shard") ?? "", query.get("label") ?? ""];
+  const [shard, label, quality] = ["shard", "label", "quality"].map((one) => query.get(one) ?? "");
   $("images-title").textContent = name;
   document.title = `${name} · AdaInf shards`;
   if (address !== shown) {
     shown = address;
     $("shard").value = shard;
     $("shard").max = Math.max(0, (source()?.shards ?? 1) - 1);
-    const whole = shard === "" && label === "";
+    $("quality-filter").hidden = !source()?.quality;
+    $("quality").value = quality;
+    const whole = shard === "" && label === "" && quality === "";
     grid.nameOf = (number) => labelNames.get(number);
-    grid.show({ source: name, shard, label }, whole ? source()?.samples ?? 0 : 0);
+    grid.show({ source: name, shard, label, quality }, whole ? source()?.samples ?? 0 : 0);
     await fillLabels(name, label);
   }
   $("grid").focus({ preventScroll: true });
@@ -101,8 +103,7 @@ async function readLabels(name) {
 
 function filter() {
   const query = new URLSearchParams();
-  if ($("shard").value !== "") query.set("shard", $("shard").value);
-  if ($("label").value !== "") query.set("label", $("label").value);
+  for (const id of ["shard", "label", "quality"]) if ($(id).value !== "") query.set(id, $(id).value);
   location.hash = `#/images/${encodeURIComponent(view.source)}${query.size ? `?${query}` : ""}`;
 }
 
@@ -162,6 +163,7 @@ $("help-button").addEventListener("click", () => $("help").showModal());
 $("copy-uri").addEventListener("click", () => copy(catalog.uri));
 $("shard").addEventListener("change", filter);
 $("label").addEventListener("change", filter);
+$("quality").addEventListener("change", filter);
 $("label").addEventListener("focus", () => readLabels(view.source));
 $("size").value = localStorage.getItem("size") ?? 80;
 grid.side = Number($("size").value);

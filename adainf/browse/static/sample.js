@@ -18,6 +18,7 @@ export async function showSample(source, shard, number, backHref) {
     ["Caption", said.text ?? "none"],
     ["Image", said.format ? `${said.format}, ${said.width_px} × ${said.height_px} px` : "unknown"],
     ["Bytes", `${count(said.size_bytes)} from ${count(said.offset_bytes)} on`],
+    ...(said.quality ? [["Quality", said.quality]] : []),
     ["CRC-32", el("span", { class: "mono" }, said.crc32)],
   ];
   const step = (place, text, id) =>
