@@ -16,8 +16,7 @@ from adainf.storage import NotFound
 MOST_IMAGE_BYTES = 64 * 2**20
 READ_THROUGH_BYTES = 4096
 """A gap between two images that is read with them: less than what a request costs."""
-MOST_RANGE_BYTES = 128 * 1024
-"""Of one read, unless a single image is larger: several at once come sooner than a long one."""
+MOST_RANGE_BYTES = 8 * 2**20
 _RANGES_AT_ONCE = 8
 
 

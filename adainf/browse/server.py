@@ -109,9 +109,8 @@ class _Viewer:
             "next": _beside(source, place, 1),
         }
         if measured := quality_of(self._catalog.run, source):
-            said["quality"] = (
-                f"Fréchet distance {measured.distances[place.shard]:.4g} of its shard (features: {measured.space})"
-            )
+            distance = measured.distances[place.shard]
+            said["quality"] = f"Fréchet distance {distance:.4g} of its shard (features: {measured.space})"
         try:
             kind, width, height = pictures.header(self._reader.one(source, place))
             said |= {"format": kind, "width_px": width, "height_px": height}

@@ -21,15 +21,16 @@ _LEAST_TOKEN = 16
 
 
 def serve(uri: str, host: str, port: int, reporter: Reporter) -> None:
-    """Serve until a signal. Whoever listens beyond loopback asks for a token; it is in the address that is printed.
+    """Serve until a signal. Whoever listens beyond loopback asks for a token; one that is made here is in the printed address.
 
     Raises `BadInput` where there is nothing to show, or the address cannot be listened at.
     """
     catalog = Catalog(uri)
-    token = _token(host)
+    given = _given_token()
+    token = given or (None if _is_loopback(host) else secrets.token_urlsafe(24))
     listening = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{listening.getsockname()[1]}/{f'?token={token}' if token else ''}"
+    address = f"http://{name}:{listening.getsockname()[1]}/{f'?token={token}' if token and not given else ''}"  # logs are no place for a given one
     reporter.say(f"serve: {catalog.uri} at {address} (Ctrl-C ends it)")
     # No access log: the token is part of the first address.
     config = uvicorn.Config(application(catalog, token), log_level="warning", access_log=False, server_header=False, ws="none")
@@ -37,11 +38,11 @@ def serve(uri: str, host: str, port: int, reporter: Reporter) -> None:
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def _token(host: str) -> str | None:
+def _given_token() -> str:
     given = os.environ.get(TOKEN, "")
     if given and len(given) < _LEAST_TOKEN:
         raise BadInput(f"{TOKEN} has {len(given)} characters; set at least {_LEAST_TOKEN}, or unset it and one is made")
-    return given or (None if _is_loopback(host) else secrets.token_urlsafe(24))
+    return given
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,14 @@ def test_a_key_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.Captur
     assert main(["shards", "show", str(tmp_path), "\x1b[31m"]) == BAD_INPUT
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
+
+
+def test_no_part_of_the_browser_needs_torch() -> None:
+    names = "commands server serving"
+    program = (
+        f"import sys; [__import__(f'adainf.browse.{{name}}') for name in '{names}'.split()]; print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_half_blocks_hold_every_pixel() -> None:
