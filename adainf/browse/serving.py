@@ -30,7 +30,8 @@ def serve(uri: str, host: str, port: int, reporter: Reporter) -> None:
     token = given or (None if _is_loopback(host) else secrets.token_urlsafe(24))
     listening = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{listening.getsockname()[1]}/{f'?token={token}' if token and not given else ''}"  # logs are no place for a given one
+    told = f"?token={token}" if token and not given else ""  # a given one is known, and logs are no place for it
+    address = f"http://{name}:{listening.getsockname()[1]}/{told}"
     reporter.say(f"serve: {catalog.uri} at {address} (Ctrl-C ends it)")
     # No access log: the token is part of the first address.
     config = uvicorn.Config(application(catalog, token), log_level="warning", access_log=False, server_header=False, ws="none")

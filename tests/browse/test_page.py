@@ -62,6 +62,7 @@ def _press(browser: Chrome, *keys: str) -> None:
 
 LOADED = """(() => { const all = [...document.querySelectorAll('.cell img')];
   return all.length && all.every((image) => image.naturalWidth) && all.length })()"""
+NUMBER = "document.querySelector('#sample tr:nth-child(4) td').textContent"
 POSITION = "document.getElementById('position').textContent"
 SHOWN = """[...document.querySelectorAll('.cell img')].map((i) => { const c = document.createElement('canvas');
   c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0);
@@ -189,7 +190,7 @@ def test_hostile_names_and_images_are_text_and_tiles(tmp_path: Path, open_page: 
         assert browser.execute_script("return document.querySelector('.cell img').alt") == f"Sample {script}"
         for number in (0, 3):
             browser.get(f"{server.address}/#/sample/tars/0/{number}")
-            _wait(browser, "document.querySelector('#sample img')?.naturalWidth")
+            _wait(browser, f"document.querySelector('#sample img')?.naturalWidth && {NUMBER}.startsWith('{number} of')")
             assert script in browser.execute_script("return document.getElementById('sample').innerText")
         browser.get(f"{server.address}/#/sample/tars/0/1")
         _wait(browser, "document.querySelector('#sample .problem')?.textContent.includes('60,000')")

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { $, copy, count, el, say } from "./dom.js";
 import { Grid } from "./grid.js";
 import { showOverview } from "./overview.js";
-import { sampleHref, showSample } from "./sample.js";
+import { drawSample, sampleHref } from "./sample.js";
 
 const POLL_MS = 5000;
 const THEMES = ["auto", "light", "dark"];
@@ -107,15 +107,21 @@ function filter() {
   location.hash = `#/images/${encodeURIComponent(view.source)}${query.size ? `?${query}` : ""}`;
 }
 
+let turn = 0; // an answer that comes after the viewer has gone on is not shown
+
 async function route() {
+  turn += 1;
+  const mine = turn;
   const [path, query = ""] = location.hash.slice(2).split("?");
   const [name, ...rest] = path.split("/").map(decodeURIComponent);
   try {
     if (name === "images") await showImages(rest[0], new URLSearchParams(query));
     else if (name === "sample") {
+      const said = await ask("sample", { source: rest[0], shard: rest[1], number: rest[2] });
+      if (mine !== turn) return;
       view.source = rest[0];
       const back = shown.startsWith(`${rest[0]}?`) ? shown.slice(rest[0].length) : "";
-      await showSample(rest[0], rest[1], rest[2], `#/images/${encodeURIComponent(rest[0])}${back.length > 1 ? back : ""}`);
+      drawSample(said, `#/images/${encodeURIComponent(rest[0])}${back.length > 1 ? back : ""}`);
       reveal("sample");
     } else {
       reveal("overview");

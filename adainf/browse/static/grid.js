@@ -164,7 +164,7 @@ export class Grid {
       if (this.query !== query) { this.drop({ page }); return; }
       block.page = page;
     } catch (error) {
-      if (error.name !== "AbortError") { say(error.message); this.onFail?.(error.message); }
+      if (error.name !== "AbortError") say(error.message);
       return; // it stays in `blocks` without pictures, so that it is not asked for again and again
     }
     const grown = block.page.total !== this.total || block.page.complete !== this.complete;

@@ -1,14 +1,14 @@
 // One sample: its picture in full and all that is known of it.
 
-import { ask, imageUrl } from "./api.js";
+import { imageUrl } from "./api.js";
 import { $, copy, count, el } from "./dom.js";
 
 const SMALL_PX = 256; // below this, pixels are shown as pixels
 
 export const sampleHref = (source, shard, number) => `#/sample/${encodeURIComponent(source)}/${shard}/${number}`;
 
-export async function showSample(source, shard, number, backHref) {
-  const said = await ask("sample", { source, shard, number });
+export function drawSample(said, backHref) {
+  const { source, shard, number } = said;
   const facts = [
     ["Key", el("span", { class: "mono" }, said.key)],
     ["Source", said.source],
