@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from adainf.browse.catalog import Catalog, Place, find
-from adainf.browse.facts import duplicates, label_counts, plan_of, weight_of
+from adainf.browse.facts import duplicates, label_counts, plan_of, quality_in, weight_in
 from adainf.browse.pictures import header, pixels
 from adainf.browse.reading import Problem, Reader
 from adainf.browse.sources import IndexedSource, Source
@@ -25,6 +26,8 @@ from adainf.shards.png import encode_stored_png
 
 UNKNOWN = "?"
 _BATCH = 256
+_FILE_COLUMNS = 120
+"""Width of a table that goes to no terminal."""
 
 
 def ls(reporter: Reporter, uri: str) -> None:
@@ -40,16 +43,16 @@ def ls(reporter: Reporter, uri: str) -> None:
         known = source.known
         complete = len(known) == source.shards
         table.add_row(
-            name,
+            escape(printable(name)),
             f"{source.shards:,}",
             f"{sum(known):,}" if complete else UNKNOWN,
             f"{sum(source.tar_sizes_bytes):,}",
-            weight_of(name, plan),
-            f"{plan.inputs.quality:g}{'' if plan.inputs.quality_is_measured else ' (assumed)'}"
-            if plan and name.startswith("generated/")
-            else "",
+            weight_in(name, plan),
+            quality_in(name, plan),
             (source.digest or "not indexed")[:12],
         )
+    if not reporter.console.is_terminal:
+        reporter.console.width = _FILE_COLUMNS
     reporter.console.print(table)
 
 
@@ -129,9 +132,11 @@ def export(reporter: Reporter, uri: str, output: str, source: str | None = None,
     chosen = Catalog(uri).source(source)
     _know_all(chosen, reporter)
     target = Path(output)
+    count = sum(chosen.known) if limit is None else min(limit, sum(chosen.known))
+    if count < 1:
+        raise BadInput(f"{chosen.name} has {sum(chosen.known)} images, of which --limit takes {count}; choose at least one")
     if target.exists():
         raise BadInput(f"{output} exists already; choose another -o")
-    count = min(sum(chosen.known), limit or sys.maxsize)
     partial = target.with_name(f".{target.name}.partial")
     try:
         if target.suffix == ".npz":

@@ -18,10 +18,17 @@ def plan_of(catalog: Catalog) -> InflationPlan | None:
     return manifest.content_as(InflationPlan) if manifest else None
 
 
-def weight_of(source: str, plan: InflationPlan | None) -> str:
+def weight_in(source: str, plan: InflationPlan | None) -> str:
     """How often an image of the source is drawn, compared with a generated one; empty where nothing is trained on it."""
     weights = {} if plan is None else {"real/train": f"{plan.real_weight:g}", "generated/train": "1"}
     return weights.get(source, "")
+
+
+def quality_in(source: str, plan: InflationPlan | None) -> str:
+    """The q of the generated images that the plan goes by, and whether anybody has measured it."""
+    if plan is None or not source.startswith("generated/"):
+        return ""
+    return f"{plan.inputs.quality:g}" if plan.inputs.quality_is_measured else f"{plan.inputs.quality:g} (assumed)"
 
 
 def label_counts(source: Source) -> dict[int, int]:

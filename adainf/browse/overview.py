@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from adainf.artifacts import Manifest, Run, sha256
 from adainf.browse.lru import Lru
 from adainf.exitcodes import BadInput
@@ -36,25 +38,17 @@ class Overview:
             state: dict[str, Any] = {"name": name, "state": "at work"}
             try:
                 found = self._manifest(name)
+                if found is not None:
+                    manifest, digest = found
+                    state |= {"state": "done", "made_by": manifest.made_by, "digest": digest}
+                    if name == "plan":
+                        plan = manifest.content
+                    elif name.startswith("pretrain/"):
+                        arms.setdefault(name.split("/")[1], {}).setdefault("seeds", []).append(_trained(manifest))
+                    elif name.startswith("evaluate/"):
+                        arms.setdefault(name.split("/")[1], {})["accuracy"] = _accuracies(manifest)
             except BadInput as error:
-                found, state = None, {"name": name, "state": "damaged", "problem": str(error)}
-            if found is not None:
-                manifest, digest = found
-                outputs = sum(output.size_bytes for output in manifest.outputs)
-                state = {
-                    "name": name,
-                    "state": "done",
-                    "stage": manifest.request.stage,
-                    "made_by": manifest.made_by,
-                    "digest": digest,
-                    "bytes": outputs,
-                }
-                if name == "plan":
-                    plan = manifest.content
-                elif name.startswith("pretrain/"):
-                    arms.setdefault(name.split("/")[1], {}).setdefault("seeds", []).append(_trained(manifest))
-                elif name.startswith("evaluate/"):
-                    arms.setdefault(name.split("/")[1], {})["accuracy"] = _accuracies(manifest)
+                state |= {"state": "damaged", "problem": str(error)}
             artifacts.append(state)
         return {"artifacts": artifacts, "plan": plan, "arms": arms}
 
@@ -65,7 +59,7 @@ class Overview:
         for info in sorted(self._run.store.list("logs/"), key=lambda info: info.key.rpartition("/")[2]):
             if not info.key.endswith(".jsonl"):
                 continue
-            for label, done, values in self._once(info.key, info.etag, info.size_bytes, _progress):
+            for label, done, values in self._once(info.key, info.etag, info.size_bytes, _progress) or ():
                 for name, value in values.items():
                     curves.setdefault(label, {}).setdefault(name, {})[done] = value
         return {label: {name: _thinned(sorted(points.items())) for name, points in of.items()} for label, of in curves.items()}
@@ -96,7 +90,7 @@ class Overview:
             try:
                 held = parse(self._run.store.get(key))
             except NotFound:  # deleted since
-                return ()
+                return None
             self._held.put((key, etag), held, 4 * size_bytes)  # Python's objects take about so much more than their text
         return held
 
@@ -106,14 +100,27 @@ def _trained(manifest: Manifest) -> dict[str, Any]:
     return {name: manifest.content[name] for name in shown if name in manifest.content}
 
 
+class _Measure(BaseModel):
+    """What is read of a measure; a run's manifests may say more than this version knows."""
+
+    protocol: str
+    accuracy: float
+
+
+class _Seed(BaseModel):
+    measures: list[_Measure] = []
+
+
+class _Scores(BaseModel):
+    seeds: dict[str, _Seed] = {}
+
+
 def _accuracies(manifest: Manifest) -> dict[str, list[float]]:
-    """By protocol, one for each seed."""
+    """By protocol, one for each seed. Raises `BadInput` where the manifest says something else."""
     found: dict[str, list[float]] = {}
-    seeds = manifest.content.get("seeds")
-    for scores in seeds.values() if isinstance(seeds, dict) else ():
-        measures: Any = scores.get("measures", ()) if isinstance(scores, dict) else ()
-        for measure in measures:
-            found.setdefault(measure["protocol"], []).append(measure["accuracy"])
+    for seed in manifest.content_as(_Scores).seeds.values():
+        for measure in seed.measures:
+            found.setdefault(measure.protocol, []).append(measure.accuracy)
     return found
 
 

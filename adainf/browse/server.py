@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adainf.browse import pictures
 from adainf.browse.catalog import Catalog, Page, Place, page
-from adainf.browse.facts import label_counts, plan_of, weight_of
+from adainf.browse.facts import label_counts, plan_of, weight_in
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
 from adainf.browse.reading import Encoded, Problem, Reader
@@ -70,7 +70,7 @@ class _Viewer:
         for name, source in self._catalog.sources.items():
             measured = quality_of(self._catalog.run, source)
             space = None if measured is None else measured.space
-            sources.append(_describe(source) | {"weight": weight_of(name, plan), "quality": space})
+            sources.append(_describe(source) | {"weight": weight_in(name, plan), "quality": space})
         return JSONResponse({"uri": self._catalog.uri, "is_run": self._catalog.is_run, "sources": sources})
 
     def labels(self, query: QueryParams) -> Response:
