@@ -38,14 +38,12 @@ class Catalog:
         self.sources: dict[str, Source] = {}
         self.refresh()
         if not self.sources and not self.is_run:
-            keys = find_tars(uri, "give a run, a set of shards, or a folder of .tar files")[1]
-            sizes = {info.key: info for info in self.run.store.list()}
-            self.sources = {"tars": PlainSource("tars", self.run, [sizes[key] for key in keys if key in sizes])}
+            keys = set(find_tars(uri, "give a run, a set of shards, or a folder of .tar files")[1])
+            tars = [info for info in self.run.store.list() if info.key in keys]
+            self.sources = {"tars": PlainSource("tars", self.run, tars)}
 
     def refresh(self) -> None:
         """Look again for sets that a run did not have before."""
-        if (manifest := self.run.find("plan")) is not None:
-            self.is_run = True
         for name in SETS:
             if (manifest := self.run.find(name)) is not None:
                 self.is_run = True

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import URL, Headers, MutableHeaders, QueryParams
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -170,12 +170,12 @@ class _Guard:
         if scope["method"] not in ("GET", "HEAD"):
             return JSONResponse({"problem": "this page is for reading only"}, 405, {"Allow": "GET, HEAD"})
         if self._token is None:
-            host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0] if scope.get("headers") else ""
+            host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0]
             return None if host in _LOOPBACK else JSONResponse({"problem": "call it localhost"}, 421)
         if secrets.compare_digest(asked.cookies.get(COOKIE, "").encode(), self._token.encode()):
             return None
         if secrets.compare_digest(asked.query_params.get("token", "").encode(), self._token.encode()):
-            answer = RedirectResponse(URL(scope=scope).path, 303)  # so that it stays in no history and no log
+            answer = RedirectResponse("/", 303)  # so that it stays in no history and no log
             answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
             return answer
         return JSONResponse({"problem": "open the address that `adainf shards serve` has printed: it holds the token"}, 401)
