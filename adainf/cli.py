@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -35,6 +35,12 @@ STAGES = {
 
 
 SHARDS = {
+    "ls": "what lies there: sources, shards, samples, bytes, quality, digest, weight in the plan",
+    "show": "one sample, with a preview where the terminal can",
+    "cat": "one sample's encoded image, to standard output",
+    "stats": "channel means, labels and copies",
+    "export": "the images as PNG files, or as one .npz",
+    "serve": "a web page to look through it all",
     "index": "make a set of a folder of tars that others wrote, where it lies",
     "verify": "check every byte of a set, and decode every image",
 }
@@ -94,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
                 help="draw N shards of RUN/generated again and compare their pixels",
             )
             action.add_argument("--seed", type=int, help="which ones (default: any; it is told)")
+        _add_browse_arguments(action, name)
     return parser
 
 
@@ -141,6 +148,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
+    if action in ("show", "cat"):
+        parser.add_argument("sample", metavar="KEY|INDEX", help="a sample's key, or its number in the source")
+    if action in ("show", "cat", "stats", "export"):
+        parser.add_argument(
+            "--source", metavar="NAME", help="as `adainf shards ls` names it, real/train say (default: the first)"
+        )
+    if action == "export":
+        parser.add_argument("-o", "--output", metavar="PATH", required=True, help="the folder to make, or the .npz")
+        parser.add_argument("--limit", metavar="N", type=int, help="only the first N images")
+    if action == "serve":
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+        parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
+
+
 def _pixels(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 1 to 4096")
@@ -158,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command == "recipe":
             _show(parsed)
         elif parsed.command == "shards":
-            _shards(parsed)
+            _shards(**vars(parsed))
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
         elif parsed.command == "plan" and parsed.what_if is not None:
@@ -185,15 +207,27 @@ def _show(parsed: argparse.Namespace) -> None:
         print(yaml.safe_dump(load_recipe(parsed.recipe).model_dump(mode="json"), sort_keys=False), end="")
 
 
-def _shards(parsed: argparse.Namespace) -> None:
+def _shards(command: str, view: str, uri: str, **options: Any) -> None:
+    if view == "index":
+        from adainf.sources.indexing import index_tars
+
+        index_tars(uri, Reporter())
+    elif view == "verify":
+        _verify(uri, **options)
+    else:
+        from adainf.browse import commands
+
+        getattr(commands, view)(Reporter(), uri, **options)
+
+
+def _verify(uri: str, regenerate: int | None, seed: int | None) -> None:
     from adainf.shards.verify import verify
-    from adainf.sources.indexing import index_tars
 
-    (index_tars if parsed.view == "index" else verify)(parsed.uri, Reporter())
-    if parsed.view == "verify" and parsed.regenerate:
-        from adainf.stages.regenerate import regenerate  # torch takes seconds, and nothing else here needs it
+    verify(uri, Reporter())
+    if regenerate is not None:
+        from adainf.stages import regenerate as again  # torch takes seconds, and nothing else here needs it
 
-        regenerate(parsed.uri, parsed.regenerate, parsed.seed, Reporter())
+        again.regenerate(uri, regenerate, seed, Reporter())
 
 
 def _use_encoder(command: str, **options: object) -> None:

@@ -22,6 +22,7 @@ from adainf.recipe import Plan
 Basis = Literal["paper's point", "interpolation", "our prior"]
 PRIOR: Basis = "our prior"
 QUALITY, REAL_WEIGHT, GENERATED_SHARE = "quality", "real weight", "generated share"
+ASSUMED = "assumed, not measured"
 EFFECTIVE, MIN_SCALE, JITTER = "effective images", "min crop scale", "jitter multiplier"
 
 PAPER_REFERENCE_IMAGES = 50_000
@@ -73,6 +74,10 @@ class InflationPlan(Record):
     """Why the generated images are left out."""
     warnings: list[str]
 
+    def choice(self, name: str) -> Choice:
+        """The choice of that name: `QUALITY`, `REAL_WEIGHT`, …"""
+        return next(choice for choice in self.choices if choice.name == name)
+
 
 def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     """The plan for these sizes and this quality.
@@ -84,7 +89,7 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     measured = inputs.measured or Measured()
     refused = refusal(measured)
     found = quality(measured)
-    q, formula = found or (1.0, "assumed, not measured")
+    q, formula = found or (1.0, ASSUMED)
     copies = 1.0 if refused else measured.copy_rate
     generated = inputs.generated_images * (1 - copies)
     weight, weight_basis = _real_weight(inputs, q, generated, rule) if generated else (1.0, PRIOR)

@@ -133,7 +133,7 @@ def accuracy(rows: Sequence[Row], test_images: int) -> str | None:
 def crop_policy(plan: InflationPlan, recipe: Recipe) -> str:
     """Min crop scale against effective data size: the policy, the paper's four points, and this run's point."""
     reference, base = plan.inputs.reference_images, default_views(recipe.pretrain.augmentation)[0].min_scale
-    effective = next(choice.value for choice in plan.choices if choice.name == EFFECTIVE)
+    effective = plan.choice(EFFECTIVE).value
     here = effective / reference
     ratios = np.geomspace(min(0.3, here / 1.5), max(32.0, here * 1.5), 257)
     curve = np.array([min_scale(ratio * reference, reference, base)[0] for ratio in ratios])

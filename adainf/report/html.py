@@ -174,7 +174,7 @@ def _quality(summary: Summary, run: Run) -> dict[str, Any] | None:
 
 def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:
     inputs, measured = plan.inputs, plan.inputs.measured
-    worth = next(choice for choice in plan.choices if choice.name == QUALITY)
+    worth = plan.choice(QUALITY)
     copies = "not measured" if measured is None else f"{100 * measured.copy_rate:g} %"
     return [
         ("N, real training images", f"{inputs.real_images:,}"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from adainf.augment.profiles import default_views
-from adainf.inflation.policy import REAL_WEIGHT, Choice, InflationPlan, Inputs, make_plan, min_scale
+from adainf.inflation.policy import REAL_WEIGHT, InflationPlan, Inputs, make_plan, min_scale
 from adainf.inflation.worth import Measured, quality
 from adainf.recipe import Augmentation, Plan
 
@@ -21,10 +21,6 @@ def planned(real: int, generated: int, quality: float = 1.0, copies: float = 0.0
     measured = Measured(fid=1.94 / quality, copy_rate=copies)
     inputs = Inputs(real_images=real, generated_images=generated, measured=measured)
     return make_plan(inputs, Plan.model_validate(rule), DEFAULT)
-
-
-def chosen(plan: InflationPlan, name: str) -> Choice:
-    return next(choice for choice in plan.choices if choice.name == name)
 
 
 @pytest.mark.parametrize(("images", "scale"), [(25_000, 0.02), (50_000, 0.08), (150_000, 0.20), (1_050_000, 0.30)])
@@ -55,7 +51,7 @@ def test_the_weight_is_the_papers_only_where_the_paper_measured_it(
     real: int, generated: int, measured: bool, basis: str
 ) -> None:
     inputs = Inputs(real_images=real, generated_images=generated, measured=Measured(fid=1.94) if measured else None)
-    assert chosen(make_plan(inputs, Plan(), DEFAULT), REAL_WEIGHT).basis == basis
+    assert make_plan(inputs, Plan(), DEFAULT).choice(REAL_WEIGHT).basis == basis
 
 
 @pytest.mark.parametrize("base", [0.02, 0.08, 0.2, 0.3])
@@ -142,7 +138,7 @@ def test_real_images_keep_their_least_share(real: int, generated: int, quality: 
 def test_a_weight_raised_by_the_share_is_not_called_the_papers() -> None:
     plan = planned(1_000, 1_000_000)
     assert plan.real_weight == 250
-    assert chosen(plan, REAL_WEIGHT).basis == "our prior"
+    assert plan.choice(REAL_WEIGHT).basis == "our prior"
 
 
 def test_unmeasured_quality_and_tiny_data_are_said() -> None:

@@ -14,8 +14,9 @@ from adainf.augment.profiles import default_views
 from adainf.chain import chain, evaluated, pretrained, request
 from adainf.evaluation.scores import ArmScores, Measure, SeedScores
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.inflation.worth import Measured
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
-from adainf.recipe import Recipe
+from adainf.recipe import Arm, Recipe
 from adainf.shards.manifest import ShardSet
 from adainf.shards.png import encode_stored_png
 from adainf.shards.tar import Sample
@@ -87,14 +88,22 @@ def write_run(made: Made, folder: Path) -> Run:
         origin = _generator(run, made, real)
         _shards(run, made, "generated", ("train",), origin, [])
     views = default_views(recipe.pretrain.augmentation)
-    plan = make_plan(Inputs(real_images=made.images, generated_images=made.images), recipe.plan, views)
-    if "adainf" in made.arms:
-        _commit(run, recipe, "plan", plan.model_dump(mode="json"))
-    for arm in made.arms:
+
+    def train(arm: Arm, plan: InflationPlan) -> None:
         for seed in recipe.pretrain.seeds:
             _commit(run, recipe, pretrained(arm, seed), _trained(recipe, arm, seed, plan))
+
+    inputs = Inputs(real_images=made.images, generated_images=made.images)
+    if "none" in made.arms:
+        train("none", make_plan(inputs, recipe.plan, views))
     if recipe.measures_quality:
-        _quality(run, made)
+        inputs = inputs.model_copy(update={"measured": Measured.of(_quality(run, made))})
+    plan = make_plan(inputs, recipe.plan, views)
+    if "adainf" in made.arms:
+        _commit(run, recipe, "plan", plan.model_dump(mode="json"))
+    for arm in recipe.arms:
+        if arm != "none":
+            train(arm, plan)
     for arm, accuracies in made.linear.items():
         _commit(run, recipe, evaluated(arm), _scores(made, arm, accuracies).model_dump(mode="json"))
     return run
@@ -148,10 +157,12 @@ BY_SPACE = ("fd", "kd", "precision", "recall", "density", "coverage", "classifie
 PIXELS = ("copy_rate", "authenticity_pixels", "exact_copy_rate", "duplicate_rate")
 
 
-def _quality(run: Run, made: Made) -> None:
-    """Every score 0.25 with its null 0.75, kernel distances -0.5 with an interval; sheets of 8 black pairs."""
+def _quality(run: Run, made: Made) -> Quality:
+    """Every score 0.25 with its null 0.75 but for authenticity, as copies would be refused; kernel distances -0.5 with an
+    interval; sheets of 8 black pairs."""
     names = [*PIXELS, *(f"{metric}_{space}" for space in SPACES for metric in BY_SPACE)]
     scores = {name: Score.of(Estimate(-0.5, -0.6, 0.1) if "kd" in name else Estimate(0.25), 0.75) for name in names}
+    scores["authenticity_pixels"] = Score.of(Estimate(0.75), 0.75)
     shards = len(range(0, made.images, made.shard_images))
     columns = {space: [0.5 + number for number in range(shards)] for space in SPACES}
     quality = Quality(
@@ -167,6 +178,7 @@ def _quality(run: Run, made: Made) -> None:
     sheet = encode_stored_png(np.zeros((2 * made.image_px, 8 * made.image_px, 3), np.uint8))
     outputs = [run.write(f"quality/{name}.png", sheet) for name in ("best", "worst")]
     _commit(run, made.recipe, "quality", quality.model_dump(mode="json"), outputs)
+    return quality
 
 
 def _trained(recipe: Recipe, arm: str, seed: int, plan: InflationPlan) -> dict[str, Any]:

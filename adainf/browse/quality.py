@@ -1,0 +1,55 @@
+"""How good the shards of generated images are, where the run has measured it: by the columns of ``quality/manifest.json``.
+
+Of its content only ``shards.fd`` is read: by space, the Fréchet distance of each generated shard to real images, in the order
+of the split `train`. What is not so shaped counts as not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from adainf.artifacts import Run
+from adainf.browse.sources import Source
+from adainf.exitcodes import BadInput
+
+MEASURED = "generated/train"
+"""The source whose shards have a quality."""
+_SPACES = ("ssl", "rand")
+"""What judges, the first that is there: the run's own encoder, a random network."""
+
+Order = Literal["best", "worst", "top", "middle", "bottom"]
+"""All shards, best or worst first; or a third of them, best first."""
+
+
+class ShardQuality(NamedTuple):
+    space: str
+    distances: list[float]
+    """Of each shard to real images; small is good."""
+
+    def shards(self, order: str) -> list[int]:
+        """The shards in that order. Raises `BadInput` for an order that there is not."""
+        if order not in get_args(Order):
+            raise BadInput(f"quality is {order[:40]!r}, expected one of {', '.join(get_args(Order))}")
+        best_first = np.argsort(self.distances, kind="stable")
+        if order == "worst":
+            return best_first[::-1].tolist()
+        thirds = dict(zip(("top", "middle", "bottom"), np.array_split(best_first, 3), strict=True))
+        return thirds.get(order, best_first).tolist()
+
+
+def quality_of(run: Run, source: Source) -> ShardQuality | None:
+    """None where it has not been measured, or not of these shards."""
+    manifest = run.find("quality") if source.name == MEASURED else None
+    shards = manifest.content.get("shards") if manifest else None
+    by_space = shards.get("fd") if isinstance(shards, dict) else None
+    if not isinstance(by_space, dict):
+        return None
+    space = next((name for name in (*_SPACES, *by_space) if name in by_space), "")
+    found = by_space.get(space)
+    if not isinstance(found, Sequence) or len(found) != source.shards:
+        return None
+    distances = [float(value) for value in found if isinstance(value, int | float)]
+    return ShardQuality(space, distances) if len(distances) == source.shards else None

@@ -1,0 +1,107 @@
+// A run: what it has made, what it plans, and how its arms train; looked at again every few seconds while it is in sight.
+
+import { ask } from "./api.js";
+import { chart, key, short } from "./charts.js";
+import { $, bytes, count, el } from "./dom.js";
+
+const TITLES = { loss: "Loss", feature_spread: "Spread of features", rank_me: "Effective rank", probe_accuracy: "Online probe", knn: "kNN",
+  images_per_s: "Images a second", data_wait_pct: "Waiting for data, %", learning_rate: "Learning rate" };
+
+let drawnFrom = "";
+
+export async function showOverview(catalog) {
+  document.title = "AdaInf shards";
+  const [run, curves] = catalog.is_run ? await Promise.all([ask("run"), ask("curves")]) : [null, {}];
+  const all = JSON.stringify([catalog, run, curves]);
+  if (all === drawnFrom) return; // so that nothing that is selected or read is pulled away
+  drawnFrom = all;
+  const parts = [el("h1", { id: "overview-title" }, catalog.is_run ? "Run" : "Shards"), sources(catalog)];
+  if (run) parts.push(...arms(run), ...plan(run.plan), ...drawn(curves), ...artifacts(run.artifacts));
+  const at = $("overview").scrollTop;
+  $("overview").replaceChildren(...parts);
+  $("overview").scrollTop = at;
+}
+
+function table(columns, rows) {
+  const head = columns.map(([name, kind]) => el("th", { scope: "col", class: kind }, name));
+  const body = rows.map((row) => el("tr", {}, ...row.map((cell, at) => el("td", { class: columns[at][1] }, cell))));
+  return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": columns[0][0] }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
+}
+
+function sources(catalog) {
+  const rows = catalog.sources.map((source) => [
+    el("a", { href: `#/images/${encodeURIComponent(source.name)}` }, source.name),
+    source.complete ? count(source.samples) : `${count(source.samples)} so far`,
+    count(source.shards), bytes(source.bytes), source.weight || "–",
+    source.channel_means ? source.channel_means.map((mean) => mean.toFixed(0)).join(" ") : "–",
+    el("span", { class: "mono" }, source.digest?.slice(0, 12) ?? "not indexed"),
+  ]);
+  return table([["Source"], ["samples", "number"], ["shards", "number"], ["size", "number"], ["weight", "number"], ["mean R G B", "number"], ["digest"]], rows);
+}
+
+function arms(run) {
+  const names = Object.keys(run.arms);
+  if (!names.length) return [];
+  const protocols = [...new Set(names.flatMap((name) => Object.keys(run.arms[name].accuracy ?? {})))];
+  const rows = names.map((name) => {
+    const { seeds = [], accuracy = {} } = run.arms[name];
+    const first = seeds[0];
+    return [name, `${seeds.length || "–"}`, first ? short(first.real_weight) : "–", first ? `${Math.round(100 * first.generated_share)} %` : "–",
+      ...protocols.map((protocol) => spread(accuracy[protocol]))];
+  });
+  const columns = [["Arm"], ["seeds", "number"], ["real weight", "number"], ["generated", "number"], ...protocols.map((name) => [`${name} %`, "number"])];
+  return [el("h2", {}, "Arms"), table(columns, rows)];
+}
+
+function spread(values) {
+  if (!values?.length) return "–";
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  if (values.length < 2) return (100 * mean).toFixed(1);
+  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
+  return `${(100 * mean).toFixed(1)} ± ${(100 * deviation).toFixed(1)}`;
+}
+
+function plan(said) {
+  if (!said) return [];
+  const rows = (said.choices ?? []).map((choice) => [choice.name, short(choice.value), choice.formula, choice.basis]);
+  const warnings = (said.warnings ?? []).map((text) => el("p", { class: "soft" }, `Note: ${text}.`));
+  return [el("h2", {}, "Plan"), table([["Choice"], ["value", "number"], ["formula"], ["rests on"]], rows), ...warnings];
+}
+
+function drawn(curves) {
+  const labels = Object.keys(curves);
+  const byMeasure = new Map();
+  labels.forEach((label, at) => {
+    for (const [name, points] of Object.entries(curves[label])) {
+      if (!byMeasure.has(name)) byMeasure.set(name, []);
+      byMeasure.get(name).push([label, points, at]);
+    }
+  });
+  const pretraining = (lines) => lines.some(([label]) => label.startsWith("pretrain"));
+  const others = [];
+  const figures = [];
+  for (const [name, lines] of byMeasure) {
+    const title = TITLES[name] ?? name.replaceAll("_", " ");
+    const trained = lines.filter(([label]) => label.startsWith("pretrain"));
+    figures.push(pretraining(lines) ? chart(title, grouped(trained)) : null);
+    others.push(...lines.filter(([label]) => !label.startsWith("pretrain")).map((line) => chart(`${line[0]}: ${title.toLowerCase()}`, [line])));
+  }
+  const shown = [...figures, ...others].filter(Boolean);
+  if (!shown.length) return [];
+  return [el("h2", {}, "Curves"), key(armsOf(labels)), el("div", { class: "charts" }, ...shown)];
+}
+
+// "pretrain none (seed 0)" → "none": the seeds of an arm have one colour.
+const armOf = (label) => label.replace(/^pretrain /, "").replace(/ \(seed \d+\)$/, "");
+const armsOf = (labels) => [...new Set(labels.filter((label) => label.startsWith("pretrain")).map(armOf))];
+function grouped(lines) {
+  const arms = armsOf(lines.map(([label]) => label));
+  return lines.map(([label, points]) => [label, points, arms.indexOf(armOf(label))]);
+}
+
+function artifacts(list) {
+  const rows = list.map((one) => [
+    one.name, el("span", { class: `badge ${one.state}` }, one.state), one.problem ?? one.made_by ?? "", el("span", { class: "mono" }, one.digest?.slice(0, 12) ?? ""),
+  ]);
+  return [el("h2", {}, "Artifacts"), table([["Artifact"], ["state"], ["made by"], ["digest"]], rows)];
+}

@@ -1,0 +1,209 @@
+"""The page in a real browser, on a set that lies on a real S3 server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adainf.artifacts import Manifest, Request, Run
+from adainf.augment.profiles import default_views
+from adainf.inflation.policy import Inputs, make_plan
+from adainf.recipe import Augmentation, Plan
+from tests.browse.conftest import Open
+from tests.browse.hostile import entry, huge_png, png, tar
+from tests.browse.served import Served, served
+from tests.shards.sets import Made, make_set
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+IMAGES, SHARD = 3000, 500
+RUNS_ON_S3 = "s3://runs/browsed"
+
+
+@pytest.fixture(scope="module")
+def made(s3_server: Any) -> Iterator[tuple[Made, Served]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.env.items():
+            patch.setenv(name, value)
+        made = make_set(f"{RUNS_ON_S3}/real", IMAGES, SHARD, size_px=4)
+        run = Run(RUNS_ON_S3)
+        plan = make_plan(Inputs(real_images=IMAGES, generated_images=10), Plan(), default_views(Augmentation()))
+        run.commit("plan", Manifest(request=Request(stage="plan", settings={}), content=plan.model_dump(mode="json")))
+        lines = [{"event": "progress", "label": "pretrain none (seed 0)", "done": n, "loss": 5 / n} for n in (1, 2, 3)]
+        run.store.put("logs/run/1.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+        with served(RUNS_ON_S3) as server:
+            yield made, server
+
+
+def _wait(browser: Chrome, script: str, seconds: float = 10) -> Any:
+    """Until the expression is true in the page; its value."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, seconds, 0.05).until(lambda driver: driver.execute_script(f"return {script}"), script)
+
+
+def _press(browser: Chrome, *keys: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+LOADED = """(() => { const all = [...document.querySelectorAll('.cell img')];
+  return all.length && all.every((image) => image.naturalWidth) && all.length })()"""
+NUMBER = "document.querySelector('#sample tr:nth-child(4) td').textContent"
+POSITION = "document.getElementById('position').textContent"
+SHOWN = """[...document.querySelectorAll('.cell img')].map((i) => { const c = document.createElement('canvas');
+  c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0);
+  return [i.alt, [...x.getImageData(0, 0, c.width, c.height).data]] })"""
+
+
+def _images(browser: Chrome) -> dict[str, np.ndarray]:
+    """What the page shows, by the text beside it."""
+    found = browser.execute_script(f"return {SHOWN}")
+    return {alt: np.array(values, np.uint8).reshape(4, 4, 4)[..., :3] for alt, values in found}
+
+
+def test_the_grid_shows_the_images_and_scrolls_to_the_last(made: tuple[Made, Served], open_page: Open) -> None:
+    browser = open_page(f"{made[1].address}/#/images/real%2Ftrain")
+    count = _wait(browser, LOADED)
+    assert 60 < count < 400  # those in sight, and not three thousand
+    shown = _images(browser)
+    assert len(shown) == count
+    assert all(np.array_equal(image, made[0].images[int(alt.split()[1])]) for alt, image in shown.items())
+    browser.execute_script("const g = document.getElementById('grid'); g.scrollTop = g.scrollHeight")
+    _wait(browser, f"{POSITION}.includes('–3,000 of 3,000')")
+    _wait(browser, f"{LOADED} && document.querySelector('[alt=\"Sample 002999\"]')")
+    shown = _images(browser)
+    assert np.array_equal(shown["Sample 002999"], made[0].images[2999])
+    assert all(np.array_equal(image, made[0].images[int(alt.split()[1])]) for alt, image in shown.items())
+
+
+def test_filters_choose_and_the_address_keeps_them(made: tuple[Made, Served], open_page: Open) -> None:
+    browser = open_page(f"{made[1].address}/#/images/real%2Ftrain?shard=5&label=3")
+    _wait(browser, LOADED)
+    wanted = np.flatnonzero((made[0].labels == 3) & (np.arange(IMAGES) >= 5 * SHARD))
+    assert _wait(browser, POSITION).endswith(f"of {len(wanted)}")
+    assert {int(alt.split()[1]) for alt in _images(browser)} == set(wanted.tolist())
+    assert browser.execute_script("return document.getElementById('label').selectedOptions[0].text") == "3 (300)"
+    browser.execute_script("const s = document.getElementById('shard'); s.value = ''; s.dispatchEvent(new Event('change'))")
+    _wait(browser, f"{POSITION}.endsWith('of 300')")
+    assert browser.current_url.endswith("real%2Ftrain?label=3")
+
+
+def test_the_keyboard_alone_is_enough(made: tuple[Made, Served], open_page: Open) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser = open_page(f"{made[1].address}/#/images/real%2Ftrain")
+    _wait(browser, LOADED)
+    _press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    _wait(browser, "location.hash.endsWith('/0/2')")
+    _wait(browser, "document.getElementById('sample-title')?.textContent === 'Sample 000002'")
+    _press(browser, Keys.ARROW_RIGHT)
+    _wait(browser, "document.getElementById('sample-title').textContent === 'Sample 000003'")
+    text = browser.execute_script("return document.getElementById('sample').innerText")
+    for expected in ("real/train", f"{RUNS_ON_S3}/real/train-000000.tar", "PNG, 4 × 4 px", "3 of 500 in shard 0"):
+        assert expected in text
+    _press(browser, Keys.ESCAPE)
+    _wait(browser, "!document.getElementById('images').hidden")
+    _press(browser, Keys.END)
+    _wait(browser, f"{POSITION}.includes('–3,000 of')")
+    _wait(browser, "document.querySelector('.cell.selected img')?.alt === 'Sample 002999'")
+    _press(browser, "?")
+    _wait(browser, "document.getElementById('help').open")
+
+
+def test_a_run_is_followed_while_it_trains(made: tuple[Made, Served], open_page: Open) -> None:
+    browser = open_page(f"{made[1].address}/")
+    _wait(browser, "document.querySelector('#overview svg')")
+    text = browser.execute_script("return document.getElementById('overview').innerText")
+    for expected in ("real/train", "3,000", "real weight", "our prior", "plan"):
+        assert expected in text
+    before = browser.execute_script("return document.querySelector('svg').getAttribute('aria-label')")
+    assert before.endswith("pretrain none (seed 0) 1.67")
+    line = json.dumps({"event": "progress", "label": "pretrain none (seed 0)", "done": 4, "loss": 1.25})
+    Run(RUNS_ON_S3).store.put("logs/run/2.jsonl", f"{line}\nno json\n".encode())
+    _wait(browser, "document.querySelector('svg').getAttribute('aria-label').endsWith(' 1.25')", 15)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("place", ["", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"])
+def test_axe_finds_nothing_serious(made: tuple[Made, Served], open_page: Open, place: str, dark: bool) -> None:
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    browser = open_page(f"{made[1].address}/#/{place}", dark=dark)
+    _wait(browser, "document.querySelector('main img, main svg')")
+    assert browser.execute_script("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    browser.execute_script(axe)
+    found = browser.execute_async_script("const done = arguments[0]; axe.run(document).then((r) => done(r.violations))")
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(made: tuple[Made, Served], open_page: Open) -> None:
+    for place in ("", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"):
+        browser = open_page(f"{made[1].address}/#/{place}", width=360, height=740)
+        _wait(browser, "document.querySelector('main img, main svg')")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+        wide = "[...document.querySelectorAll('main section:not([hidden])')].some((e) => e.scrollWidth > e.clientWidth)"
+        assert not browser.execute_script(f"return {wide}")
+
+
+def test_a_million_rows_are_reached_to_the_last_pixel(tmp_path: Path, open_page: Open) -> None:
+    """A grid higher than browsers can make an element: the end is the end, and small steps are small."""
+    with served(make_set(f"{tmp_path}/set", 20, 10).uri) as server:
+        browser = open_page(f"{server.address}/")
+        _wait(browser, LOADED)
+        script = """const { Grid } = await import('./grid.js'); const element = document.createElement('div');
+          element.style.cssText = 'height: 500px; width: 400px; overflow-y: scroll'; document.body.append(element);
+          let seen; const grid = new Grid(element, { onMove: (...all) => { seen = all; }, onOpen() {}, hrefOf: () => '#' });
+          grid.want = () => {}; grid.show({}, 1000000); const wait = () => new Promise((r) => setTimeout(r, 100));
+          element.scrollTop = element.scrollHeight; await wait(); const end = seen[1];
+          grid.move(grid.room / 2); await wait(); const middle = grid.top; element.scrollTop += 100; await wait();
+          return [end, grid.top - middle, element.querySelectorAll('.cell').length]"""
+        wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done)"
+        end, step, cells = browser.execute_async_script(wrapped)
+        assert end == 1_000_000
+        assert math.isclose(step, 100, abs_tol=1)
+        assert cells < 100
+
+
+def test_hostile_names_and_images_are_text_and_tiles(tmp_path: Path, open_page: Open) -> None:
+    script = "<img src=x onerror=alert(1)>"
+    hostile = {f"{script}.png": png(1), "big.png": huge_png(), "no.png": b"no image", "t.png": png(3), "t.txt": script.encode()}
+    (tmp_path / "a.tar").write_bytes(tar(hostile))
+    (tmp_path / "b.tar").write_bytes(tar({"0.png": png()}, entry("s.png", tarfile.SYMTYPE, "/etc/passwd")))
+    with served(str(tmp_path)) as server:
+        browser = open_page(f"{server.address}/#/images/tars?shard=0")
+        _wait(browser, "document.querySelectorAll('.cell.damaged').length === 2")
+        _wait(browser, "document.querySelectorAll('.cell img').length === 2")
+        assert browser.execute_script("return document.querySelector('.cell img').alt") == f"Sample {script}"
+        for number in (0, 3):
+            browser.get(f"{server.address}/#/sample/tars/0/{number}")
+            _wait(browser, f"document.querySelector('#sample img')?.naturalWidth && {NUMBER}.startsWith('{number} of')")
+            assert script in browser.execute_script("return document.getElementById('sample').innerText")
+        browser.get(f"{server.address}/#/sample/tars/0/1")
+        _wait(browser, "document.querySelector('#sample .problem')?.textContent.includes('60,000')")
+        browser.execute_script("document.body.append(Object.assign(document.createElement('p'), {id: 'mark'}))")
+        browser.execute_script("location.hash = '#/images/tars?shard=0'")
+        _wait(browser, "!document.getElementById('images').hidden && document.getElementById('mark')")
+
+
+def test_nothing_is_asked_of_any_other_host(made: tuple[Made, Served], open_page: Open) -> None:
+    for place in ("", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"):
+        browser = open_page(f"{made[1].address}/#/{place}")
+        _wait(browser, "document.querySelector('main img, main svg')")
+        names = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+        assert names
+        assert all(name.startswith((made[1].address, f"blob:{made[1].address}")) for name in names)
+        assert Image.open(io.BytesIO(base64.b64decode(browser.get_screenshot_as_base64()))).size == (1280, 800)
