@@ -195,11 +195,13 @@ def test_quality_stands_beside_its_null(build: Build) -> None:
     assert "64 generated images against as many of the validation split" in section
     assert "<strong>Warning.</strong> Generated images are made up." in section
     found = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)<td class="text">', section)
-    pair = "<td>0.25</td><td>0.75</td>"
+    pair, as_real = "<td>0.25</td><td>0.75</td>", "<td>0.75</td><td>0.75</td>"
     kernel = "<td>−0.5<br><small>−0.6 to 0.1</small></td><td>0.75</td>"
     assert dict(found) == {
         **{metric: 2 * (kernel if metric == "kd" else pair) for metric in BY_SPACE},
+        "coverage": pair + as_real,
         **dict.fromkeys(PIXELS, pair),
+        "authenticity_pixels": as_real,
     }
     assert "(rand), which sees noise and texture more than content, 128 numbers, and of this run's" in unescape(section)
     assert "(ssl), 512 numbers." in section

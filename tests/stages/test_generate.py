@@ -38,7 +38,8 @@ SHARDS = 4
 
 def recipe_text(images: int = 64, **settings: object) -> str:
     generate = ", ".join(f"{name}: {value}" for name, value in {"images": images, "shard_images": 16, **settings}.items())
-    return RECIPE.replace("generate: {images: 120, shard_images: 16}", f"generate: {{{generate}}}")
+    text = RECIPE.replace("generate: {images: 120, shard_images: 16}", f"generate: {{{generate}}}")
+    return f"{text}quality: null\n"  # a plan from sizes alone
 
 
 def recipe(tmp_path: Path, images: int = 64, **settings: object) -> Recipe:

@@ -17,6 +17,7 @@ from adainf.quality.sidecar import Sidecar, shards_distance
 from adainf.quality.statistics import Moments, frechet_distance
 from adainf.recipe import Recipe
 from adainf.recipefile import load_recipe
+from adainf.shards.manifest import ShardSet
 from adainf.shards.png import decode_image
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
@@ -44,6 +45,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
 def run(made: tuple[Recipe, Path], tmp_path: Path) -> Run:
     shutil.copytree(made[1], tmp_path / "run")
     return Run(str(tmp_path / "run"))
+
+
+def tar_keys(run: Run) -> list[str]:
+    generated = run.find("generated")
+    assert generated is not None
+    return generated.content_as(ShardSet).splits["train"].tar_keys
 
 
 def changed(recipe: Recipe, **quality: object) -> Recipe:
@@ -79,7 +86,7 @@ def test_killed_it_goes_on_without_the_shards_that_are_done(made: tuple[Recipe, 
     run.store.delete("quality/manifest.json")
     run.store.delete("quality/train-000007.safetensors")
     run.store.put("quality/train-000006.safetensors", run.store.get("quality/train-000006.safetensors")[:-1])
-    tars = {f"generated/train-00000{number}.tar": run.store.get(f"generated/train-00000{number}.tar") for number in range(6)}
+    tars = {f"generated/{key}": run.store.get(f"generated/{key}") for key in tar_keys(run)[:6]}
     for key in tars:
         run.store.delete(key)
     measure(recipe, run, SILENT)
@@ -92,7 +99,7 @@ def test_distance_of_some_shards_is_that_of_their_images(made: tuple[Recipe, Pat
     """From the sidecars alone. All images are in the sample here, so their features can be put together otherwise."""
     manifest = measure(made[0], run, SILENT)
     found = manifest.content_as(Quality)
-    keys = [f"train-00000{number}.tar" for number in range(8)]
+    keys = tar_keys(run)
     sidecars = [Sidecar.from_bytes(run.store.get(f"quality/train-00000{number}.safetensors")) for number in range(8)]
     for space in ("rand", "ssl"):
         assert shards_distance(run, manifest, space, keys) == pytest.approx(found.scores[f"fd_{space}"].value, rel=1e-6)
