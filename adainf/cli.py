@@ -44,6 +44,8 @@ ENCODERS = {
     "export": "a finished encoder's weights with their card, for use without AdaInf",
 }
 
+FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
+
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
 
 
@@ -61,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_run_arguments(stage)
         if name in ("pretrain", "evaluate"):
             stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
+        if name in ("fit", "generate", "run"):
+            stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
         if name == "pretrain":
             stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
     for name, what in ENCODERS.items():
@@ -125,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
         else:
-            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed")}
+            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed", "allow_foreign")}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from adainf.recipe.augmentation import Augmentation
 from adainf.recipe.diffusion import Diffusion, Edm, FittedGenerator, Sampler, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune
+from adainf.recipe.external import External, ExternalSampler
+from adainf.recipe.gan import Gan, GanSampler
 from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
@@ -31,9 +33,13 @@ __all__ = [
     "Dino",
     "Edm",
     "Evaluate",
+    "External",
+    "ExternalSampler",
     "FashionMnist",
     "Finetune",
     "FittedGenerator",
+    "Gan",
+    "GanSampler",
     "Generate",
     "Generator",
     "ImageFolder",
@@ -79,7 +85,8 @@ class Recipe(Section):
     real: Real
     """The real images: `kind` says where they come from."""
     generator: Generator
-    """The generator to fit (`kind: diffusion`), or images that exist already (`kind: import`)."""
+    """The generator to fit (`kind: diffusion` or `gan`), one that was fitted elsewhere (`kind: external`), or images that exist
+    already (`kind: import`)."""
     generate: Generate = Generate()
     """How many images to generate, and how they are stored."""
     plan: Plan = Plan()

@@ -10,20 +10,23 @@ from adainf.compute import default_device, prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.generators import KINDS
 from adainf.generators.fit import fit as fit_generator
-from adainf.models.unet import fits
+from adainf.models import gan, unet
 from adainf.progress import Reporter
-from adainf.recipe import Diffusion, Recipe
+from adainf.recipe import Diffusion, External, Gan, ImportedImages, Recipe
 from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.reader import read_split
+from adainf.stages.adopt import adopt
 
 NAME = "generator"
 
 
-def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
+def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> Manifest | None:
     """Write ``generator/``; None where the recipe imports its generated images and there is nothing to fit."""
     config = recipe.generator
-    if not isinstance(config, Diffusion):
+    if isinstance(config, External):
+        return adopt(recipe, config, run, reporter, allow_foreign)
+    if isinstance(config, ImportedImages):
         reporter.say("fit: not needed, the recipe imports its generated images")
         return None
     real = require_inputs(recipe, run, NAME)["real"]
@@ -70,16 +73,18 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest | None:
     return manifest
 
 
-def _check_fit(config: Diffusion, shards: ShardSet) -> None:
+def _check_fit(config: Diffusion | Gan, shards: ShardSet) -> None:
     """Raise `BadInput` where generator and real images do not fit each other."""
     count = shards.splits["train"].images
     if config.batch > count:
         raise BadInput(f"generator.batch is {config.batch}, more than the {count} real training images; choose at most that")
     height_px, width_px = shards.image_size
-    if not fits(config.unet, height_px, width_px):
-        halvings = len(config.unet.multipliers) - 1
+    if isinstance(config, Gan):
+        fits, field, levels = gan.fits(config, height_px, width_px), "generator.channels", len(config.channels)
+    else:
+        fits, field, levels = unet.fits(config.unet, height_px, width_px), "generator.unet", len(config.unet.multipliers)
+    if not fits:
         raise BadInput(
-            f"generator.unet with {halvings + 1} multipliers and {config.unet.channels} channels needs square images of a "
-            f"multiple of {2**halvings} px and channels in multiples of 8; the real images are {height_px} x "
-            f"{width_px}: set real.image_size_px, or change generator.unet"
+            f"{field} with {levels} resolutions needs square images of a multiple of {2 ** (levels - 1)} px, and channels in "
+            f"multiples of 8; the real images are {height_px} x {width_px}: set real.image_size_px, or change {field}"
         )
