@@ -132,17 +132,14 @@ def test_translation_reaches_every_shift_and_cutout_every_place() -> None:
     moved = diff_augment(lone, ("translation",), numbers(torch.stack([uniform, uniform.flip(0)], 1)))
     assert sorted(set(moved.sum((1, 3)).argmax(1).tolist())) == [6, 7, 8, 9, 10]
     assert sorted(set(moved.sum((1, 2)).argmax(1).tolist())) == [6, 7, 8, 9, 10]
-    cut = diff_augment(
-        torch.ones(2000, 1, 16, 16), ("cutout",), numbers(torch.stack([uniform, torch.full_like(uniform, 0.5)], 1))
-    )
+    draws = torch.stack([uniform, torch.full_like(uniform, 0.5)], 1)
+    cut = diff_augment(torch.ones(2000, 1, 16, 16), ("cutout",), numbers(draws))
     assert (cut.mean((0, 1)).amin(1) < 1).all()
 
 
 def test_two_modes_are_learned_with_their_shares_and_brightness() -> None:
     """A generator that collapses, averages the modes, or misses the scale fails one of the bars."""
-    config = small(
-        steps=400, batch=32, learning_rate=2e-3, augment=(), ema_half_life_images=1000, sampler=GanSampler(batch=100)
-    )
+    config = small(steps=400, batch=32, learning_rate=2e-3, augment=(), sampler=GanSampler(batch=100))
     images = blobs(600)
     trainee, batches = GanFit(config, images, CPU), Batches(config, images, CPU)
     for step in range(config.steps):

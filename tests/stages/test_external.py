@@ -28,14 +28,14 @@ from tests.tiny import adainf
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 ARGUMENTS = ["{checkpoint}", "{first}", "{count}", "{seed}", "{output}"]
-SIZE_PX = 6
+SIZE_PX, MEANS = 6, (140, 120, 100)
 
 PROGRAM = """
 import os, pathlib, subprocess, sys, time
 import numpy as np
 checkpoint, first, count, seed, output = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-noise = [np.random.default_rng([seed, i]).normal(0, 30, (6, 6, 3)) for i in range(first, first + count)]
-images = np.clip(noise + np.array([140, 120, 100]), 0, 255).astype(np.uint8)
+images = [np.random.default_rng([seed, i]).normal((140, 120, 100), 30, (6, 6, 3)) for i in range(first, first + count)]
+images = np.clip(images, 0, 255).astype(np.uint8)
 {change}
 np.save(output, images, allow_pickle=True)
 """
@@ -46,7 +46,7 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        real = np.random.default_rng(0).normal(0, 30, (60, SIZE_PX, SIZE_PX, 3)) + [140, 120, 100]
+        real = np.random.default_rng(0).normal(MEANS, 30, (60, SIZE_PX, SIZE_PX, 3))
         np.savez(folder / "real.npz", image=real.clip(0, 255).astype(np.uint8))
         self.checkpoint = folder / "network.bin"
         self.checkpoint.write_bytes(b"weights")
@@ -63,7 +63,7 @@ class Workshop:
         path.write_text(PROGRAM.replace("{change}", change))
         return [sys.executable, str(path), *ARGUMENTS]
 
-    def recipe(self, command: list[str] | None, **settings: object) -> Recipe:
+    def recipe(self, command: list[str] | None, /, **settings: object) -> Recipe:
         sha256 = hashlib.sha256(b"weights").hexdigest()
         generator = {"kind": "external", "checkpoint": str(self.checkpoint), "sha256": sha256, "sampler": {"batch": 40}}
         return Recipe.model_validate(
@@ -100,8 +100,8 @@ def workshop(tmp_path: Path) -> Workshop:
 
 
 def expected(seed: int, indices: range) -> np.ndarray:
-    noise = [np.random.default_rng([seed, i]).normal(0, 30, (6, 6, 3)) for i in indices]
-    return np.clip(np.array(noise) + [140, 120, 100], 0, 255).astype(np.uint8)
+    images = [np.random.default_rng([seed, i]).normal(MEANS, 30, (SIZE_PX, SIZE_PX, 3)) for i in indices]
+    return np.clip(images, 0, 255).astype(np.uint8)
 
 
 def is_alive(pid: int) -> bool:
@@ -155,7 +155,7 @@ def test_a_bgr_program_that_says_so_is_turned_round(workshop: Workshop) -> None:
         (
             "images = images[..., ::-1]",
             BAD_INPUT,
-            r"read as RGB: red exceeds blue by -\d+\.\d on average, but by \d+\.\d in the",
+            r"read as RGB: red exceeds blue by -\d+\.\d on average, but by \d+\.\d in",
         ),
         ("images = images / 255", BAD_INPUT, r"gave float64 of shape \(40, 6, 6, 3\)"),
         ("images = images[:-1]", BAD_INPUT, r"gave uint8 of shape \(39, 6, 6, 3\)"),
@@ -168,7 +168,7 @@ def test_a_bgr_program_that_says_so_is_turned_round(workshop: Workshop) -> None:
         (
             "sys.exit('one\\ntwo\\nthe GPU is gone')",
             STAGE_FAILED,
-            r"ended with exit code 1, saying: one \| two \| the GPU is gone;",
+            r"exit code 1, saying: one \| two \| the GPU is gone;",
         ),
         ("os.kill(os.getpid(), 9)", STAGE_FAILED, "was killed by SIGKILL, saying nothing; see what it does by hand: .*python"),
     ],
@@ -198,9 +198,10 @@ def test_a_program_that_is_not_there(workshop: Workshop) -> None:
     assert "/no/such/program cannot be started (No such file or directory)" in str(refusal)
 
 
-HANG = (
-    "child = subprocess.Popen(['sleep', '600']); pathlib.Path(checkpoint + '.pids').write_text(f'{os.getpid()} {child.pid}'); "
-)
+HANG = """
+child = subprocess.Popen(['sleep', '600'])
+pathlib.Path(checkpoint + '.pids').write_text(f'{os.getpid()} {child.pid}')
+"""
 
 
 def pids(workshop: Workshop) -> list[int]:
@@ -218,7 +219,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(workshop: Worksh
     assert not any(is_alive(pid) for pid in pids(workshop))
 
 
-@pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
+@pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"])
 def test_asked_to_stop_it_takes_the_program_with_it(workshop: Workshop, deaf: str) -> None:
     recipe = workshop.recipe(workshop.program(deaf + HANG + "time.sleep(600)"))
     path = workshop.folder / "recipe.yaml"
@@ -236,7 +237,7 @@ def test_asked_to_stop_it_takes_the_program_with_it(workshop: Workshop, deaf: st
 def test_a_function_takes_the_place_of_a_command(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     directions = np.random.default_rng(0).normal(0, 5, (4, SIZE_PX, SIZE_PX, 3))
-    mean = np.full((SIZE_PX, SIZE_PX, 3), [140, 120, 100])
+    mean = np.full((SIZE_PX, SIZE_PX, 3), MEANS)
     np.savez(workshop.folder / "model.npz", mean=mean, directions=directions)
     weights = (workshop.folder / "model.npz").read_bytes()
     workshop.checkpoint = workshop.folder / "model.npz"
@@ -377,7 +378,7 @@ def test_the_whole_chain_with_the_example_and_what_the_report_says(tmp_path: Pat
     assert "The generator was fitted on other images than this run's real ones" in foreign.stdout
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "The generator was fitted on other images than those of this run." in page
-    assert "<dd>other digits</dd>" in page or "other digits" in page
+    assert "other digits" in page
     assert str(tmp_path / "model.npz") not in page
 
     Path(f"{checkpoint}.json").write_text(json.dumps(said | {"trained_on": digest}))
