@@ -12,7 +12,25 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor
+
+from adainf.exitcodes import BadInput
+
+
+def join(setting: str, batch: int) -> PartialState:
+    """The device and the processes as `accelerate launch` set them up; alone it is one process on one device.
+
+    Raises `BadInput` for a batch, the recipe's `setting`, that the processes cannot share.
+    """
+    processes = PartialState()
+    world = processes.num_processes
+    if batch % world:
+        raise BadInput(
+            f"{setting} is {batch}, which {world} processes cannot share equally; choose a multiple of {world}, or another "
+            "number of processes"
+        )
+    return processes
 
 
 def world_size() -> int:

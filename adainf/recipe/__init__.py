@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.diffusion import Diffusion, Edm, FittedGenerator, Sampler, Unet
+from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune
 from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
@@ -26,6 +26,7 @@ __all__ = [
     "Byol",
     "Cifar",
     "Clip",
+    "Ddpm",
     "Diffusion",
     "Digits",
     "Dino",
@@ -42,6 +43,7 @@ __all__ = [
     "MoCo",
     "Monitor",
     "Npz",
+    "Objective",
     "Optimizer",
     "Plan",
     "Pretrain",
@@ -53,6 +55,7 @@ __all__ = [
     "SimClr",
     "SimSiam",
     "Spectral",
+    "Stf",
     "Stream",
     "Unet",
     "VicReg",
