@@ -13,17 +13,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from adainf.exitcodes import BadInput
 
 
-def join(setting: str, batch: int) -> PartialState:
-    """The device and the processes as `accelerate launch` set them up; alone it is one process on one device.
+def launched() -> PartialState:
+    """The device and the processes as `accelerate launch` set them up; alone it is one process on one device."""
+    # Accelerator looks at the flag by itself; here each process of a launch on CPUs would take itself for the only one.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
-    Raises `BadInput` for a batch, the recipe's `setting`, that the processes cannot share.
-    """
-    processes = PartialState()
+
+def join(setting: str, batch: int) -> PartialState:
+    """As `launched`, for work on a batch, the recipe's `setting`. Raises `BadInput` where the processes cannot share it."""
+    processes = launched()
     world = processes.num_processes
     if batch % world:
         raise BadInput(

@@ -84,7 +84,7 @@ class UNet(nn.Module):
         self.frequencies = config.channels
         self.embed = nn.Sequential(nn.Linear(config.channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         if mirrors:
-            self.mirrored = nn.Parameter(torch.zeros(config.channels))
+            self.mirrored = nn.Parameter(torch.randn(embedding))
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         attend = [size_px >> level <= config.attention_below_px for level in range(len(widths))]
         self.first = nn.Conv2d(3, widths[0], 3, padding=1)
@@ -100,10 +100,9 @@ class UNet(nn.Module):
         self.last = _zero(nn.Conv2d(widths[0], 3, 3, padding=1))
 
     def forward(self, x_BCHW: Tensor, c_noise_B: Tensor, mirrored_B: Tensor | None = None) -> Tensor:
-        told = positional(c_noise_B, self.frequencies)
+        embedding = self.embed(_positional(c_noise_B, self.frequencies))
         if mirrored_B is not None:
-            told = told + mirrored_B[:, None] * self.mirrored
-        embedding = self.embed(told)
+            embedding = embedding + mirrored_B[:, None] * self.mirrored
         x = self.first(x_BCHW)
         skips = []
         for number, level in enumerate(self.down):
@@ -117,7 +116,7 @@ class UNet(nn.Module):
         return out
 
 
-def positional(c_noise_B: Tensor, size: int) -> Tensor:
+def _positional(c_noise_B: Tensor, size: int) -> Tensor:
     """Sines and cosines of the noise level; scaled so that its range of about -1.6 … 1.1 spans many of their periods."""
     half = size // 2
     rates = torch.exp(-math.log(1000) * torch.arange(half, device=c_noise_B.device) / half)
