@@ -14,7 +14,7 @@ from torch import Tensor
 from adainf.recipe.gan import Augment
 
 Uniform = Callable[[], Tensor]
-"""() → one number in [0, 1) for each image, B float32, others at each call."""
+"""() → one number in [0, 1) for each image, B float32, others at each call: `RowRandom.uniform`."""
 
 
 def diff_augment(x_BCHW: Tensor, policy: Iterable[Augment], uniform: Uniform) -> Tensor:

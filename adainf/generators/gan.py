@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adainf import dist
 from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.compute import fresh_weights
 from adainf.generators.average import update_average
 from adainf.generators.diffaugment import diff_augment
 from adainf.generators.kind import DrawBatch, Fitted
-from adainf.generators.noise import initial_noise
+from adainf.generators.noise import RowRandom, initial_noise
 from adainf.generators.pixels import to_pixels
 from adainf.models.gan import Discriminator, Generator
 from adainf.recipe import Gan
@@ -51,6 +51,7 @@ class Player:
         self._optimizer.param_groups[0]["lr"] = learning_rate
         self._optimizer.zero_grad()
         loss.backward(inputs=self._parameters)
+        dist.average_gradients(self._parameters)
         self._optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
@@ -72,19 +73,15 @@ class GanFit:
         self.discriminator = Player(discriminator.to(device), config)
         self.average = copy.deepcopy(generator).requires_grad_(False)
 
-    def step(self, step: int, clean_BCHW: Tensor, random: np.random.Generator) -> Tensor:
-        config, device, batch = self._config, clean_BCHW.device, len(clean_BCHW)
+    def step(self, step: int, clean_BCHW: Tensor, random: RowRandom) -> Tensor:
+        config = self._config
         generator, discriminator = self.generator.network, self.discriminator.network
-        autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-
-        def uniform() -> Tensor:
-            return torch.from_numpy(random.random(batch, np.float32)).to(device)
+        autocast = torch.autocast(clean_BCHW.device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
         def generate() -> Tensor:
-            z_BL = torch.from_numpy(random.standard_normal((batch, config.latent), np.float32)).to(device)
             with autocast:
-                images = generator(z_BL)
-            return diff_augment(images.float(), config.augment, uniform)
+                images = generator(random.normal(config.latent))
+            return diff_augment(images.float(), config.augment, random.uniform)
 
         def judge(x_BCHW: Tensor) -> Tensor:
             with autocast:
@@ -92,7 +89,9 @@ class GanFit:
             return logits.float()
 
         learning_rate = config.learning_rate * min((step + 1) / max(config.warmup_steps, 1), 1.0)
-        real = diff_augment(clean_BCHW, config.augment, uniform)
+        if config.horizontal_flip:
+            clean_BCHW = torch.where(random.uniform()[:, None, None, None] < 0.5, clean_BCHW.flip(3), clean_BCHW)
+        real = diff_augment(clean_BCHW, config.augment, random.uniform)
         with torch.no_grad():
             generated = generate()
         loss = discriminator_loss(judge(real), judge(generated))

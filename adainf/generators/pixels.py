@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adainf.exitcodes import StageFailed
 from adainf.shards.png import Pixels
 
 
@@ -15,7 +16,15 @@ def to_unit(images_BHWC: Tensor) -> Tensor:
 
 
 def to_pixels(x_BCHW: Tensor) -> Tensor:
-    """-1..1 B x 3 x H x W → uint8 B x H x W x 3, rounded and clipped."""
+    """-1..1 B x 3 x H x W → uint8 B x H x W x 3, rounded and clipped.
+
+    Raises `StageFailed` where a value is no number: as uint8 it would be one like any other.
+    """
+    if not x_BCHW.isfinite().all():
+        raise StageFailed(
+            "generate: the generator gave values that are no numbers, and nothing of this shard was written; set precision of "
+            "generator and generator.sampler to no, or lower generator.learning_rate, and fit again"
+        )
     return ((x_BCHW + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

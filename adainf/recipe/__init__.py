@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.diffusion import Diffusion, Edm, FittedGenerator, Sampler, Unet
+from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune
 from adainf.recipe.external import External, ExternalSampler
 from adainf.recipe.gan import Gan, GanSampler
@@ -28,6 +28,7 @@ __all__ = [
     "Byol",
     "Cifar",
     "Clip",
+    "Ddpm",
     "Diffusion",
     "Digits",
     "Dino",
@@ -48,6 +49,7 @@ __all__ = [
     "MoCo",
     "Monitor",
     "Npz",
+    "Objective",
     "Optimizer",
     "Plan",
     "Pretrain",
@@ -59,6 +61,7 @@ __all__ = [
     "SimClr",
     "SimSiam",
     "Spectral",
+    "Stf",
     "Stream",
     "Unet",
     "VicReg",
