@@ -381,14 +381,6 @@ def test_the_whole_chain_with_the_example_and_what_the_report_says(tmp_path: Pat
     assert "other digits" in page
     assert str(tmp_path / "model.npz") not in page
 
-    Path(f"{checkpoint}.json").write_text(json.dumps(said | {"trained_on": digest}))
-    own = adainf("run", recipe, "--run", tmp_path / "own")
-    assert own.returncode == OK, own.stderr
-    assert "fitted on other images" not in own.stdout
-    page = (tmp_path / "own" / "report" / "index.html").read_text()
-    assert "fitted on other images" not in page
-    assert "the real training images above, and nothing else" in page
-
 
 LEGACY = """
 import torch
