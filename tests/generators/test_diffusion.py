@@ -93,6 +93,7 @@ def test_the_reference_batch_begins_with_the_mini_batch_and_goes_on_with_others(
     torch.testing.assert_close(reference[:8], clean, rtol=0, atol=0)
     assert len(reference.flatten(1).unique(dim=0)) > 35
     assert not torch.equal(batches.reference(4, 40)[8:], reference[8:])
+    torch.testing.assert_close(batches.reference(3, 8), clean, rtol=0, atol=0)
 
 
 def lit_from_the_left(count: int) -> Pixels:
