@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from adainf.artifacts import Manifest, Request, Run
 from adainf.exitcodes import BadInput
-from adainf.recipe import Arm, ImportedImages, Recipe
+from adainf.recipe import Arm, External, ImportedImages, Recipe
 
 UNTRAINED = "untrained"
 """The encoder that every arm starts from, judged beside the arms."""
@@ -95,8 +95,10 @@ def _generated(recipe: Recipe) -> dict[str, Link]:
     if isinstance(generator, ImportedImages):
         imported = generator.model_dump(mode="json", exclude={"path"})
         return {"generated": Link("generate", ("real",), {"generator": imported, "generate": generate})}
-    fit = generator.model_dump(mode="json", exclude={"sampler", "checkpoint_every_steps"})
-    sampling = {"sampler": generator.sampler.model_dump(mode="json"), "generate": generate}
+    sampled: set[str] = {"sampler", "command", "callable"} if isinstance(generator, External) else {"sampler"}
+    unseen = {"checkpoint_every_steps", "checkpoint", "time_limit_s"}
+    fit = generator.model_dump(mode="json", exclude=sampled | unseen)
+    sampling = {**generator.model_dump(mode="json", include=sampled), "generate": generate}
     return {"generator": Link("fit", ("real",), fit), "generated": Link("generate", ("real", "generator"), sampling)}
 
 

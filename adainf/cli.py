@@ -51,6 +51,8 @@ ENCODERS = {
     "export": "a finished encoder's weights with their card, for use without AdaInf",
 }
 
+FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
+
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
 
 
@@ -79,6 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
                 default=(0, 1),
                 help="write shards K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all shards)",
             )
+        if name in ("fit", "generate", "run"):
+            stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
         if name == "pretrain":
             stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
     for name, what in ENCODERS.items():
@@ -188,7 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.recipe is None:
             raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
         else:
-            options = {name: value for name, value in vars(parsed).items() if name in ("arm", "seed", "as_json", "worker")}
+            options = {
+                name: value
+                for name, value in vars(parsed).items()
+                if name in ("arm", "seed", "as_json", "worker", "allow_foreign")
+            }
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything

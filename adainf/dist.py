@@ -12,7 +12,29 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+
+from adainf.exitcodes import BadInput
+
+
+def launched() -> PartialState:
+    """The device and the processes as `accelerate launch` set them up; alone it is one process on one device."""
+    # Accelerator looks at the flag by itself; here each process of a launch on CPUs would take itself for the only one.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def join(setting: str, batch: int) -> PartialState:
+    """As `launched`, for work on a batch, the recipe's `setting`. Raises `BadInput` where the processes cannot share it."""
+    processes = launched()
+    world = processes.num_processes
+    if batch % world:
+        raise BadInput(
+            f"{setting} is {batch}, which {world} processes cannot share equally; choose a multiple of {world}, or another "
+            "number of processes"
+        )
+    return processes
 
 
 def world_size() -> int:

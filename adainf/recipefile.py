@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from adainf.exitcodes import BadInput
 from adainf.recipe import Recipe
 
-_UNIONS: list[list[Any]] = [["real"], ["generator"], ["pretrain", "method"]]
+_UNIONS: list[list[Any]] = [["real"], ["generator"], ["generator", "diffusion", "objective"], ["pretrain", "method"]]
 """Settings whose `kind` says what else they hold; pydantic puts it into the place of an error."""
 
 

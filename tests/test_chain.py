@@ -305,7 +305,12 @@ def test_damaged_shards_are_refused_by_name(finished: tuple[Path, Path, str], tm
             "pretrain.global_batch is 300, of which arm 'none' would take 300, more than",
         ),
         ("  batch: 32", "  batch: 300", "generator.batch is 300, more than the 256 real training images"),
-        ("multipliers: [1, 2]", "multipliers: [1, 2, 2, 2, 2]", "generator.unet with 5 multipliers"),
+        (
+            "  batch: 32",
+            "  objective: {kind: stf, reference_images: 300}\n  batch: 32",
+            "generator.objective.reference_images is 300, more than the 256 real training images",
+        ),
+        ("multipliers: [1, 2]", "multipliers: [1, 2, 2, 2, 2]", "generator.unet with 5 resolutions"),
         ("kind: digits", "kind: folder, path: /nonexistent/images", "/nonexistent/images"),
     ],
 )

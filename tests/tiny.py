@@ -50,5 +50,5 @@ def adainf(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
 def artifact_hashes(uri: str | Path) -> dict[str, str]:
     """Key → SHA-256 of everything in a run that is an artifact: all but logs."""
     store = Run(str(uri)).store
-    keys = [info.key for info in store.list() if not info.key.endswith((".jsonl", ".log"))]
+    keys = [info.key for info in store.list() if not info.key.startswith("logs/")]
     return {key: hashlib.sha256(store.get(key)).hexdigest() for key in keys}

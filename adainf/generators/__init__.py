@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from adainf.generators.diffusion import DiffusionFit, open_diffusion
+from adainf.generators.gan import GanFit, open_gan
 from adainf.generators.kind import DrawBatch, Trainee
 
 
@@ -16,5 +17,5 @@ class Kind(NamedTuple):
     """(config, fitted, size in px, seed, device) → how its images are drawn."""
 
 
-KINDS: dict[str, Kind] = {"diffusion": Kind(DiffusionFit, open_diffusion)}
+KINDS: dict[str, Kind] = {"diffusion": Kind(DiffusionFit, open_diffusion), "gan": Kind(GanFit, open_gan)}
 """By `generator.kind` of the recipe."""

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adainf import dist
+from adainf.generators.noise import RowRandom
 from adainf.generators.pixels import to_unit
 from adainf.recipe import FittedGenerator
 from adainf.shards.png import Pixels
@@ -13,20 +15,27 @@ from adainf.shards.schedule import MixtureSchedule
 
 
 class Batches:
-    """Batches of the real training images N x H x W x 3 uint8, on `device`."""
+    """Batches of the real training images N x H x W x 3 uint8, on `device`; each process has its contiguous rows of them."""
 
     def __init__(self, config: FittedGenerator, images: Pixels, device: torch.device) -> None:
-        self._config, self._device = config, device
+        self._batch, self._seed, self._device = config.batch, config.seed, device
         self._images = torch.from_numpy(images)
         self._schedule = MixtureSchedule([len(images)], [1.0], config.seed)
+        self._others = MixtureSchedule([len(images)], [1.0], config.seed + 2**32)  # seeds of recipes are below 2^32
 
-    def at(self, step: int) -> tuple[Tensor, np.random.Generator]:
-        """The clean images of the step, B x 3 x H x W in -1..1, and the source of its other random numbers, on the CPU."""
-        batch = self._config.batch
-        _, indices = self._schedule.at(np.arange(step * batch, (step + 1) * batch))
-        random = np.random.default_rng([self._config.seed, step])
-        clean = to_unit(self._images[indices].to(self._device))
-        if self._config.horizontal_flip:
-            mirrored = torch.from_numpy(random.random(batch) < 0.5).to(self._device)
-            clean = torch.where(mirrored[:, None, None, None], clean.flip(3), clean)
-        return clean, random
+    def at(self, step: int) -> tuple[Tensor, RowRandom]:
+        """This process's clean images of the step, b x 3 x H x W in -1..1, and its other random numbers."""
+        own = self._batch // dist.world_size()
+        rows = range(dist.rank() * own, (dist.rank() + 1) * own)
+        clean = self._take(self._schedule, range(step * self._batch + rows.start, step * self._batch + rows.stop))
+        return clean, RowRandom(self._seed, step, rows, self._device)
+
+    def reference(self, step: int, count: int) -> Tensor:
+        """The step's images of all processes and then others, in all `count` x 3 x H x W; the same on every process."""
+        others = count - self._batch
+        batch = self._take(self._schedule, range(step * self._batch, (step + 1) * self._batch))
+        return torch.cat([batch, self._take(self._others, range(step * others, (step + 1) * others))])
+
+    def _take(self, schedule: MixtureSchedule, positions: range) -> Tensor:
+        _, indices = schedule.at(np.arange(positions.start, positions.stop))
+        return to_unit(self._images[indices].to(self._device))

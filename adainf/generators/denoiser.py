@@ -1,7 +1,8 @@
 """The denoiser of a diffusion model: the expected clean image behind a noisy one, around a network.
 
-Images are B x 3 x H x W in -1..1 here; sigma is the deviation of the noise in the same unit. Every objective is brought to
-this form, so that every sampler works with every objective.
+Images are B x 3 x H x W in -1..1 here; sigma is the deviation of the noise in the same unit: noisy = clean + sigma noise
+("variance exploding"). Every objective is brought to this form, so that every sampler works with every objective. Each
+network is told the noise level as ln(sigma) / 4.
 """
 
 from __future__ import annotations
@@ -22,8 +23,26 @@ class EdmDenoiser(nn.Module):
         self.network = network
         self.sigma_data = sigma_data
 
-    def forward(self, x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor, sigma_B: Tensor, mirrored_B: Tensor | None = None) -> Tensor:
+        """`mirrored_B` (bool) tells a network that was built for it which images are mirrored; None is none of them."""
         sigma, data = sigma_B[:, None, None, None], self.sigma_data
         total = sigma**2 + data**2
         skip, out, scale = data**2 / total, sigma * data / total.sqrt(), 1 / total.sqrt()
-        return skip * x_BCHW + out * self.network(scale * x_BCHW, sigma_B.log() / 4).float()
+        return skip * x_BCHW + out * self.network(scale * x_BCHW, sigma_B.log() / 4, mirrored_B).float()
+
+
+class DdpmDenoiser(nn.Module):
+    """D(x; sigma) = x - sigma eps(sqrt(abar) x; c_noise), sqrt(abar) = 1 / sqrt(1 + sigma^2).
+
+    Ho et al. 2020 (arXiv 2006.11239), equation 15 solved for the clean image, with x over sqrt(abar) in the place of theirs.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_BCHW: Tensor, sigma_B: Tensor, mirrored_B: Tensor | None = None) -> Tensor:
+        """As `EdmDenoiser.forward`."""
+        sigma = sigma_B[:, None, None, None]
+        scaled = x_BCHW / (1 + sigma**2).sqrt()
+        return x_BCHW - sigma * self.network(scaled, sigma_B.log() / 4, mirrored_B).float()

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adainf import dist
 from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.compute import fresh_weights
 from adainf.generators.average import update_average
-from adainf.generators.denoiser import EdmDenoiser
+from adainf.generators.batches import Batches
+from adainf.generators.denoiser import DdpmDenoiser, EdmDenoiser
 from adainf.generators.kind import DrawBatch, Fitted
-from adainf.generators.noise import initial_noise
-from adainf.generators.objectives import denoising_loss
+from adainf.generators.noise import RowRandom, initial_noise
+from adainf.generators.objectives import denoising_loss, loss_weight, stable_target, training_sigmas
 from adainf.generators.pixels import deviation, to_pixels
-from adainf.generators.samplers import sample_heun
+from adainf.generators.samplers import WALKS, sample
+from adainf.generators.schedules import sampling_sigmas
+from adainf.models.diffusers_unet import DiffusersUNet
 from adainf.models.unet import UNet
-from adainf.recipe import Diffusion
+from adainf.recipe import Ddpm, Diffusion
 from adainf.shards.png import Pixels
 
 
-def build_denoiser(config: Diffusion, size_px: int, sigma_data: float) -> EdmDenoiser:
+def build_denoiser(config: Diffusion, size_px: int, sigma_data: float) -> EdmDenoiser | DdpmDenoiser:
     """The denoiser with fresh weights of the recipe's seed."""
+    unet = DiffusersUNet if config.unet.kind == "diffusers" else UNet
     with fresh_weights(config.seed):
-        return EdmDenoiser(UNet(config.unet, size_px), sigma_data)
+        network = unet(config.unet, size_px, config.horizontal_flip)
+    return DdpmDenoiser(network) if isinstance(config.objective, Ddpm) else EdmDenoiser(network, sigma_data)
 
 
 class DiffusionFit:
@@ -33,26 +38,38 @@ class DiffusionFit:
 
     def __init__(self, config: Diffusion, images: Pixels, device: torch.device) -> None:
         self._config = config
-        self.denoiser = build_denoiser(config, images.shape[1], deviation(images)).to(device)
+        self._batches = Batches(config, images, device)
+        self._sigma_data = deviation(images)
+        self.denoiser = build_denoiser(config, images.shape[1], self._sigma_data).to(device)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self._optimizer = torch.optim.Adam(self.denoiser.parameters(), config.learning_rate)
 
-    def step(self, step: int, clean_BCHW: Tensor, random: np.random.Generator) -> Tensor:
-        config, device = self._config, clean_BCHW.device
-        normal_B = torch.from_numpy(random.standard_normal(len(clean_BCHW), np.float32)).to(device)
-        noise_BCHW = torch.from_numpy(random.standard_normal(tuple(clean_BCHW.shape), np.float32)).to(device)
-        objective, data = config.objective, self.denoiser.sigma_data
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            loss = denoising_loss(
-                self.denoiser, clean_BCHW, normal_B, noise_BCHW, data, objective.noise_log_mean, objective.noise_log_std
-            )
+    def step(self, step: int, clean_BCHW: Tensor, random: RowRandom) -> Tensor:
+        config = self._config
+        loss = self._loss(step, clean_BCHW, random)
         self._optimizer.param_groups[0]["lr"] = config.learning_rate * min((step + 1) / max(config.warmup_steps, 1), 1.0)
         self._optimizer.zero_grad()
         loss.backward()
+        dist.average_gradients(self.denoiser.parameters())
         nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
         self._optimizer.step()
         update_average(self.average, self.denoiser, config, step)
         return loss.detach()
+
+    def _loss(self, step: int, clean_BCHW: Tensor, random: RowRandom) -> Tensor:
+        config = self._config
+        sigma_B = training_sigmas(config.objective, random)
+        noisy = clean_BCHW + sigma_B[:, None, None, None] * random.normal(*clean_BCHW.shape[1:])
+        target, mirrored_B = clean_BCHW, None
+        if config.reference_images is not None:
+            target = stable_target(noisy, sigma_B, self._batches.reference(step, config.reference_images))
+        if config.horizontal_flip:
+            # Only now: the mirrored image's target is the target's mirror image, so the references need no mirroring.
+            mirrored_B = random.uniform() < 0.5
+            noisy, target = (torch.where(mirrored_B[:, None, None, None], x.flip(3), x) for x in (noisy, target))
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            denoised = self.denoiser(noisy, sigma_B, mirrored_B)
+        return denoising_loss(denoised, target, loss_weight(config.objective, sigma_B, self._sigma_data))
 
     def state(self) -> dict[str, Tensor]:
         networks = with_prefix("model", self.denoiser.state_dict()) | with_prefix("average", self.average.state_dict())
@@ -64,7 +81,7 @@ class DiffusionFit:
         restore_optimizer(self._optimizer, tensors)
 
     def fitted(self) -> Fitted:
-        return Fitted(dict(self.average.network.state_dict()), {"sigma_data": self.denoiser.sigma_data})
+        return Fitted(dict(self.average.network.state_dict()), {"sigma_data": self._sigma_data})
 
 
 def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
@@ -72,9 +89,17 @@ def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, d
     denoiser = build_denoiser(config, size_px, float(fitted.described["sigma_data"]))  # type: ignore[arg-type]
     denoiser.network.load_state_dict(fitted.weights)
     denoiser = denoiser.eval().to(device)
+    shape, levels, walk = (3, size_px, size_px), sampling_sigmas(config), WALKS[config.sampler.kind]
+
+    def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.sampler.precision == "bf16"):
+            denoised: Tensor = denoiser(x_BCHW, sigma_B)
+        return denoised.clamp(-1, 1)  # as the mean of images is; what lies beyond is the network's error
 
     def draw(indices: range) -> Pixels:
-        noise = initial_noise(seed, indices, (3, size_px, size_px)).to(device)
-        return to_pixels(sample_heun(denoiser, noise, config.sampler)).cpu().numpy()
+        def noise(step: int) -> Tensor:
+            return initial_noise(seed, indices, shape, step).to(device)
+
+        return to_pixels(sample(walk, denoise, noise(0), levels, noise)).cpu().numpy()
 
     return draw

@@ -1,11 +1,16 @@
-"""The loop that fits a generator to the real training images; resumed exactly from its checkpoint."""
+"""The loop that fits a generator to the real training images, on any number of processes; resumed exactly."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from adainf import dist
 from adainf.checkpoints import Checkpoints
+from adainf.compute import memory_gib
 from adainf.exitcodes import Interrupted, StageFailed
 from adainf.generators.batches import Batches
 from adainf.generators.kind import Trainee
@@ -15,6 +20,8 @@ from adainf.shards.png import Pixels
 from adainf.stopping import deferred
 
 CURVE_POINTS = 200
+Curve = list[tuple[int, float]]
+"""(step, loss of its batch)"""
 
 
 def fit(
@@ -24,38 +31,57 @@ def fit(
     device: torch.device,
     checkpoints: Checkpoints,
     reporter: Reporter,
-) -> list[tuple[int, float]]:
+    look: Callable[[Curve], None] = lambda curve: None,
+) -> Curve:
     """Fit `trainee` on `images` (N x H x W x 3 uint8), from the newest checkpoint if there is one; returns the loss curve.
 
-    Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no longer finite.
+    Every process of a launch calls this; the first one of them saves, and calls `look` with the curve so far. Raises
+    `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no longer finite.
     """
-    start, curve = 0, []
-    checkpoints.begin()
-    saved = checkpoints.newest()
-    if saved is not None:
-        tensors, extra = checkpoints.load(saved)
-        trainee.load(tensors)
-        start, curve = saved, [(int(step), float(loss)) for step, loss in extra["curve"]]
+    main = dist.rank() == 0
+    start, curve = _restore(trainee, checkpoints, main, device)
 
     def save(step: int) -> None:
-        checkpoints.save(step, trainee.state(), {"curve": curve})
+        if main:
+            checkpoints.save(step, trainee.state(), {"curve": curve})
 
     batches = Batches(config, images, device)
     every = max(config.steps // CURVE_POINTS, 1)
+    began_s = time.monotonic()
     with reporter.track("fit", config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
             loss = trainee.step(step, *batches.at(step))
             done = step + 1
             if done % every == 0 or done == config.steps:
-                value = float(loss)
+                value = dist.mean_over_ranks(loss)
                 if not np.isfinite(value):
                     raise StageFailed(f"fit: the loss is {value} at step {done}; lower generator.learning_rate")
                 curve.append((done, round(value, 6)))
-                track.advance(done - track.done, loss=value)
-            if stop.received:
+                taken, began_s = time.monotonic() - began_s, time.monotonic()
+                speed = (done - track.done) * config.batch / taken
+                track.advance(done - track.done, loss=value, images_per_s=speed, memory_gib=memory_gib(device))
+                if main:
+                    look(curve)
+            # One number a step among the processes, who must stop at the same one.
+            if dist.any_rank(stop.received, device):
                 save(done)
                 checkpoints.wait()
+                dist.wait_for_all()
                 raise Interrupted(f"fit: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 save(done)
     return curve
+
+
+def _restore(trainee: Trainee, checkpoints: Checkpoints, main: bool, device: torch.device) -> tuple[int, Curve]:
+    """Load the newest state; returns the next step and the curve so far."""
+    found = 0  # nothing is saved at step 0
+    if main:
+        checkpoints.begin()
+        found = checkpoints.newest() or 0
+    saved = dist.gather_words(found, device)[0]  # all take what the first has found whole
+    if not saved:
+        return 0, []
+    tensors, extra = checkpoints.load(saved)
+    trainee.load(tensors)
+    return saved, [(int(step), float(loss)) for step, loss in extra["curve"]]

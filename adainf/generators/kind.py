@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-import numpy as np
 from pydantic import JsonValue
 from torch import Tensor
 
+from adainf.generators.noise import RowRandom
 from adainf.shards.png import Pixels
 
 
@@ -20,10 +20,11 @@ class Fitted(NamedTuple):
 
 
 class Trainee(Protocol):
-    """A generator while it is fitted: networks, their averages and optimisers."""
+    """A generator while it is fitted: networks, their averages and optimisers; the same on every process of a launch."""
 
-    def step(self, step: int, clean_BCHW: Tensor, random: np.random.Generator) -> Tensor:
-        """Take the optimiser step number `step` on images in -1..1; returns the loss, detached. `random` is the step's own."""
+    def step(self, step: int, clean_BCHW: Tensor, random: RowRandom) -> Tensor:
+        """Take the optimiser step number `step` on this process's rows of the batch, images in -1..1; returns their loss,
+        detached. `random` is that of these rows. Gradients are averaged over the processes (`dist.average_gradients`)."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,8 @@
-"""Noise addressed by sample index: any shard can be made again alone, on another machine, in another batch."""
+"""Random numbers by address, never drawn in order: by sample index, and by step and row of a fit.
+
+Counter-based Philox on the CPU: the streams of other devices and of other batch sizes would differ. The highest words of a
+counter are the address, so that no two addresses share a block of the stream.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_SAMPLING, _FIT = 0, 1
 
-def initial_noise(seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index) alone.
 
-    Drawn on the CPU by counter-based Philox: the streams of other devices and of other batch sizes would differ.
+def initial_noise(seed: int, indices: range, shape: tuple[int, ...], step: int = 0) -> Tensor:
+    """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index, step) alone.
+
+    Step 0 is what an image starts from; a stochastic sampler adds that of later steps. Any shard can be made again alone, on
+    another machine, in another batch.
     """
     noise = np.empty((len(indices), *shape), np.float32)
     for row, index in enumerate(indices):
-        # The index fills the counter's highest word, so that two samples never share a block of the stream.
-        bits = np.random.Philox(key=seed, counter=[0, 0, 0, index])
-        noise[row] = np.random.Generator(bits).standard_normal(shape, np.float32)
+        noise[row] = _generator(seed, _SAMPLING, step, index).standard_normal(shape, np.float32)
     return torch.from_numpy(noise)
+
+
+class RowRandom:
+    """The random numbers of one step of a fit, on `device`: each of `rows` of the global batch has a stream of its own, so they
+    depend on (seed, step, row) alone and not on the number of processes. Each call goes on in the streams."""
+
+    def __init__(self, seed: int, step: int, rows: range, device: torch.device) -> None:
+        self._device = device
+        self._generators = [_generator(seed, _FIT, step, row) for row in rows]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, rows x shape, float32."""
+        return self._stack([generator.standard_normal(shape, np.float32) for generator in self._generators])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1), rows x shape, float32."""
+        return self._stack([generator.random(shape, np.float32) for generator in self._generators])
+
+    def _stack(self, drawn: list[object]) -> Tensor:
+        return torch.from_numpy(np.array(drawn)).to(self._device)
+
+
+def _generator(seed: int, use: int, step: int, row: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, use, step, row]))

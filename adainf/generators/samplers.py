@@ -3,39 +3,80 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from adainf import recipe
 from adainf.generators.denoiser import DenoiserFn
 
-
-def sigmas(config: recipe.Sampler) -> Tensor:
-    """The noise levels t_0 = sigma_max > … > t_{N-1} = sigma_min and t_N = 0, float64 (Karras et al. 2022, equation 5)."""
-    step = torch.arange(config.steps, dtype=torch.float64) / max(config.steps - 1, 1)
-    top, bottom = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
-    levels = (top + step * (bottom - top)) ** config.rho
-    return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x_BCHW, one sigma) → the expected clean images, float64."""
+Renew = Callable[[int], Tensor]
+"""Step number, from 1 → fresh standard normal noise, B x 3 x H x W."""
+Walk = Callable[[Denoise, Tensor, Tensor, Renew], Tensor]
 
 
 @torch.no_grad()
-def sample_heun(denoiser: DenoiserFn, noise_BCHW: Tensor, config: recipe.Sampler) -> Tensor:
-    """Images from standard normal noise by the deterministic sampler (algorithm 1): 2 N - 1 evaluations.
+def sample(walk: Walk, denoiser: DenoiserFn, noise_BCHW: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+    """Images from standard normal noise, float64 as sums of small steps are; the network sees float32.
 
-    The state is float64, as sums of small steps are; the network sees float32.
+    `levels` fall to 0; `renew` is asked by stochastic samplers alone.
     """
 
-    def slope(x: Tensor, sigma: Tensor) -> Tensor:
-        levels = torch.full((len(x),), float(sigma), device=x.device)
-        return (x - denoiser(x.float(), levels).double()) / sigma
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoiser(x.float(), torch.full((len(x),), float(sigma), device=x.device)).double()
 
-    levels = sigmas(config)
-    x = noise_BCHW.double() * levels[0]
+    return walk(denoise, noise_BCHW.double() * float(levels[0]), levels, renew)
+
+
+def heun(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+    """EDM's deterministic sampler (Karras et al. 2022, algorithm 1), second order: 2 N - 1 evaluations for N levels above 0."""
     for now, after in itertools.pairwise(levels):
-        d = slope(x, now)
-        predicted = x + (after - now) * d
+        slope = (x - denoise(x, now)) / now
+        predicted = x + (after - now) * slope
         if after > 0:
-            predicted = x + (after - now) * (d + slope(predicted, after)) / 2
+            predicted = x + (after - now) * (slope + (predicted - denoise(predicted, after)) / after) / 2
         x = predicted
     return x
+
+
+def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2), second order: N evaluations.
+
+    Linear multistep in ln(sigma); first order in its first step and in the last one, to 0, which is infinitely long there.
+    """
+    before, step_before = None, 0.0
+    for now, after in itertools.pairwise(levels):
+        clean = denoise(x, now)
+        step = float((now / after).log())
+        ahead = clean
+        if before is not None and after > 0:
+            ahead = clean + (clean - before) * (step / (2 * step_before))
+        x = ahead + after / now * (x - ahead)
+        before, step_before = clean, step
+    return x
+
+
+def ddim(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+    """DDIM with eta 0 (Song et al. 2021, arXiv 2010.02502, equation 13), which is Euler's method in sigma: N evaluations."""
+    for now, after in itertools.pairwise(levels):
+        clean = denoise(x, now)
+        x = clean + after / now * (x - clean)
+    return x
+
+
+def ancestral(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+    """DDPM's sampler: a draw from the posterior q(x_after | x_now, clean), its variance the smaller of the paper's two (Ho et
+    al. 2020, equations 6 and 7, section 3.2), here in terms of sigma: N evaluations."""
+    for number, (now, after) in enumerate(itertools.pairwise(levels), start=1):
+        clean = denoise(x, now)
+        ratio = (after / now) ** 2
+        x = clean + ratio * (x - clean)
+        if after > 0:
+            x = x + after * (1 - ratio).sqrt() * renew(number)
+    return x
+
+
+WALKS: dict[str, Walk] = {"heun": heun, "dpmpp2m": dpmpp2m, "ddim": ddim, "ancestral": ancestral}
+"""By `sampler.kind` of the recipe."""

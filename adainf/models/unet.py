@@ -68,10 +68,11 @@ def fits(config: recipe.Unet, height_px: int, width_px: int) -> bool:
 class UNet(nn.Module):
     """F(x, c_noise): B x 3 x H x W and B → B x 3 x H x W. H and W must halve evenly once per further multiplier.
 
-    Raises `ValueError` for a size or a number of channels that does not fit.
+    Built with `mirrors` it can be told which images are mirrored, B bool; untold, none is. Raises `ValueError` for a size or a
+    number of channels that does not fit.
     """
 
-    def __init__(self, config: recipe.Unet, size_px: int) -> None:
+    def __init__(self, config: recipe.Unet, size_px: int, mirrors: bool = False) -> None:
         super().__init__()
         if not fits(config, size_px, size_px):
             halvings = len(config.multipliers) - 1
@@ -82,6 +83,8 @@ class UNet(nn.Module):
         embedding = 4 * config.channels
         self.frequencies = config.channels
         self.embed = nn.Sequential(nn.Linear(config.channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        if mirrors:
+            self.mirrored = nn.Parameter(torch.randn(embedding))
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         attend = [size_px >> level <= config.attention_below_px for level in range(len(widths))]
         self.first = nn.Conv2d(3, widths[0], 3, padding=1)
@@ -96,8 +99,10 @@ class UNet(nn.Module):
         self.last_norm = nn.GroupNorm(8, widths[0])
         self.last = _zero(nn.Conv2d(widths[0], 3, 3, padding=1))
 
-    def forward(self, x_BCHW: Tensor, c_noise_B: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor, c_noise_B: Tensor, mirrored_B: Tensor | None = None) -> Tensor:
         embedding = self.embed(_positional(c_noise_B, self.frequencies))
+        if mirrored_B is not None:
+            embedding = embedding + mirrored_B[:, None] * self.mirrored
         x = self.first(x_BCHW)
         skips = []
         for number, level in enumerate(self.down):

@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from adainf import dist
 from adainf.checkpoints import Checkpoints
 from adainf.compute import fresh_weights
-from adainf.exitcodes import BadInput, Interrupted
+from adainf.exitcodes import Interrupted
 from adainf.models.backbones import Backbone, build_backbone
 from adainf.pretraining.monitor import Monitor, checked_loss
 from adainf.pretraining.online import KnnJudge, OnlineProbe, judged
@@ -55,16 +55,10 @@ def make_accelerator(config: Pretrain) -> Accelerator:
 
     Raises `BadInput` for a batch that the processes cannot share.
     """
+    dist.join("pretrain.global_batch", config.global_batch)
     # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
-    world = accelerator.num_processes
-    if config.global_batch % world:
-        raise BadInput(
-            f"pretrain.global_batch is {config.global_batch}, which {world} processes cannot share equally; choose a "
-            f"multiple of {world}, or another number of processes"
-        )
-    return accelerator
+    return Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
 
 
 def pretrain_arm(

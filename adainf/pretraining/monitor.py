@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from adainf import dist
+from adainf.compute import memory_gib
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.models.backbones import Backbone, build_backbone
 from adainf.pretraining.online import OnlineProbe
@@ -59,7 +59,7 @@ class Monitor:
             "data_wait_pct": 100 * seconds.get("data", 0.0) / every,
             "augment_pct": 100 * seconds.get("augment", 0.0) / every,
             "model_pct": 100 * seconds.get("model", 0.0) / every,
-            "memory_gib": _memory_gib(trainer.device),
+            "memory_gib": memory_gib(trainer.device),
             **_drawn(trainer, done),
             **_geometry(step),
         }
@@ -144,13 +144,6 @@ def _drawn(trainer: Trainer, done: int) -> dict[str, float]:
     if len(counts) > 1:
         measured["passes_per_generated_image"] = generated / sum(counts[1:])
     return measured
-
-
-def _memory_gib(device: torch.device) -> float:
-    """The most that this process has held: of the device's memory, or of the machine's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _peak(device: torch.device) -> float:

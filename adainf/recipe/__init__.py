@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.diffusion import Diffusion, Edm, FittedGenerator, Sampler, Unet
+from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune
+from adainf.recipe.external import External, ExternalSampler
+from adainf.recipe.gan import Gan, GanSampler
 from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
@@ -27,14 +29,19 @@ __all__ = [
     "Byol",
     "Cifar",
     "Clip",
+    "Ddpm",
     "Diffusion",
     "Digits",
     "Dino",
     "Edm",
     "Evaluate",
+    "External",
+    "ExternalSampler",
     "FashionMnist",
     "Finetune",
     "FittedGenerator",
+    "Gan",
+    "GanSampler",
     "Generate",
     "Generator",
     "ImageFolder",
@@ -44,6 +51,7 @@ __all__ = [
     "MoCo",
     "Monitor",
     "Npz",
+    "Objective",
     "Optimizer",
     "Plan",
     "Pretrain",
@@ -56,6 +64,7 @@ __all__ = [
     "SimClr",
     "SimSiam",
     "Spectral",
+    "Stf",
     "Stream",
     "Unet",
     "VicReg",
@@ -82,7 +91,8 @@ class Recipe(Section):
     real: Real
     """The real images: `kind` says where they come from."""
     generator: Generator
-    """The generator to fit (`kind: diffusion`), or images that exist already (`kind: import`)."""
+    """The generator to fit (`kind: diffusion` or `gan`), one that was fitted elsewhere (`kind: external`), or images that exist
+    already (`kind: import`)."""
     generate: Generate = Generate()
     """How many images to generate, and how they are stored."""
     quality: Quality | None = Quality()

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from adainf.recipe.diffusion import Diffusion
+from adainf.recipe.external import External
+from adainf.recipe.gan import Gan
 from adainf.recipe.sections import PositiveInt, Section, Seed
 
 
@@ -37,12 +39,12 @@ class ImportedImages(Section):
     """Where the images came from, as the user declares it."""
 
 
-Generator = Annotated[Diffusion | ImportedImages, Field(discriminator="kind")]
+Generator = Annotated[Diffusion | Gan | External | ImportedImages, Field(discriminator="kind")]
 
 
 class Generate(Section):
     images: PositiveInt | None = None
-    """How many images to generate; null takes all of an import, and is refused for a fitted generator.
+    """How many images to generate; null takes all of an import, and is refused for a generator.
 
     Raised later, `generate` extends the set and leaves what is there as it is; the number before must have been a multiple
     of `shard_images`."""

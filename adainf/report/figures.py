@@ -89,14 +89,14 @@ def loss_curves(by_arm: Mapping[str, Sequence[Curve]]) -> str | None:
 
 
 def generator_curve(curve: Curve) -> str | None:
-    """Denoising loss against step; None for an empty curve."""
+    """Loss of a generator's fit against step; None for an empty curve."""
     if not curve:
         return None
 
     def draw(axes: Axes) -> None:
         steps, losses = zip(*curve, strict=True)
         axes.plot(steps, losses, color=INK, marker=_mark(curve))
-        axes.set(xlabel="step", ylabel="denoising loss")
+        axes.set(xlabel="step", ylabel="loss")
 
     return _figure("generator", 3.4, draw)
 

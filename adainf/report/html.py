@@ -16,7 +16,7 @@ from adainf import __version__
 from adainf.artifacts import Run
 from adainf.augment.profiles import Profile
 from adainf.inflation.policy import QUALITY, InflationPlan
-from adainf.recipe import ImportedImages, Recipe
+from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
 from adainf.report.measures import measured
@@ -29,6 +29,10 @@ from adainf.shards.manifest import Split
 
 PATH = "PATH"
 """Stands for where data lie on a user's machine: that is no part of an experiment."""
+
+_KINDS = {"diffusion": "diffusion model", "gan": "generative adversarial network"}
+
+_PATHS = ("path", "checkpoint")
 
 _SHOWN_CLASSES = 30
 
@@ -59,7 +63,7 @@ def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
         mode="json",
         exclude={
             "real": {"download"},
-            "generator": {"checkpoint_every_steps"},
+            "generator": {"checkpoint_every_steps", "time_limit_s"},
             "pretrain": {"checkpoint_every_steps": True, "stream": {"prefetch_batches", "check_every_steps", "on_device"}},
             "evaluate": {"batch"},
             "quality": {"batch"},
@@ -67,7 +71,7 @@ def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
     )
     for name in ("real", "generator"):
         section = {"kind": shown[name].pop("kind"), **shown[name]}  # the kind says what the other settings mean
-        shown[name] = section | {"path": PATH} if "path" in section else section
+        shown[name] = section | {field: PATH for field in _PATHS if field in section}
     if recipe.quality is not None and recipe.quality.inception is not None:
         shown["quality"]["inception"]["weights"] = PATH
     return shown
@@ -113,6 +117,7 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "real_origin": _real_origin(summary),
         "generated_origin": _generated_origin(summary),
         "imported": isinstance(recipe.generator, ImportedImages),
+        "external": isinstance(recipe.generator, External),
         "recipe_yaml": recipe_yaml,
         "has_paths": f": {PATH}\n" in recipe_yaml,
         "digests": {name: manifest.digest for name, manifest in summary.manifests.items()},
@@ -216,6 +221,17 @@ def _generated_origin(summary: Summary) -> list[tuple[str, str]]:
     digest = ("SHA-256 of the manifest", summary.manifests["generated"].digest)
     labels = ("Labels used", "yes" if summary.used_labels else "no")
     origin = {key: str(value) for key, value in summary.generated.origin.items()}
+    own = origin.get("trained_on") == summary.manifests["real"].digest
+    fitted_on = "the real training images above, and nothing else" if own else origin.get("trained_on", "unknown")
+    if isinstance(summary.recipe.generator, External):
+        return [
+            ("Kind", "external generator, as its manifest declares"),
+            ("Generator", origin["name"]),
+            ("Fitted on", fitted_on),
+            labels,
+            images,
+            digest,
+        ]
     if summary.fitted is None:
         declared = [
             ("Generator", origin.get("generator", "")),
@@ -225,10 +241,9 @@ def _generated_origin(summary: Summary) -> list[tuple[str, str]]:
         ]
         return [("Kind", "imported, as declared in the recipe"), *((k, v) for k, v in declared if v), labels, images, digest]
     fitted = summary.fitted
-    own = origin.get("trained_on") == summary.manifests["real"].digest
     return [
-        ("Kind", f"{origin.get('kind', '').upper()} diffusion model, fitted in this run"),
-        ("Fitted on", "the real training images above, and nothing else" if own else origin.get("trained_on", "unknown")),
+        ("Kind", f"{_KINDS.get(fitted.kind, fitted.kind)}, fitted in this run"),
+        ("Fitted on", fitted_on),
         labels,
         ("Fit", f"{fitted.steps:,} steps, {fitted.images_seen:,} images seen"),
         images,

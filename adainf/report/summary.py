@@ -13,7 +13,7 @@ from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.policy import InflationPlan
 from adainf.quality.record import Quality
-from adainf.recipe import Recipe
+from adainf.recipe import FittedGenerator, Recipe
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
 from adainf.shards.manifest import ShardSet
 
@@ -29,11 +29,11 @@ class _Content(BaseModel):
 
 
 class Fitted(_Content):
-    """What the report reads of ``generator/``."""
+    """What the report reads of ``generator/``, where the run has fitted it."""
 
+    kind: str
     steps: int
     images_seen: int
-    sigma_data: float
     curve: Curve = []
     used_labels: bool = False
 
@@ -93,6 +93,8 @@ class Summary:
     verdict: Verdict
     used_labels: bool
     """Whether the generated images owe anything to labels, which the method must not use."""
+    other_images: bool
+    """Whether they owe anything to other images than the run's real ones."""
 
     @property
     def seeds(self) -> int:
@@ -113,8 +115,10 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     first = scores[recipe.arms[0]]
     chance = first.chance if linear else None
     lacking = _lacking(real, first.test_images)
-    fitted = manifests["generator"].content_as(Fitted) if "generator" in manifests else None
+    fits = isinstance(recipe.generator, FittedGenerator) and "generator" in manifests
+    fitted = manifests["generator"].content_as(Fitted) if fits else None
     used_labels = _used_labels(fitted, generated)
+    other_images = generated is not None and "trained_on" in _foreign(generated)
     return Summary(
         recipe=recipe,
         manifests=manifests,
@@ -129,8 +133,9 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         lacking=None if linear else lacking,
         scores=scores,
         rows=_rows(recipe, linear, knn, trained, chance),
-        verdict=judge(linear, recipe.arms, first.test_images, used_labels, lacking),
+        verdict=judge(linear, recipe.arms, first.test_images, used_labels, lacking, other_images),
         used_labels=used_labels,
+        other_images=other_images,
     )
 
 
@@ -145,6 +150,12 @@ def _used_labels(fitted: Fitted | None, generated: ShardSet | None) -> bool:
     if fitted is not None and fitted.used_labels:
         return True
     return generated is not None and bool(generated.origin.get("used_labels", False))
+
+
+def _foreign(generated: ShardSet) -> list[JsonValue]:
+    """Why an external generator was refused until it was allowed; see `GeneratorManifest.foreign`."""
+    foreign = generated.origin.get("foreign", [])
+    return foreign if isinstance(foreign, list) else []
 
 
 def _by_seed(scores: Mapping[str, ArmScores], protocol: Protocol) -> dict[str, Score]:

@@ -14,6 +14,10 @@ CONTROLS = ("none", "vanilla")
 
 LABELS_NOTE = "Labels were used in making the generated images, so this is no evidence for inflation without labels."
 
+OTHER_IMAGES_NOTE = (
+    "The generator was fitted on other images than this run's real ones, so this is no evidence for inflation from these alone."
+)
+
 NO_LABELS = "no labels"
 NO_TEST_LABELS = "no labelled test images"
 ONE_CLASS = "fewer than two labelled classes to train on"
@@ -125,15 +129,18 @@ def judge(
     test_images: int,
     used_labels: bool = False,
     lacking: str = NO_LABELS,
+    other_images: bool = False,
 ) -> Verdict:
     """The verdict on the arms of a recipe, by the linear probe.
 
     `linear` holds the arms' scores and perhaps those of `untrained`; empty where none could be probed, because the data
     have what `lacking` says. `adainf` wins only where it is above every control that was trained, each time by more than
-    the noise. `used_labels`: the generated images owe something to labels, so a win proves less.
+    the noise. `used_labels`, `other_images`: the generated images owe something to labels, or to other images than the real
+    ones, so a win proves less.
     """
     verdict = _judge(linear, arms, test_images, lacking)
-    return replace(verdict, notes=(*verdict.notes, LABELS_NOTE)) if used_labels else verdict
+    owed = [note for note, owes in ((LABELS_NOTE, used_labels), (OTHER_IMAGES_NOTE, other_images)) if owes]
+    return replace(verdict, notes=(*verdict.notes, *owed))
 
 
 def _judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int, lacking: str) -> Verdict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from accelerate import PartialState
 
 from adainf import dist
 from adainf.artifacts import Manifest, Run
@@ -34,7 +33,7 @@ def evaluate(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Manifest:
     """Write ``evaluate/ARM.json``; `untrained` is the same encoders before any training."""
     name = evaluated(arm)
-    processes = PartialState()
+    processes = dist.launched()
     inputs, wanted, finished = begin(recipe, run, name)
     dist.wait_for_all()  # nobody commits before all have looked: who saw it finished would not come to the collectives
     if finished:

@@ -13,16 +13,10 @@ from adainf.recipe import Generate, ImportedImages, Recipe
 from adainf.shards.manifest import ShardSet, Split
 from adainf.shards.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
+from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.uniform import Chosen
 
 NAME = "generated"
-
-_CHECKED_IMAGES = 2048
-"""Images that the channel-order check looks at: their means are known to a fraction of a grey level."""
-_STANDARD_ERRORS = 5.0
-"""How far R - B must lie from zero to have a sign; at 5 sampling noise is wrong once in some millions."""
-_LEAST_DIFFERENCE = 2.0
-"""The same in grey levels of 255: a generator's colours may well drift that far."""
 
 
 def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
@@ -97,27 +91,11 @@ def _spread(available: int, count: int) -> NDArray[np.int64]:
 
 
 def _check_channel_order(generator: ImportedImages, chosen: Chosen, real: Split) -> None:
-    """Refuse an order that the real images contradict.
-
-    With means m of the imported and r of the real images, m is nearer to r with R and B swapped exactly where m_R - m_B
-    and r_R - r_B differ in sign: |m - r|^2 - |swap(m) - r|^2 = -2 (m_R - m_B) (r_R - r_B). Both differences must stand
-    clear of zero; grey images have none.
-    """
-    checked = _spread(len(chosen), min(len(chosen), _CHECKED_IMAGES))
-    means_N3 = np.array([chosen[int(position)].image.mean(axis=(0, 1)) for position in checked])
-    red_less_blue = means_N3[:, 0] - means_N3[:, 2]
-    spread = red_less_blue.std(ddof=1) if len(checked) > 1 else np.inf
-    imported_difference = float(red_less_blue.mean())
-    assert real.channel_means is not None  # ingest has decoded every image
-    real_difference = real.channel_means[0] - real.channel_means[2]
-    clear = all(
-        abs(difference) > max(_LEAST_DIFFERENCE, _STANDARD_ERRORS * spread / np.sqrt(count))
-        for difference, count in ((imported_difference, len(checked)), (real_difference, real.images))
-    )
-    if clear and imported_difference * real_difference < 0:
-        declared, other = ("RGB", "BGR") if generator.channel_order == "RGB" else ("BGR", "RGB")
+    """Refuse an order that the real images contradict."""
+    checked = _spread(len(chosen), min(len(chosen), CHECKED_IMAGES))
+    contradiction = order_contradiction((chosen[int(position)].image for position in checked), real)
+    if contradiction:
+        other = "BGR" if generator.channel_order == "RGB" else "RGB"
         raise BadData(
-            f"{generator.path}: read as {declared}, red exceeds blue by {imported_difference:.1f} on average, but by "
-            f"{real_difference:.1f} in the real images: the channels are in the other order; set "
-            f"generator.channel_order: {other}"
+            f"{generator.path}: read as {generator.channel_order}, {contradiction}; set generator.channel_order: {other}"
         )

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import random
 import secrets
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from adainf.artifacts import Run
 from adainf.compute import prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.progress import Reporter
-from adainf.recipe import Diffusion, Generate
+from adainf.recipe import Diffusion, Gan, Generate
 from adainf.shards.folder import ShardFolder
 from adainf.shards.writer import pixel_facts
-from adainf.stages.generate import NAME, open_generator
+from adainf.stages.generate import NAME, open_fitted
+
+_FITTED: TypeAdapter[Diffusion | Gan] = TypeAdapter(Annotated[Diffusion | Gan, Field(discriminator="kind")])
 
 
 def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> None:
@@ -29,7 +32,7 @@ def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> N
     run = Run(root or ".")
     made = run.find(NAME) if name == NAME else None
     fitted = run.find("generator") if made else None
-    if made is None or fitted is None or "sampler" not in made.request.settings:
+    if made is None or fitted is None or not fitted.outputs:  # an external generator leaves none
         raise BadInput(
             f"{uri} was not drawn by a generator of its run, so nothing can be drawn again; give RUN/{NAME} of a run that has "
             "fitted one, or leave out --regenerate"
@@ -37,7 +40,9 @@ def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> N
     if made.request.inputs["generator"] != fitted.digest:
         raise BadInput(f"{run.locate('generator')} is not the generator that drew {uri}; restore it, or run `adainf generate`")
     try:
-        config = Diffusion.model_validate({**fitted.request.settings, "sampler": made.request.settings["sampler"]})
+        config: Diffusion | Gan = _FITTED.validate_python(
+            fitted.request.settings | {"sampler": made.request.settings["sampler"]}
+        )
         settings = Generate.model_validate(made.request.settings["generate"])
     except ValidationError:
         raise BadInput(f"{uri} was made by {made.made_by}, whose settings this version does not know; use that one") from None
@@ -47,7 +52,7 @@ def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> N
     chosen = sorted(random.Random(seed).sample(range(len(split)), min(shards, len(split))))
     reporter.say(f"verify: drawing {len(chosen)} of {len(split)} shards again (--seed {seed})")
     prepare(None)
-    draw = open_generator(run, config, fitted, settings.seed, folder.shards.image_size)
+    draw = open_fitted(run, config, fitted, settings.seed, folder.shards.image_size)
     differing = []
     with reporter.track("regenerate", len(chosen)) as track:
         for number in chosen:

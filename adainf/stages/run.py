@@ -16,7 +16,7 @@ from adainf.stages.pretrain import check_batch, pretrain
 from adainf.stages.report import report
 
 
-def run(recipe: Recipe, run: Run, reporter: Reporter) -> None:
+def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> None:
     """All stages that the recipe's arms need, in an order in which each finds its inputs."""
     real = ingest(recipe, run, reporter).content_as(ShardSet)
     # Known now; it would be a pity to say so after the generator was fitted.
@@ -25,8 +25,8 @@ def run(recipe: Recipe, run: Run, reporter: Reporter) -> None:
     if recipe.measures_quality:
         compared_images(recipe, real)
     if recipe.uses_generated:
-        fit(recipe, run, reporter)
-        generate(recipe, run, reporter)
+        fit(recipe, run, reporter, allow_foreign)
+        generate(recipe, run, reporter, allow_foreign=allow_foreign)
     if "none" in recipe.arms:  # first, as its encoder measures the generated images
         pretrain(recipe, run, reporter, "none")
     if recipe.measures_quality:

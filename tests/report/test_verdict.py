@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from adainf.report.verdict import LABELS_NOTE, NO_TEST_LABELS, Score, compare, digits_for, judge, points, t_quantile
+from adainf.report.verdict import (
+    LABELS_NOTE,
+    NO_TEST_LABELS,
+    OTHER_IMAGES_NOTE,
+    Score,
+    compare,
+    digits_for,
+    judge,
+    points,
+    t_quantile,
+)
 
 ARMS = ("none", "vanilla", "adainf")
 
@@ -143,6 +153,8 @@ def test_arms_that_do_not_beat_random_weights_are_named() -> None:
 
 def test_labels_used_for_the_generated_images_are_said_with_the_verdict() -> None:
     assert judge(scores(none=[0.8], adainf=[0.9]), ("none", "adainf"), 400, used_labels=True).notes[-1] == LABELS_NOTE
+    both = judge(scores(none=[0.8], adainf=[0.9]), ("none", "adainf"), 400, used_labels=True, other_images=True)
+    assert both.notes[-2:] == (LABELS_NOTE, OTHER_IMAGES_NOTE)
 
 
 def test_numbers_in_words() -> None:

@@ -1,0 +1,129 @@
+"""Generative adversarial networks as a kind of generator: their fit, and images by index."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adainf import dist
+from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
+from adainf.compute import fresh_weights
+from adainf.generators.average import update_average
+from adainf.generators.diffaugment import diff_augment
+from adainf.generators.kind import DrawBatch, Fitted
+from adainf.generators.noise import RowRandom, initial_noise
+from adainf.generators.pixels import to_pixels
+from adainf.models.gan import Discriminator, Generator
+from adainf.recipe import Gan
+from adainf.shards.png import Pixels
+
+
+def discriminator_loss(real_B: Tensor, generated_B: Tensor) -> Tensor:
+    """-E[log s(D(real))] - E[log(1 - s(D(generated)))], s the logistic function (Goodfellow et al. 2014, equation 1)."""
+    return F.softplus(-real_B).mean() + F.softplus(generated_B).mean()
+
+
+def generator_loss(generated_B: Tensor) -> Tensor:
+    """-E[log s(D(generated))]: does not saturate where D is sure (Goodfellow et al. 2014, section 3)."""
+    return F.softplus(-generated_B).mean()
+
+
+def r1_penalty(discriminator: nn.Module, real_BCHW: Tensor) -> Tensor:
+    """E[|grad_x D(x)|^2] / 2 at real images (Mescheder et al. 2018, arXiv 1801.04406, equation 9, without its gamma)."""
+    real_BCHW = real_BCHW.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(real_BCHW).sum(), real_BCHW, create_graph=True)
+    return slope.square().sum((1, 2, 3)).mean() / 2
+
+
+class Player:
+    """One of the two networks, with its optimiser."""
+
+    def __init__(self, network: nn.Module, config: Gan) -> None:
+        self.network = network
+        self._parameters = list(network.parameters())
+        self._optimizer = torch.optim.Adam(self._parameters, config.learning_rate, betas=config.adam_betas)
+
+    def descend(self, loss: Tensor, learning_rate: float) -> None:
+        """A step of this network alone, whatever else the loss depends on."""
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        self._optimizer.zero_grad()
+        loss.backward(inputs=self._parameters)
+        dist.average_gradients(self._parameters)
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        return with_prefix("network", self.network.state_dict()) | flatten_optimizer(self._optimizer)
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.network.load_state_dict(without_prefix("network", tensors))
+        restore_optimizer(self._optimizer, tensors)
+
+
+class GanFit:
+    """A `Trainee`: both networks, and the generator's moving average. Its loss is the discriminator's: 2 ln 2 at a draw."""
+
+    def __init__(self, config: Gan, images: Pixels, device: torch.device) -> None:
+        self._config = config
+        with fresh_weights(config.seed):
+            generator, discriminator = Generator(config, images.shape[1]), Discriminator(config, images.shape[1])
+        self.generator = Player(generator.to(device), config)
+        self.discriminator = Player(discriminator.to(device), config)
+        self.average = copy.deepcopy(generator).requires_grad_(False)
+
+    def step(self, step: int, clean_BCHW: Tensor, random: RowRandom) -> Tensor:
+        config = self._config
+        generator, discriminator = self.generator.network, self.discriminator.network
+        autocast = torch.autocast(clean_BCHW.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+        def generate() -> Tensor:
+            with autocast:
+                images = generator(random.normal(config.latent))
+            return diff_augment(images.float(), config.augment, random.uniform)
+
+        def judge(x_BCHW: Tensor) -> Tensor:
+            with autocast:
+                logits = discriminator(x_BCHW)
+            return logits.float()
+
+        learning_rate = config.learning_rate * min((step + 1) / max(config.warmup_steps, 1), 1.0)
+        if config.horizontal_flip:
+            clean_BCHW = torch.where(random.uniform()[:, None, None, None] < 0.5, clean_BCHW.flip(3), clean_BCHW)
+        real = diff_augment(clean_BCHW, config.augment, random.uniform)
+        with torch.no_grad():
+            generated = generate()
+        loss = discriminator_loss(judge(real), judge(generated))
+        penalised = loss
+        if config.r1_gamma and step % config.r1_every_steps == 0:
+            penalised = loss + config.r1_every_steps * config.r1_gamma * r1_penalty(discriminator, real)
+        self.discriminator.descend(penalised, learning_rate)
+        self.generator.descend(generator_loss(judge(generate())), learning_rate)
+        update_average(self.average, generator, config, step)
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        players = with_prefix("generator", self.generator.state()) | with_prefix("discriminator", self.discriminator.state())
+        return players | with_prefix("average", self.average.state_dict())
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.generator.load(without_prefix("generator", tensors))
+        self.discriminator.load(without_prefix("discriminator", tensors))
+        self.average.load_state_dict(without_prefix("average", tensors))
+
+    def fitted(self) -> Fitted:
+        return Fitted(dict(self.average.state_dict()), {})
+
+
+def open_gan(config: Gan, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
+    """How the images of a fitted network are drawn: one evaluation each, from the latent of the index."""
+    generator = Generator(config, size_px)
+    generator.load_state_dict(fitted.weights)
+    generator = generator.eval().to(device)
+
+    @torch.no_grad()
+    def draw(indices: range) -> Pixels:
+        return to_pixels(generator(initial_noise(seed, indices, (config.latent,)).to(device))).cpu().numpy()
+
+    return draw

@@ -1,0 +1,54 @@
+"""The UNet of the diffusers library as the network F of a diffusion model, for full size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from adainf import recipe
+from adainf.exitcodes import BadInput
+
+
+def unet2d_model() -> Any:
+    """The class `UNet2DModel`. Raises `BadInput` where the library is missing or does not fit others that are installed."""
+    try:
+        from diffusers import UNet2DModel
+    except (ImportError, RuntimeError) as error:  # RuntimeError: one of the libraries that it imports by itself
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"generator.unet.kind is diffusers, which cannot be imported ({reason}); run `pip install 'adainf[generate]'`, in "
+            "an environment of its own where transformers wants another huggingface-hub"
+        ) from None
+    return UNet2DModel
+
+
+class DiffusersUNet(nn.Module):
+    """As `unet.UNet`, around `UNet2DModel` (Ho et al. 2020's network). Raises `BadInput` where diffusers cannot be imported."""
+
+    def __init__(self, config: recipe.Unet, size_px: int, mirrors: bool = False) -> None:
+        super().__init__()
+        levels = range(len(config.multipliers))
+        attend = ["Attn" if size_px >> level <= config.attention_below_px else "" for level in levels]
+        self._mirrors = mirrors
+        # Its "fourier" embedding takes the logarithm of the noise level, of which we give the logarithm already.
+        self.unet = unet2d_model()(
+            sample_size=size_px,
+            block_out_channels=[config.channels * multiplier for multiplier in config.multipliers],
+            down_block_types=[f"{prefix}DownBlock2D" for prefix in attend],
+            up_block_types=[f"{prefix}UpBlock2D" for prefix in reversed(attend)],
+            layers_per_block=config.blocks,
+            attention_head_dim=config.channels,
+            norm_num_groups=8 if config.channels % 32 else 32,
+            time_embedding_type="positional",
+            num_class_embeds=2 if mirrors else None,
+        )
+
+    def forward(self, x_BCHW: Tensor, c_noise_B: Tensor, mirrored_B: Tensor | None = None) -> Tensor:
+        """As `UNet.forward`."""
+        classes = None
+        if self._mirrors:
+            classes = c_noise_B.new_zeros(len(c_noise_B)).long() if mirrored_B is None else mirrored_B.long()
+        # Its timesteps are 0 … 1000: scaled as far, the noise level spans many periods of the embedding.
+        out: Tensor = self.unet(x_BCHW, 250 * c_noise_B, class_labels=classes, return_dict=False)[0]
+        return out

@@ -1,0 +1,50 @@
+"""What a generator makes while it is fitted, for people to look at; nothing of it is an artifact."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from adainf.generators.fit import Curve
+from adainf.generators.kind import DrawBatch
+from adainf.report.grids import grid_png
+from adainf.storage import Store
+
+IMAGES = 32
+SHARE = 0.02
+"""Of the time of the fit, that drawing may take."""
+
+
+class Preview:
+    """``logs/fit/samples.png`` and ``loss.png`` of a run, written anew every so often."""
+
+    def __init__(self, store: Store, open_draw: Callable[[], DrawBatch], every_s: float = 30.0) -> None:
+        self._store, self._open, self._every_s = store, open_draw, every_s
+        self._due_s = time.monotonic() + every_s
+
+    def __call__(self, curve: Curve) -> None:
+        """Draw the first images of the generator as it is now, where it is time to."""
+        began_s = time.monotonic()
+        if began_s < self._due_s:
+            return
+        grid = grid_png(list(self._open()(range(IMAGES))))
+        assert grid is not None
+        self._store.put("logs/fit/samples.png", grid)
+        self._store.put("logs/fit/loss.png", loss_png(curve))
+        now_s = time.monotonic()
+        self._due_s = now_s + max(self._every_s, (now_s - began_s) / SHARE)
+
+
+def loss_png(curve: Curve) -> bytes:
+    """The loss against the step, logarithmic."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*curve, strict=True), linewidth=1)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

@@ -1,0 +1,55 @@
+"""fit, where the generator is external: nothing is trained; what is said of the checkpoint is checked and kept."""
+
+from __future__ import annotations
+
+from adainf.artifacts import Manifest, Run, sha256
+from adainf.chain import request, require_inputs
+from adainf.exitcodes import BadInput
+from adainf.generators.external import GeneratorManifest, check_checkpoint, manifest_path, read_manifest
+from adainf.progress import Reporter
+from adainf.recipe import External, Recipe
+from adainf.shards.manifest import ShardSet
+
+NAME = "generator"
+
+
+def adopt(recipe: Recipe, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:
+    """Write ``generator/manifest.json``. Raises `BadInput`, with nothing written, for a checkpoint that does not fit."""
+    inputs = require_inputs(recipe, run, NAME)
+    done = run.find(NAME)
+    if done is not None:
+        # Once there are generated images, the run is whole without the checkpoint; but what it says must not change unseen.
+        there = manifest_path(config).exists()
+        said = sha256(read_manifest(config).to_json()) if there else done.request.inputs.get("data")
+        run.claim(NAME, request(recipe, NAME, inputs, said))
+        reporter.say("fit: done already (same recipe and checkpoint); skipped")
+        return done
+    real = inputs["real"]
+    check_checkpoint(config)
+    described = read_manifest(config)
+    size, size_px = real.content_as(ShardSet).image_size, described.image_size_px
+    if size != (size_px, size_px):
+        raise BadInput(
+            f"{config.checkpoint} makes images of {size_px} x {size_px} px, the real images are {size[0]} x {size[1]}: set "
+            f"real.image_size_px: {size_px}, or bring a generator of that size"
+        )
+    check_foreign(described, real, allow_foreign)
+    wanted = request(recipe, NAME, inputs, sha256(described.to_json()))
+    run.claim(NAME, wanted)
+    manifest = run.commit(NAME, Manifest(request=wanted, content=described.model_dump(mode="json")))
+    reporter.say(f"fit: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
+    return manifest
+
+
+def check_foreign(described: GeneratorManifest, real: Manifest, allowed: bool) -> None:
+    """Refuse a generator that owes something to other images than the run's real ones, or to labels, unless `allowed`."""
+    reasons = {
+        "trained_on": f"fitted on {described.trained_on!r}, not on the real images of this run, whose digest is {real.digest}",
+        "used_labels": "helped by labels",
+    }
+    foreign = [reasons[field] for field in described.foreign(real.digest)]
+    if foreign and not allowed:
+        raise BadInput(
+            f"the external generator {described.name} was {' and '.join(foreign)}; fit one on real/ of this run and put that "
+            "digest into its manifest as trained_on, or give --allow-foreign, and the report will say so"
+        )
