@@ -34,6 +34,9 @@ STAGES = {
 }
 
 
+STAGE_OPTIONS = ("allow_foreign", "arm", "as_json", "seed", "worker")
+"""What a stage's function is told beside recipe and run, where its command knows it."""
+
 SHARDS = {
     "ls": "what lies there: sources, shards, samples, bytes, quality, digest, weight in the plan",
     "show": "one sample, with a preview where the terminal can",
@@ -192,11 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.recipe is None:
             raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
         else:
-            options = {
-                name: value
-                for name, value in vars(parsed).items()
-                if name in ("arm", "seed", "as_json", "worker", "allow_foreign")
-            }
+            options = {name: value for name, value in vars(parsed).items() if name in STAGE_OPTIONS}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything

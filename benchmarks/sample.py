@@ -91,7 +91,7 @@ def samplers(quick: bool) -> dict[str, float]:
     """``KIND_STEPS_images_per_s`` of the small UNet at 28 x 28 px."""
     figures, rows = {}, []
     for (kind, steps), objective in SAMPLERS.items():
-        images = 16 if steps > 100 or quick else 64
+        images = min(64, 16_000 // steps) // (4 if quick else 1)
         repeats = [_draw("ours", kind, steps, images, objective=objective, size_px=28) for _ in range(1 if quick else 3)]
         figures[f"{kind}_{steps}_images_per_s"] = median(repeats, "images_per_s")
         rows.append([f"{kind}, {steps} steps", spread(repeats, "images_per_s")])

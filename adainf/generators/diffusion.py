@@ -88,7 +88,8 @@ def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, d
     """How the images of a fitted diffusion model are drawn."""
     denoiser = build_denoiser(config, size_px, float(fitted.described["sigma_data"]))  # type: ignore[arg-type]
     denoiser.network.load_state_dict(fitted.weights)
-    denoiser = denoiser.eval().to(device)
+    # A tenth faster or more: what comes out of channels-last convolutions is channels-last too.
+    denoiser = denoiser.eval().to(device).to(memory_format=torch.channels_last)
     shape, levels, walk = (3, size_px, size_px), sampling_sigmas(config), WALKS[config.sampler.kind]
 
     def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:

@@ -37,4 +37,4 @@ class Trainee(Protocol):
 
 
 DrawBatch = Callable[[range], Pixels]
-"""Consecutive indices, always as many as the recipe's `sampler.batch` → their images, uint8 N x H x W x 3."""
+"""Consecutive indices → their images, uint8 N x H x W x 3; always as many as the recipe's `sampler.batch` where bytes count."""

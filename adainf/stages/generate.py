@@ -121,8 +121,8 @@ def _digest(config: Diffusion | Gan | External, generator: Manifest, generate: G
 
 
 def _extends(run: Run, smaller: Manifest, wanted: Request) -> bool:
-    """Whether `wanted` is to extend a finished set. Raises `BadInput` where it cannot, or where another version of this package has
-    made the set, perhaps otherwise."""
+    """Whether `wanted` is to extend a finished set. Raises `BadInput` where it cannot, or where another version of this
+    package has made the set, perhaps otherwise."""
     if not extends(smaller.request, wanted):
         return False
     if smaller.made_by != f"adainf {__version__}":

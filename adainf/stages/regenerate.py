@@ -40,9 +40,7 @@ def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> N
     if made.request.inputs["generator"] != fitted.digest:
         raise BadInput(f"{run.locate('generator')} is not the generator that drew {uri}; restore it, or run `adainf generate`")
     try:
-        config: Diffusion | Gan = _FITTED.validate_python(
-            fitted.request.settings | {"sampler": made.request.settings["sampler"]}
-        )
+        config = _FITTED.validate_python(fitted.request.settings | {"sampler": made.request.settings["sampler"]})
         settings = Generate.model_validate(made.request.settings["generate"])
     except ValidationError:
         raise BadInput(f"{uri} was made by {made.made_by}, whose settings this version does not know; use that one") from None
