@@ -169,13 +169,13 @@ def header(sides: Sequence[Side], missing: Sequence[str], quick: bool) -> None:
     print(f"versions  python {platform.python_version()}, " + ", ".join(map(" ".join, versions.items())))
     for name in missing:
         print(f"          {name}: not installed")
-    print(f"date      {time.strftime('%Y-%m-%d %H:%M')}, commit {_commit()}")
+    print(f"date      {time.strftime('%Y-%m-%d %H:%M')}, commit {commit()}")
     print(f"command   python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}")
     repeats = "one fresh process" if quick else "three fresh processes, the sides in turn: median [min..max]"
     print(f"n         each figure from {repeats}; one thread for numerical libraries", flush=True)
 
 
-def _commit() -> str:
+def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
