@@ -23,7 +23,7 @@ def to_pixels(x_BCHW: Tensor) -> Tensor:
     if not x_BCHW.isfinite().all():
         raise StageFailed(
             "generate: the generator gave values that are no numbers, and nothing of this shard was written; set precision of "
-            "generator and generator.sampler to no, or lower generator.learning_rate, and fit again"
+            "generator and generator.sampler to no, or lower generator.learning_rate, and choose another --run"
         )
     return ((x_BCHW + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 

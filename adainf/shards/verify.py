@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import BadInput, StageFailed
 from adainf.progress import Reporter
 from adainf.shards.cache import FETCHES_AT_ONCE
 from adainf.shards.decode import decode_shard
@@ -13,7 +13,7 @@ from adainf.shards.manifest import Shard
 
 
 def verify(uri: str, reporter: Reporter) -> None:
-    """Tell of each damaged sample and shard. Raises `BadInput` where there is any, after all have been looked at."""
+    """Tell of each damaged sample and shard. Raises `StageFailed` where there is any, after all have been looked at."""
     folder = ShardFolder.open(uri)
     shards = [shard for split in folder.shards.splits.values() for shard in split.shards]
     damaged = 0
@@ -24,7 +24,7 @@ def verify(uri: str, reporter: Reporter) -> None:
                 reporter.say(f"verify: {problem}")
             track.advance()
     if damaged:
-        raise BadInput(
+        raise StageFailed(
             f"{folder.uri}: {damaged} of {len(shards)} shards are damaged, as told above; restore or make them again"
         )
     images = sum(shard.images for shard in shards)

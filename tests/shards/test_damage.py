@@ -15,7 +15,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from adainf.exitcodes import BadInput
+from adainf.exitcodes import BadInput, StageFailed
 from adainf.progress import Reporter
 from adainf.shards import Source, open_stream
 from adainf.shards.cache import FETCHES_AT_ONCE, Cache
@@ -294,7 +294,7 @@ def test_files_of_one_sample_that_are_no_neighbours(tmp_path: Path) -> None:
 def test_verify_tells_of_all_that_is_damaged(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     turn(tar(made, 0), offset(made, 0, 3) + 60)
     cut(tar(made, 2), 5000)
-    with pytest.raises(BadInput, match="2 of 3 shards are damaged, as told above"):
+    with pytest.raises(StageFailed, match="2 of 3 shards are damaged, as told above"):
         verify(made.uri, Reporter())
     told = capsys.readouterr().out
     assert "train-000000.tar: sample 000003: its bytes are not those of its index" in told
