@@ -36,7 +36,7 @@ Draw = Callable[[range], Pixels]
 
 
 def generate(
-    recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int] = (0, 1), allow_foreign: bool = False
+    recipe: Recipe, run: Run, reporter: Reporter, *, worker: tuple[int, int] = (0, 1), allow_foreign: bool = False
 ) -> Manifest | None:
     """Write ``generated/``, or with `worker` (K, N) its shards K, K + N, …; None while others still have shards to write.
 
