@@ -89,12 +89,11 @@ def test_how_images_are_handed_over_changes_no_byte(finished: tuple[Path, Path, 
     recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", handed))
     for name in ("real", "generator", "generated"):
         shutil.copytree(folder / name, tmp_path / "run" / name)
-    shutil.copy(folder / "plan.json", tmp_path / "run")
-    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "adainf")
+    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla")
     assert done.returncode == OK, done.stderr
     there = artifact_hashes(tmp_path / "run")
     assert there == {key: value for key, value in artifact_hashes(folder).items() if key in there}
-    assert "pretrain/adainf/seed-0/manifest.json" in there
+    assert "pretrain/vanilla/seed-0/manifest.json" in there
 
 
 def test_looking_at_labels_while_it_trains_changes_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
@@ -150,12 +149,12 @@ def test_windows_are_part_of_the_experiment_and_train_too(finished: tuple[Path, 
     _, folder, _ = finished
     recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", "pretrain:\n  stream: {window_shards: 2}"))
     shutil.copytree(folder, tmp_path / "run")
-    assert "window_shards: null there, 2 now" in sentence("pretrain", recipe, "--run", tmp_path / "run", "--arm", "adainf")
+    assert "window_shards: null there, 2 now" in sentence("pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla")
     shutil.rmtree(tmp_path / "run" / "pretrain")
-    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "adainf")
+    done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla")
     assert done.returncode == OK, done.stderr
-    trained = (tmp_path / "run" / "pretrain" / "adainf" / "seed-0" / "encoder.safetensors").read_bytes()
-    assert trained != (folder / "pretrain" / "adainf" / "seed-0" / "encoder.safetensors").read_bytes()
+    trained = (tmp_path / "run" / "pretrain" / "vanilla" / "seed-0" / "encoder.safetensors").read_bytes()
+    assert trained != (folder / "pretrain" / "vanilla" / "seed-0" / "encoder.safetensors").read_bytes()
 
 
 def launch(processes: int, recipe: Path, run: Path) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from adainf.stages.ingest import ingest
 from tests.test_chain import launch
 from tests.tiny import adainf, artifact_hashes, write_recipe
 
-KILLS_PER_STAGE = 2
+KILLS_PER_STAGE = 4
 STAGES = [
     "ingest",
     "fit",

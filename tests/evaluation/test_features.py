@@ -33,20 +33,25 @@ class Counting(nn.Module):
         return x_BCHW[:, 0, 0, :1]
 
 
-def count_on_rank(count: int, batch: int) -> tuple[Tensor, int]:
-    encoder = make_encoder()
-    encoder.backbone = counting = Counting()  # type: ignore[assignment]
-    numbered = np.zeros((count, 2, 2, 3), np.uint8)
-    numbered[:, 0, 0, 0] = np.arange(count)
-    found = torch.from_numpy(extract(encoder, numbered, batch, CPU))
-    return torch.round((found * 0.3 + 0.5) * 255), counting.seen
+SIZES = ((24, 4), (23, 4), (7, 3), (2, 1), (1, 8), (0, 4))
+"""(images, batch): counts that divide and do not, fewer images than ranks, and none at all."""
+
+
+def count_on_rank() -> list[tuple[Tensor, int]]:
+    found = []
+    for count, batch in SIZES:
+        encoder = make_encoder()
+        encoder.backbone = counting = Counting()  # type: ignore[assignment]
+        numbered = np.zeros((count, 2, 2, 3), np.uint8)
+        numbered[:, 0, 0, 0] = np.arange(count)
+        values = torch.from_numpy(extract(encoder, numbered, batch, CPU))
+        found.append((torch.round((values * 0.3 + 0.5) * 255), counting.seen))
+    return found
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_image_is_seen_once_and_lands_in_its_place(world: int) -> None:
-    """Counts that divide and do not, fewer images than ranks, and none at all."""
-    for count, batch in ((24, 4), (23, 4), (7, 3), (2, 1), (1, 8), (0, 4)):
-        ranks = run_on_ranks(world, count_on_rank, count, batch)
+    for (count, batch), ranks in zip(SIZES, zip(*run_on_ranks(world, count_on_rank), strict=True), strict=True):
         assert sum(seen for _, seen in ranks) == count, (count, batch)
         for found, _ in ranks:
             assert found.shape == (count, 1)
