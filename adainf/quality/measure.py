@@ -68,8 +68,8 @@ class Reference:
         return {score_name(name, self.space.name): Score.of(values[name], nulls[name].value) for name in values}
 
     def embed(self, generated_nD: Features, generated_rows: NDArray[np.int64]) -> EmbeddingMap:
-        """The map of n generated images, the `generated_rows` of their split, and the training images of the null: the first two
-        principal components of both together."""
+        """The map of n generated images, the `generated_rows` of their split, and of the training images of the null: the first
+        two principal components of both together."""
         moments = Moments.of(generated_nD) + Moments.of(self.null_nD)
         axes_D2 = principal_axes(moments, 2)
         generated_n2, real_n2 = (

@@ -1,4 +1,4 @@
-"""What the Fréchet distance and the map need of a set of features: sums, which add up over shards without reading an image again."""
+"""What the Fréchet distance and the map need of features: sums, which add up over shards without reading an image again."""
 
 from __future__ import annotations
 

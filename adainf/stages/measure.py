@@ -31,7 +31,7 @@ from adainf.storage import NotFound
 
 
 def measure(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``quality/``: a sidecar for each generated shard as soon as it is measured, then the map, the gallery and the scores.
+    """Write ``quality/``: a sidecar for each generated shard as soon as it is measured, then map, gallery and scores.
 
     A shard whose sidecar is there already is not read again.
     """
