@@ -37,10 +37,17 @@ class MapReader:
         return (REAL, MEASURED) if self._manifest() else ()
 
     def read(self) -> EmbeddingMap:
-        """Raises `BadInput` where there is none, where it is damaged, and where it is of other images than the run has now."""
+        """Raises as `find` does, and where there is none."""
+        found = self.find()
+        if found is None:
+            raise BadInput(f"{self._catalog.uri} has no map: run `adainf measure RECIPE` on it")
+        return found
+
+    def find(self) -> EmbeddingMap | None:
+        """Raises `BadInput` where it is damaged, and where it is of other images than the run has now."""
         run, manifest = self._catalog.run, self._manifest()
         if manifest is None:
-            raise BadInput(f"{run.uri} has no map: run `adainf measure RECIPE` on it")
+            return None
         output, where = manifest.output(MAP), run.locate(KEY)
         real, generated = (self._catalog.source(name) for name in (REAL, MEASURED))
         for name, source in (("real", real), ("generated", generated)):
@@ -51,11 +58,10 @@ class MapReader:
             try:
                 if output.size_bytes > MOST_BYTES:
                     raise ValueError(f"{output.size_bytes:,} bytes are too many for a map")
-                data = run.read(output)
-                held = output.sha256, EmbeddingMap.from_bytes(data, sum(generated.known), sum(real.known))
+                found = EmbeddingMap.from_bytes(run.read(output), sum(generated.known), sum(real.known))
             except ValueError as error:
                 raise BadInput(f"{where}: {error}; delete quality/ and run `adainf measure` again") from None
-            self._held = held
+            held = self._held = output.sha256, found
         return held[1]
 
     def _manifest(self) -> Manifest | None:
@@ -64,10 +70,10 @@ class MapReader:
         return manifest if manifest and any(output.key == KEY for output in manifest.outputs) else None
 
     def nearest(self, source: Source, place: Place) -> dict[str, Any]:
-        """What the map says of a sample, ready for JSON: nothing where it is not in it. Raises as `read` does."""
-        if source.name != MEASURED or not self.sources():
+        """What the map says of a sample, ready for JSON: nothing where it is not in it. Raises as `find` does."""
+        embedding = self.find() if source.name == MEASURED else None
+        if embedding is None:
             return {}
-        embedding = self.read()
         found = np.flatnonzero(embedding.generated_rows == row_of(source, place))[:1]
         if not len(found):
             return {}

@@ -72,8 +72,8 @@ class _Viewer:
         for name, source in self._catalog.sources.items():
             measured = quality_of(self._catalog.run, source)
             space = None if measured is None else measured.space
-            known = {"weight": weight_in(name, plan), "quality": space, "map": name in mapped}
-            sources.append(_describe(source) | known)
+            weight = weight_in(name, plan)
+            sources.append(_describe(source) | {"weight": weight, "quality": space, "map": name in mapped})
         return JSONResponse({"uri": self._catalog.uri, "is_run": self._catalog.is_run, "sources": sources})
 
     def labels(self, query: QueryParams) -> Response:
@@ -86,10 +86,8 @@ class _Viewer:
         source = self._source(query)
         first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MOST_SAMPLES)
         shards, label, rows = self._shards(source, query), _number(query, "label"), self._map.chosen(source, query)
-        if rows is None:
-            found = page(source, first, count, shards, label)
-        else:
-            found = page_of(source, rows, first, count, shards, label)
+        wanted = (first, count, shards, label)
+        found = page(source, *wanted) if rows is None else page_of(source, rows, *wanted)
         return Response(_packed(source, found, self._reader.read(source, found.places)), media_type="application/octet-stream")
 
     def sample(self, query: QueryParams) -> Response:

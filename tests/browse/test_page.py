@@ -175,22 +175,24 @@ def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open)
         painted = "document.querySelector('#map canvas').getContext('2d').getImageData(0, 0, 500, 500).data.buffer"
         assert _wait(browser, f"new Set(new Uint32Array({painted})).size > 2"), "both kinds of points, and the ground"
         canvas = browser.find_element("css selector", "#map canvas")
-        drag = ActionChains(browser, duration=20).move_to_element_with_offset(canvas, -150, -40).click_and_hold()
-        for step in ((150, -100), (120, 60), (-40, 160), (-200, 30)):
-            drag.move_by_offset(*step)
-        drag.release().perform()
+        right, up = canvas.size["width"] // 2 - 3, 3 - canvas.size["height"] // 2
+        drag = ActionChains(browser, duration=20).move_to_element(canvas).click_and_hold()
+        drag.move_by_offset(right, 0).move_by_offset(0, up).move_by_offset(-right, 0).release().perform()
         _wait(browser, "location.hash.includes('_')")
         part = browser.current_url.partition("map=")[2]
-        wanted = embedding.generated_rows[inside(embedding.generated_xy, part)]
+        chosen, points = inside(embedding.generated_xy, part), np.concatenate([embedding.real_xy, embedding.generated_xy])
+        middle, pixels = (points.min(0) + points.max(0)) / 2, 0.05
+        assert (embedding.generated_xy[chosen] > middle - pixels).all(), "the upper right quarter of the map"
+        assert chosen[(embedding.generated_xy > middle + pixels).all(1)].all()
+        real, wanted = inside(embedding.real_xy, part).sum(), embedding.generated_rows[chosen]
         assert 0 < len(wanted) < 30
         _wait(browser, f"{POSITION}.endsWith('of {len(wanted)}') && {LOADED}")
         assert sorted(int(alt.split()[1]) for alt in _images(browser)) == wanted.tolist()
-        real = int(inside(embedding.real_xy, part).sum())
         counts = browser.execute_script("return document.getElementById('map-counts').innerText").split()
         assert counts == [str(real), "real", str(len(wanted)), "generated"]
         _axe(browser)
         browser.execute_script("document.querySelector('#map-counts a').click()")
-        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.includes('real%2Ftrain?map={part}')")
+        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.includes('real%2Ftrain?map=')")
 
         browser.execute_script("document.querySelector('#map canvas').focus()")
         _press(browser, Keys.ESCAPE)

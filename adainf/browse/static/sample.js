@@ -9,10 +9,10 @@ const SMALL_PX = 256; // below this, pixels are shown as pixels
 export const sampleHref = (source, shard, number) => `#/sample/${encodeURIComponent(source)}/${shard}/${number}`;
 
 // A generated image beside the real one that is nearest to it.
-function nearest({ source, shard, number, distance }) {
+function nearest({ source, shard, number, distance }, kind) {
   const href = sampleHref(source, shard, number);
   return el("figure", { id: "nearest" },
-    el("a", { class: "picture small", href }, el("img", { src: imageUrl(source, shard, number), alt: "Nearest training image" })),
+    el("a", { class: kind, href }, el("img", { src: imageUrl(source, shard, number), alt: "Nearest training image" })),
     el("figcaption", {}, "The training image that is nearest to it: ", el("a", { href }, `number ${count(number)} of shard ${count(shard)}`),
       `, at distance ${short(distance)} in the space of the features that judge`));
 }
@@ -53,7 +53,7 @@ export function drawSample(said, backHref) {
           el("button", { type: "button", click: () => copy(said.uri) }, "Copy shard's address"),
           el("button", { type: "button", click: () => copy(range) }, "Copy byte range"),
           el("button", { type: "button", click: () => copy(location.href) }, "Copy link")),
-        said.nearest ? nearest(said.nearest) : null)),
+        said.nearest ? nearest(said.nearest, picture.className) : null)),
   );
   document.title = `${said.key} · AdaInf shards`;
 }
