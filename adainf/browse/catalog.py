@@ -93,8 +93,7 @@ def page(source: Source, first: int, count: int, shards: Sequence[int] | None = 
         complete = len(shards) == source.shards
     else:
         complete = True
-    counts = [source.count(shard) for shard in shards]
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    starts = _starts([source.count(shard) for shard in shards])
     if label is None:
         total = int(starts[-1])
         chosen = np.arange(min(first, total), min(first + count, total))
@@ -104,6 +103,38 @@ def page(source: Source, first: int, count: int, shards: Sequence[int] | None = 
     held = owners(starts, chosen)
     places = [Place(shards[at], int(number)) for at, number in zip(held, chosen - starts[held], strict=True)]
     return Page(places, total, complete)
+
+
+def page_of(
+    source: Source, rows: Integers, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None
+) -> Page:
+    """As `page`, of the samples with these numbers in a source whose shards are all known, in that order."""
+    if shards is not None:
+        for shard in shards:
+            source.count(shard)  # is there one
+        ranks = np.full(source.shards, -1)
+        ranks[list(shards)] = np.arange(len(shards))
+        ranks = ranks[owners(_starts(source.known), rows)]
+        rows = rows[np.argsort(ranks, kind="stable")][np.count_nonzero(ranks < 0) :]
+    if label is not None:
+        rows = rows[source.labels()[rows] == label]
+    return Page(places(source, rows[first : first + count]), len(rows), True)
+
+
+def places(source: Source, rows: Integers) -> list[Place]:
+    """Where the samples with these numbers in the source are."""
+    starts = _starts(source.known)
+    shards = owners(starts, rows)
+    return [Place(shard, number) for shard, number in zip(shards.tolist(), (rows - starts[shards]).tolist(), strict=True)]
+
+
+def row_of(source: Source, place: Place) -> int:
+    """The number of a sample in its source."""
+    return sum(source.known[: place.shard]) + place.number
+
+
+def _starts(counts: Sequence[int]) -> Integers:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _labels(source: Source, shards: Sequence[int]) -> Integers:

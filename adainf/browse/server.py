@@ -7,7 +7,7 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -18,8 +18,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adainf.browse import pictures
-from adainf.browse.catalog import Catalog, Page, Place, page
+from adainf.browse.catalog import Catalog, Page, Place, page, page_of
 from adainf.browse.facts import label_counts, plan_of, weight_in
+from adainf.browse.map import ByRealism, MapReader
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
 from adainf.browse.reading import Encoded, Problem, Reader
@@ -58,19 +59,21 @@ def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_0
 class _Viewer:
     """One method an address below ``/api/``; each is called in a thread of its own."""
 
-    ANSWERS = ("catalog", "labels", "page", "sample", "image", "run", "curves")
+    ANSWERS = ("catalog", "labels", "page", "sample", "image", "map", "run", "curves")
 
     def __init__(self, catalog: Catalog, cache_bytes: int) -> None:
         self._catalog, self._reader, self._overview = catalog, Reader(cache_bytes), Overview(catalog.run)
+        self._map = MapReader(catalog)
 
     def catalog(self, query: QueryParams) -> Response:
         self._catalog.refresh()
         plan = plan_of(self._catalog)
-        sources = []
+        sources, mapped = [], self._map.sources()
         for name, source in self._catalog.sources.items():
             measured = quality_of(self._catalog.run, source)
             space = None if measured is None else measured.space
-            sources.append(_describe(source) | {"weight": weight_in(name, plan), "quality": space})
+            weight = weight_in(name, plan)
+            sources.append(_describe(source) | {"weight": weight, "quality": space, "map": name in mapped})
         return JSONResponse({"uri": self._catalog.uri, "is_run": self._catalog.is_run, "sources": sources})
 
     def labels(self, query: QueryParams) -> Response:
@@ -82,7 +85,9 @@ class _Viewer:
         """A 32-bit length (little endian), JSON of that length, and the pictures that it describes, one after another."""
         source = self._source(query)
         first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MOST_SAMPLES)
-        found = page(source, first, count, self._shards(source, query), _number(query, "label"))
+        shards, label, rows = self._shards(source, query), _number(query, "label"), self._map.chosen(source, query)
+        wanted = (first, count, shards, label)
+        found = page(source, *wanted) if rows is None else page_of(source, rows, *wanted)
         return Response(_packed(source, found, self._reader.read(source, found.places)), media_type="application/octet-stream")
 
     def sample(self, query: QueryParams) -> Response:
@@ -112,6 +117,10 @@ class _Viewer:
             distance = measured.distances[place.shard]
             said["quality"] = f"Fréchet distance {distance:.4g} of its shard (features: {measured.space})"
         try:
+            said |= self._map.nearest(source, place)
+        except BadInput as error:
+            said["map_problem"] = str(error)
+        try:
             kind, width, height = pictures.header(self._reader.one(source, place))
             said |= {"format": kind, "width_px": width, "height_px": height}
         except (ValueError, AdaInfError) as error:
@@ -126,6 +135,13 @@ class _Viewer:
             raise BadInput(f"it cannot be shown: {error}") from None
         return Response(picture.data, media_type=picture.media_type)
 
+    def map(self, query: QueryParams) -> Response:
+        """The number of real points and of generated ones, 32 bits each; then x and y of all, float32 (all little endian)."""
+        found = self._map.read()
+        points = [xy.astype("<f4").tobytes() for xy in (found.real_xy, found.generated_xy)]
+        counts = struct.pack("<II", len(found.real_xy), len(found.generated_xy))
+        return Response(b"".join([counts, *points]), media_type="application/octet-stream")
+
     def run(self, query: QueryParams) -> Response:
         return JSONResponse(self._overview.read())
 
@@ -135,7 +151,7 @@ class _Viewer:
     def _shards(self, source: Source, query: QueryParams) -> list[int] | None:
         """Those that the viewer has chosen: one, or some by their quality; None is all."""
         shard, order = _number(query, "shard"), query.get("quality")
-        if shard is not None or not order:
+        if shard is not None or not order or order in get_args(ByRealism):
             return None if shard is None else [shard]
         measured = quality_of(self._catalog.run, source)
         if measured is None:

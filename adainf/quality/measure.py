@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from adainf.quality.classifier import balanced_accuracy, total_variation
 from adainf.quality.copies import Words, authenticity, copy_rate, duplicate_rate, exact_copy_rate, pixel_words
+from adainf.quality.embedding import EmbeddingMap
 from adainf.quality.kernel import kernel_distance
 from adainf.quality.manifold import Manifold, overlap
 from adainf.quality.pairs import Features, nearest
 from adainf.quality.record import Estimate, Score, score_name
 from adainf.quality.spaces import Space
-from adainf.quality.statistics import Moments, frechet_distance
+from adainf.quality.statistics import Moments, frechet_distance, principal_axes
 from adainf.shards.png import Pixels
 
 NEARLY_NOTHING = 0.1
@@ -51,7 +52,8 @@ class Reference:
         self.space, self._device = space, device
         self.training_ND = space.features(real.training, "training")
         self.validation_nD = space.features(real.validation, "validation")
-        self.null_nD = self.training_ND[real.training_rows]
+        self.null_rows = real.training_rows
+        self.null_nD = self.training_ND[self.null_rows]
         self.moments = Moments.of(self.validation_nD)
         self.manifold = Manifold(self.validation_nD, neighbours, device)
 
@@ -64,6 +66,26 @@ class Reference:
             for images_nD in (generated_nD, self.validation_nD)
         )
         return {score_name(name, self.space.name): Score.of(values[name], nulls[name].value) for name in values}
+
+    def embed(self, generated_nD: Features, generated_rows: NDArray[np.int64]) -> EmbeddingMap:
+        """The map of n generated images, the `generated_rows` of their split, and of the training images of the null: the first
+        two principal components of both together."""
+        moments = Moments.of(generated_nD) + Moments.of(self.null_nD)
+        axes_D2 = principal_axes(moments, 2)
+        generated_n2, real_n2 = (
+            ((features_nD - moments.mean_D) @ axes_D2).astype(np.float32) for features_nD in (generated_nD, self.null_nD)
+        )
+        near = nearest(generated_nD, self.training_ND, 1, self._device)
+        realism = np.minimum(self.manifold.realism(generated_nD), np.finfo(np.float32).max)  # without end at a real image
+        return EmbeddingMap(
+            generated_rows=generated_rows.astype(np.int32),
+            generated_xy=generated_n2,
+            realism=realism.astype(np.float32),
+            nearest_rows=near.indices[:, 0].astype(np.int32),
+            nearest_distances=near.distances[:, 0].astype(np.float32),
+            real_rows=self.null_rows.astype(np.int32),
+            real_xy=real_n2,
+        )
 
     def _against_validation(self, others_nD: Features) -> dict[str, Estimate]:
         lies = overlap(self.manifold, Manifold(others_nD, self.manifold.neighbours, self._device))

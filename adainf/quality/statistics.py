@@ -1,4 +1,4 @@
-"""What the Fréchet distance needs of a set of features: sums, which add up over shards without reading an image again."""
+"""What the Fréchet distance and the map need of features: sums, which add up over shards without reading an image again."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ class Moments:
     def covariance_DD(self) -> Matrix:
         """The unbiased estimate; zero for a single row."""
         return (self.outer_DD - np.outer(self.sum_D, self.mean_D)) / max(self.count - 1, 1)
+
+
+def principal_axes(moments: Moments, count: int) -> Matrix:
+    """D x `count`: orthonormal directions of the largest variance, the largest first.
+
+    An eigenvector has no sign of its own: here its entry that is largest in size is positive.
+    """
+    with threadpool_limits(1):
+        axes = np.linalg.eigh(moments.covariance_DD).eigenvectors[:, : -count - 1 : -1]
+    return axes * np.sign(axes[np.abs(axes).argmax(0), range(count)])
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

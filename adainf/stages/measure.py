@@ -14,6 +14,7 @@ from adainf.compute import default_device, prepare
 from adainf.exitcodes import BadInput
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.progress import Reporter
+from adainf.quality.embedding import MAP
 from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
 from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
@@ -30,7 +31,7 @@ from adainf.storage import NotFound
 
 
 def measure(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``quality/``: a sidecar for each generated shard as soon as it is measured, then the gallery and the scores.
+    """Write ``quality/``: a sidecar for each generated shard as soon as it is measured, then map, gallery and scores.
 
     A shard whose sidecar is there already is not read again.
     """
@@ -77,7 +78,9 @@ def measure(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     )
     moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
     outputs.append(run.write(f"{NAME}/{REFERENCE}", encode(moments, {"count": count})))
-    sheets = gallery(references[quality.judge], samples[quality.judge], images, training, device)
+    embedding = references[quality.judge].embed(samples[quality.judge], spread(quality.generated_images, count))
+    outputs.append(run.write(f"{NAME}/{MAP}", embedding.to_bytes()))
+    sheets = gallery(embedding, images, training)
     outputs += [run.write(f"{NAME}/{name}.png", encode_stored_png(sheet)) for name, sheet in sheets.items()]
     manifest = run.commit(NAME, Manifest(request=wanted, outputs=outputs, content=quality.model_dump(mode="json")))
     _explain(quality, reporter)

@@ -22,6 +22,7 @@ from adainf.inflation.policy import Inputs, make_plan
 from adainf.recipe import Augmentation, Plan
 from tests.browse.conftest import Open
 from tests.browse.hostile import entry, huge_png, png, tar
+from tests.browse.mapped import inside, make_mapped
 from tests.browse.served import Served, served
 from tests.shards.sets import Made, make_set
 
@@ -140,11 +141,14 @@ def test_a_run_is_followed_while_it_trains(made: tuple[Made, Served], open_page:
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("place", ["", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"])
 def test_axe_finds_nothing_serious(made: tuple[Made, Served], open_page: Open, place: str, dark: bool) -> None:
-    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     browser = open_page(f"{made[1].address}/#/{place}", dark=dark)
     _wait(browser, "document.querySelector('main img, main svg')")
     assert browser.execute_script("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
-    browser.execute_script(axe)
+    _axe(browser)
+
+
+def _axe(browser: Chrome) -> None:
+    browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     found = browser.execute_async_script("const done = arguments[0]; axe.run(document).then((r) => done(r.violations))")
     serious = [one for one in found if one["impact"] in ("serious", "critical")]
     assert not [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
@@ -157,6 +161,56 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(made: tuple[Made, Served], 
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
         wide = "[...document.querySelectorAll('main section:not([hidden])')].some((e) => e.scrollWidth > e.clientWidth)"
         assert not browser.execute_script(f"return {wide}")
+
+
+def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open) -> None:
+    """Drawn around with the mouse, then by the keyboard alone; and a sample shows the real image that is nearest."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    run, embedding = make_mapped(str(tmp_path))
+    with served(run.uri) as server:
+        browser = open_page(f"{server.address}/#/images/generated%2Ftrain?map=all")
+        _wait(browser, f"{POSITION}.endsWith('of 30')")
+        painted = "document.querySelector('#map canvas').getContext('2d').getImageData(0, 0, 500, 500).data.buffer"
+        assert _wait(browser, f"new Set(new Uint32Array({painted})).size > 2"), "both kinds of points, and the ground"
+        canvas = browser.find_element("css selector", "#map canvas")
+        right, up = canvas.size["width"] // 2 - 3, 3 - canvas.size["height"] // 2
+        drag = ActionChains(browser, duration=20).move_to_element(canvas).click_and_hold()
+        drag.move_by_offset(right, 0).move_by_offset(0, up).move_by_offset(-right, 0).release().perform()
+        _wait(browser, "location.hash.includes('_')")
+        part = browser.current_url.partition("map=")[2]
+        chosen, points = inside(embedding.generated_xy, part), np.concatenate([embedding.real_xy, embedding.generated_xy])
+        middle, pixels = (points.min(0) + points.max(0)) / 2, 0.05
+        assert (embedding.generated_xy[chosen] > middle - pixels).all(), "the upper right quarter of the map"
+        assert chosen[(embedding.generated_xy > middle + pixels).all(1)].all()
+        real, wanted = inside(embedding.real_xy, part).sum(), embedding.generated_rows[chosen]
+        assert 0 < len(wanted) < 30
+        _wait(browser, f"{POSITION}.endsWith('of {len(wanted)}') && {LOADED}")
+        assert sorted(int(alt.split()[1]) for alt in _images(browser)) == wanted.tolist()
+        counts = browser.execute_script("return document.getElementById('map-counts').innerText").split()
+        assert counts == [str(real), "real", str(len(wanted)), "generated"]
+        _axe(browser)
+        browser.execute_script("document.querySelector('#map-counts a').click()")
+        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.includes('real%2Ftrain?map=')")
+
+        browser.execute_script("document.querySelector('#map canvas').focus()")
+        _press(browser, Keys.ESCAPE)
+        _wait(browser, f"{POSITION}.endsWith('of 30')")
+        _press(browser, "+", "+", "+", Keys.ARROW_LEFT, Keys.ENTER)
+        _wait(browser, "location.hash.includes('_')")
+        near = int(inside(embedding.real_xy, browser.current_url.partition("map=")[2]).sum())
+        assert 0 < near < 30
+        _wait(browser, f"{POSITION}.endsWith('of {near}')")
+
+        browser.get(f"{server.address}/#/sample/generated%2Ftrain/0/3")
+        href = _wait(browser, "document.querySelector('#nearest a')?.getAttribute('href')")
+        assert href == f"#/sample/real%2Ftrain/{'/'.join(map(str, divmod(int(embedding.nearest_rows[1]), 25)))}"
+        _wait(browser, "document.querySelector('#nearest img').naturalWidth")
+        browser = open_page(f"{server.address}/#/images/generated%2Ftrain?map=all", width=360, height=740)
+        _wait(browser, LOADED)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+        assert browser.execute_script("return document.querySelector('#map canvas').clientHeight") > 100
 
 
 def test_a_million_rows_are_reached_to_the_last_pixel(tmp_path: Path, open_page: Open) -> None:

@@ -101,7 +101,7 @@ def test_the_gallery_has_digits_at_one_end_and_noise_at_the_other(
     """And below each image the training image that is nearest to it."""
     good, noise = digits[1300:1400], np.random.default_rng(1).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
     mixed = np.concatenate([noise.repeat(3, axis=3), good])
-    sheets = gallery(reference, PIXELS.compute(mixed), mixed, real.training, CPU)
+    sheets = gallery(reference.embed(PIXELS.compute(mixed), np.arange(200)), mixed, real.training)
     for name, among in (("best", good), ("worst", noise)):
         above, below = sheets[name][:8], sheets[name][8:]
         assert sheets[name].shape == (16, 64, 3)

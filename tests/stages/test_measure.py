@@ -12,13 +12,16 @@ import pytest
 from adainf.artifacts import Run
 from adainf.exitcodes import BadInput
 from adainf.progress import Reporter
+from adainf.quality.embedding import EmbeddingMap
 from adainf.quality.record import Quality
 from adainf.quality.sidecar import Sidecar, shards_distance
 from adainf.quality.statistics import Moments, frechet_distance
 from adainf.recipe import Recipe
 from adainf.recipefile import load_recipe
+from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.png import decode_image
+from adainf.shards.reader import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
@@ -73,6 +76,18 @@ def test_every_number_has_its_null_and_every_shard_its_own(made: tuple[Recipe, P
     for name in ("best", "worst"):
         assert decode_image(run.read(manifest.output(f"{name}.png"))).shape == (16, 64, 3)
     assert not any("time" in key or "host" in key for key in json.dumps(manifest.content))
+
+
+def test_the_map_names_the_images_that_it_shows(made: tuple[Recipe, Path], run: Run) -> None:
+    """By their rows in the splits: the gallery's images are found there."""
+    manifest = measure(changed(made[0], images=30), run, SILENT)
+    found = EmbeddingMap.from_bytes(run.read(manifest.output("map.npz")), 120, 256)
+    assert found.generated_rows.tolist() == list(range(0, 120, 4))
+    generated, real = (read_split(ShardFolder.open(f"{run.uri}/{name}"), "train").images for name in ("generated", "real"))
+    best, worst = (decode_image(run.read(manifest.output(f"{name}.png"))) for name in ("best", "worst"))
+    for sheet, at in ((best, found.realism.argmax()), (worst, found.realism.argmin())):
+        assert np.array_equal(sheet[:8, :8], generated[found.generated_rows[at]])
+        assert np.array_equal(sheet[8:, :8], real[found.nearest_rows[at]])
 
 
 def test_killed_it_goes_on_without_the_shards_that_are_done(made: tuple[Recipe, Path], run: Run) -> None:

@@ -1,8 +1,9 @@
-// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label=&quality= · #/sample/SOURCE/SHARD/NUMBER
+// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label=&quality=&map= · #/sample/SOURCE/SHARD/NUMBER
 
 import { ask } from "./api.js";
 import { $, copy, count, el, say } from "./dom.js";
 import { Grid } from "./grid.js";
+import { ImageMap } from "./map.js";
 import { showOverview } from "./overview.js";
 import { drawSample, sampleHref } from "./sample.js";
 
@@ -14,7 +15,8 @@ let catalog = { sources: [] };
 let shown = ""; // the address of the images in the grid, so that coming back finds them as they were
 
 const source = () => catalog.sources.find((one) => one.name === view.source);
-const view = { name: "", source: "" };
+const view = { name: "", source: "", map: "" };
+const hrefOf = (name, query) => `#/images/${encodeURIComponent(name)}${query.size ? `?${query}` : ""}`;
 
 const grid = new Grid($("grid"), {
   onMove: (from, to, total, complete) => {
@@ -22,6 +24,10 @@ const grid = new Grid($("grid"), {
   },
   onOpen: (sample) => { location.hash = sampleHref(view.source, sample.shard, sample.number); },
   hrefOf: (sample) => sampleHref(view.source, sample.shard, sample.number),
+});
+
+const map = new ImageMap($("map"), {
+  hrefOf: (name, part) => hrefOf(name, name === view.source ? chosen(part) : new URLSearchParams({ map: part })),
 });
 
 function setTheme(theme) {
@@ -38,8 +44,11 @@ function reveal(name) {
 function drawSources() {
   const here = (current) => (current ? "page" : null);
   const links = catalog.sources.map((one) => el("a", {
-    href: `#/images/${encodeURIComponent(one.name)}`, "aria-current": here(view.name !== "overview" && one.name === view.source),
+    href: hrefOf(one.name, ""), "aria-current": here(view.name !== "overview" && !view.map && one.name === view.source),
   }, one.name, el("small", {}, `${count(one.samples)}${one.complete ? "" : " so far"} · ${count(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
+  const mapped = catalog.sources.findLast((one) => one.map);
+  if (mapped) links.push(el("a", { href: hrefOf(mapped.name, new URLSearchParams({ map: "all" })), "aria-current": here(view.name !== "overview" && view.map) },
+    "Map", el("small", {}, "real and generated, by features")));
   const title = catalog.is_run ? "Run" : "Overview";
   $("sources").replaceChildren(el("a", { href: "#/", "aria-current": here(view.name === "overview") }, title,
     el("small", {}, catalog.is_run ? "plan, arms, curves" : "what lies here")), ...links);
@@ -50,7 +59,9 @@ async function showImages(name, query) {
   view.source = name;
   reveal("images");
   const address = `${name}?${query}`;
-  const [shard, label, quality] = ["shard", "label", "quality"].map((one) => query.get(one) ?? "");
+  const [shard, label, quality, part] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
+  view.map = part;
+  $("map").hidden = !part;
   $("images-title").textContent = name;
   document.title = `${name} · AdaInf shards`;
   if (address !== shown) {
@@ -58,13 +69,15 @@ async function showImages(name, query) {
     $("shard").value = shard;
     $("shard").max = Math.max(0, (source()?.shards ?? 1) - 1);
     $("quality-filter").hidden = !source()?.quality;
+    for (const option of $("quality").querySelectorAll(".of-map")) option.hidden = option.disabled = !source()?.map;
     $("quality").value = quality;
-    const whole = shard === "" && label === "" && quality === "";
+    const whole = shard === "" && label === "" && quality === "" && part === "";
     grid.nameOf = (number) => labelNames.get(number);
-    grid.show({ source: name, shard, label, quality }, whole ? source()?.samples ?? 0 : 0);
+    grid.show({ source: name, shard, label, quality, map: part }, whole ? source()?.samples ?? 0 : 0);
     await fillLabels(name, label);
+    if (part && address === shown) map.show(name, part);
   }
-  $("grid").focus({ preventScroll: true });
+  if (!$("map").contains(document.activeElement)) $("grid").focus({ preventScroll: true });
 }
 
 const labelNames = new Map();
@@ -101,11 +114,15 @@ async function readLabels(name) {
   }
 }
 
-function filter() {
+// What the filters and the map have chosen.
+function chosen(part = view.map) {
   const query = new URLSearchParams();
   for (const id of ["shard", "label", "quality"]) if ($(id).value !== "") query.set(id, $(id).value);
-  location.hash = `#/images/${encodeURIComponent(view.source)}${query.size ? `?${query}` : ""}`;
+  if (part) query.set("map", part);
+  return query;
 }
+
+function filter() { location.hash = hrefOf(view.source, chosen()); }
 
 let turn = 0; // an answer that comes after the viewer has gone on is not shown
 

@@ -1,0 +1,124 @@
+"""The map of a run's images: which of them lie in a part of it, and which real one is nearest to a generated one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adainf.artifacts import Manifest
+from adainf.browse.catalog import Catalog, Place, places, row_of
+from adainf.browse.quality import MEASURED
+from adainf.browse.sources import Source
+from adainf.exitcodes import BadInput
+from adainf.quality.embedding import MAP, EmbeddingMap
+from adainf.shards.arrays import Integers
+
+REAL = "real/train"
+KEY = f"quality/{MAP}"
+MOST_BYTES = 64 * 2**20
+MOST_CORNERS = 128
+
+ByRealism = Literal["realistic", "unrealistic"]
+"""Generated images of the map, the most or the least realistic first."""
+
+
+class MapReader:
+    """Reads the map once, and again where the run has been measured anew. Safe among threads."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._held: tuple[str, EmbeddingMap] | None = None
+
+    def sources(self) -> tuple[str, ...]:
+        """The names of those whose images are in the map; none where there is no map."""
+        return (REAL, MEASURED) if self._manifest() else ()
+
+    def read(self) -> EmbeddingMap:
+        """Raises as `find` does, and where there is none."""
+        found = self.find()
+        if found is None:
+            raise BadInput(f"{self._catalog.uri} has no map: run `adainf measure RECIPE` on it")
+        return found
+
+    def find(self) -> EmbeddingMap | None:
+        """Raises `BadInput` where it is damaged, and where it is of other images than the run has now."""
+        run, manifest = self._catalog.run, self._manifest()
+        if manifest is None:
+            return None
+        output, where = manifest.output(MAP), run.locate(KEY)
+        real, generated = (self._catalog.source(name) for name in (REAL, MEASURED))
+        for name, source in (("real", real), ("generated", generated)):
+            if manifest.request.inputs.get(name) != source.digest:
+                raise BadInput(f"{where} is a map of other images than those of {source.name}; measure them again")
+        held = self._held
+        if held is None or held[0] != output.sha256:
+            try:
+                if output.size_bytes > MOST_BYTES:
+                    raise ValueError(f"{output.size_bytes:,} bytes are too many for a map")
+                found = EmbeddingMap.from_bytes(run.read(output), sum(generated.known), sum(real.known))
+            except ValueError as error:
+                raise BadInput(f"{where}: {error}; delete quality/ and run `adainf measure` again") from None
+            held = self._held = output.sha256, found
+        return held[1]
+
+    def _manifest(self) -> Manifest | None:
+        """That of ``quality/``, where it has a map."""
+        manifest = self._catalog.run.find("quality") if self._catalog.is_run else None
+        return manifest if manifest and any(output.key == KEY for output in manifest.outputs) else None
+
+    def nearest(self, source: Source, place: Place) -> dict[str, Any]:
+        """What the map says of a sample, ready for JSON: nothing where it is not in it. Raises as `find` does."""
+        embedding = self.find() if source.name == MEASURED else None
+        if embedding is None:
+            return {}
+        found = np.flatnonzero(embedding.generated_rows == row_of(source, place))[:1]
+        if not len(found):
+            return {}
+        (near,) = places(self._catalog.source(REAL), embedding.nearest_rows[found].astype(np.int64))
+        (realism,), (distance,) = embedding.realism[found].tolist(), embedding.nearest_distances[found].tolist()
+        return {"realism": realism, "nearest": {"source": REAL, **near._asdict(), "distance": distance}}
+
+    def chosen(self, source: Source, query: Mapping[str, str]) -> Integers | None:
+        """The images that the viewer has chosen by the map, by their numbers in the source; None is all images.
+
+        ``map``: `all` of it, or the corners of a part of it, "x_y_x_y_…". ``quality``: see `ByRealism`. Raises `BadInput`.
+        """
+        part, order = query.get("map"), query.get("quality")
+        by_realism = order in get_args(ByRealism)
+        if not part and not by_realism:
+            return None
+        if source.name not in ((MEASURED,) if by_realism else (REAL, MEASURED)):
+            raise BadInput(f"the map says nothing of that about {source.name}")
+        embedding = self.read()
+        rows, points_n2 = embedding.generated_rows, embedding.generated_xy
+        if source.name == REAL:
+            rows, points_n2 = embedding.real_rows, embedding.real_xy
+        chosen = np.arange(len(rows))
+        if by_realism:
+            chosen = np.argsort(embedding.realism * (1 if order == "unrealistic" else -1), kind="stable")
+        if part and part != "all":
+            chosen = chosen[inside(points_n2, _corners(part))[chosen]]
+        return rows[chosen].astype(np.int64)
+
+
+def inside(points_n2: NDArray[Any], corners_m2: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """n: which points lie in the polygon, by how many of its sides a ray from the point crosses. `map.js` counts so, too."""
+    x, y = points_n2.astype(np.float64).T
+    found = np.zeros(len(x), bool)
+    for (x0, y0), (x1, y1) in zip(corners_m2, np.roll(corners_m2, -1, 0), strict=True):
+        if y0 != y1:
+            found ^= ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * ((x1 - x0) / (y1 - y0)))
+    return found
+
+
+def _corners(text: str) -> NDArray[np.float64]:
+    try:
+        values = np.array([float(part) for part in text.split("_", 2 * MOST_CORNERS)])
+    except ValueError:
+        values = np.empty(0)
+    if not (len(values) >= 6 and len(values) % 2 == 0 and np.isfinite(values).all() and np.abs(values).max() < 1e30):
+        raise BadInput(f"map is {text[:40]!r}, expected all, or x_y of 3 to {MOST_CORNERS} corners")
+    return values.reshape(-1, 2)
