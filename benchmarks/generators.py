@@ -2,8 +2,8 @@
 
     python -m benchmarks.generators [--only edm,stf] [--runs FOLDER] [--output docs/results] [--json FILE]
 
-Half an hour on two cores. Resumable: each generator is a run of its own under --runs, and a
-finished stage is skipped. Writes `generators.md` and a grid of samples for each to --output.
+Half an hour on two cores. Resumable: each generator is a run of its own under --runs, and a finished
+stage is skipped. Writes `generators.md` and a grid of samples for each to --output.
 """
 
 from __future__ import annotations
