@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from adainf.exitcodes import BadInput
-from adainf.inflation.policy import Inputs
+from adainf.inflation.policy import PAPER_REFERENCE_IMAGES, Inputs
 
 COUNTS = {"real": "real_images", "generated": "generated_images", "reference": "reference_images"}
 QUALITIES = {
@@ -18,9 +20,12 @@ QUALITIES = {
 }
 
 
-def supposed(text: str, known: Inputs | None) -> Inputs:
-    """`known`, what a run holds, with the numbers of `text` in place. Raises `BadInput`."""
-    values = known.model_dump(exclude={"measured"}) if known else {}
+def supposed(text: str, known: Inputs | None, reference_images: int = PAPER_REFERENCE_IMAGES) -> Inputs:
+    """`known`, what a run holds, with the numbers of `text` in place; without a run the reference is `reference_images`.
+
+    Raises `BadInput` for what is no number of a plan, and for counts that are missing.
+    """
+    values: dict[str, Any] = known.model_dump(exclude={"measured"}) if known else {"reference_images": reference_images}
     measured = known.measured.model_dump() if known and known.measured else {}
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))

@@ -27,11 +27,9 @@ def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) ->
     else:
         chosen = make_plan(_inputs(recipe, sources), recipe.plan, default_views(recipe.pretrain.augmentation))
         manifest = run.commit(NAME, Manifest(request=wanted, content=chosen.model_dump(mode="json")))
-    if as_json:
-        _show(chosen, recipe.pretrain, reporter, as_json)
-    else:
+    if not as_json:
         reporter.say("plan: done already (same recipe and inputs)" if finished else "plan: done")
-        _show(chosen, recipe.pretrain, reporter, as_json)
+    _show(chosen, recipe.pretrain, reporter, as_json)
     return manifest
 
 
@@ -42,9 +40,7 @@ def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: st
     if recipe and run and needed and all(run.find(name) for name in needed.inputs):
         known = _inputs(recipe, require_inputs(recipe, run, NAME))
     rule, pretrain = (recipe.plan, recipe.pretrain) if recipe else (Plan(), Pretrain())
-    inputs = supposed(text, known)
-    if recipe and not known:
-        inputs = inputs.model_copy(update={"reference_images": rule.reference_images})
+    inputs = supposed(text, known, rule.reference_images)
     _show(make_plan(inputs, rule, default_views(pretrain.augmentation)), pretrain, reporter, as_json)
 
 
