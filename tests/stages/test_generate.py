@@ -255,9 +255,10 @@ def test_a_disk_that_fills_up_within_a_shard_loses_nothing_that_is_written(
     """By a limit on the size of files, which the kernel enforces as a full disk."""
     generate(recipe(tmp_path), run, Reporter(), worker=(0, 2))
     before = artifact_hashes(run.uri)
-    script = (
+    script = (  # the limit ends with the command: coverage writes its own file after it
         "import resource, sys; from adainf.cli import main; import adainf.stages.generate;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
+        "limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY));"
+        "limit(6000); code = main(sys.argv[1:]); limit(resource.RLIM_INFINITY); sys.exit(code)"
     )
     command = [sys.executable, "-c", script, "generate", str(tmp_path / "tiny.yaml"), "--run", run.uri]
     full = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
