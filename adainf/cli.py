@@ -44,6 +44,7 @@ SHARDS = {
     "stats": "channel means, labels and copies",
     "export": "the images as PNG files, or as one .npz",
     "serve": "a web page to look through it all",
+    "import": "make a set of an image folder, a .npz or others' tars, as new shards",
     "index": "make a set of a folder of tars that others wrote, where it lies",
     "verify": "check every byte of a set, and decode every image",
 }
@@ -98,6 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
     actions = shards.add_subparsers(dest="view", required=True, metavar="ACTION")
     for name, what in SHARDS.items():
         action = actions.add_parser(name, help=what, description=f"{name}: {what}.")
+        if name == "import":
+            action.add_argument("source", metavar="SOURCE", help="an image folder, a .npz, or a folder or s3://… of tars")
+            action.add_argument("--image-size", metavar="PX", type=_pixels, help="bring images to this square")
+            action.add_argument("--shard-images", metavar="N", type=_positive, default=10_000, help="default: %(default)d")
         action.add_argument("uri", metavar="URI", help="a folder or s3://bucket/prefix")
         if name == "verify":
             action.add_argument(
@@ -219,6 +224,10 @@ def _shards(command: str, view: str, uri: str, **options: Any) -> None:
         from adainf.sources.indexing import index_tars
 
         index_tars(uri, Reporter())
+    elif view == "import":
+        from adainf.sources.importing import import_images
+
+        import_images(Reporter(), options["source"], uri, options["image_size"], options["shard_images"])
     elif view == "verify":
         _verify(uri, **options)
     else:

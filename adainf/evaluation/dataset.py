@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.exitcodes import BadInput
-from adainf.recipe import ImageFolder, Npz, Real, Shards
 from adainf.shards.decode import resized
 from adainf.shards.folder import ShardFolder
 from adainf.shards.png import Pixels
 from adainf.shards.reader import read_split
-from adainf.sources import BadData, SourceImages, open_source
+from adainf.sources import BadData, SourceImages, kind_of, open_source
 from adainf.storage import open_store
 
 
@@ -40,7 +39,7 @@ class Dataset:
             self.sha256 = self._folder.digest
             self.splits = [name for name, split in self._folder.shards.splits.items() if split.images]
         else:
-            source = open_source(_kind(uri))
+            source = open_source(kind_of(uri))
             self.sha256 = source.fingerprint
             self._images = {"train": source.train} | ({} if source.test is None else {"test": source.test})
             self.splits = list(self._images)
@@ -72,12 +71,3 @@ class Dataset:
                     f"{images[0].shape[1]} px; bring them to one size with --image-size"
                 )
         return Keyed(np.stack(images), np.array(labels, np.int64), [source.locate(index) for index in range(len(source))])
-
-
-def _kind(uri: str) -> Real:
-    """How the source at `uri` is to be read: .npz by its name, tars where there are any, else a folder of images."""
-    if uri.endswith(".npz"):
-        return Npz(kind="npz", path=uri)
-    if any(info.key.endswith(".tar") for info in open_store(uri).list()):
-        return Shards(kind="shards", path=uri)
-    return ImageFolder(kind="folder", path=uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Real
+from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Real, Shards
 from adainf.sources.base import BadData, ImageSource, SourceImages
 from adainf.sources.cifar import open_cifar
 from adainf.sources.digits import open_digits
@@ -13,8 +13,9 @@ from adainf.sources.folder import open_flat_folder, open_folder
 from adainf.sources.idx import open_fashion_mnist
 from adainf.sources.npz import open_npz
 from adainf.sources.tars import open_tars
+from adainf.storage import open_store
 
-__all__ = ["BadData", "ImageSource", "SourceImages", "open_import", "open_source"]
+__all__ = ["BadData", "ImageSource", "SourceImages", "kind_of", "open_import", "open_source"]
 
 
 @contextmanager
@@ -45,6 +46,15 @@ def _open(real: Real) -> ImageSource:
     if isinstance(real, Npz):
         return open_npz(real.path)
     return open_tars(real.path)
+
+
+def kind_of(uri: str) -> Real:
+    """How the images that lie at `uri` are to be read: .npz by its name, tars where there are any, else a folder of images."""
+    if uri.endswith(".npz"):
+        return Npz(kind="npz", path=uri)
+    if any(info.key.endswith(".tar") for info in open_store(uri).list()):
+        return Shards(kind="shards", path=uri)
+    return ImageFolder(kind="folder", path=uri)
 
 
 def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:

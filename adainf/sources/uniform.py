@@ -27,6 +27,8 @@ class Chosen:
     """The source holds its channels as B, G, R."""
     labelled: bool = True
     """Pass labels on; captions always are."""
+    resizing: str = "set real.image_size_px"
+    """How a user brings images to one size."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -41,7 +43,7 @@ class Chosen:
             height, width, _ = image.shape
             raise BadData(
                 f"{self.images.locate(index)} is {height} x {width} px where {self.height_px} x {self.width_px} px are "
-                "expected, as all images must have one size; set real.image_size_px"
+                f"expected, as all images must have one size; {self.resizing}"
             )
         return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None, text)
 

@@ -15,7 +15,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from adainf.cli import main
+from adainf.exitcodes import BAD_INPUT, OK
 from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Provenance, Shards
+from adainf.shards.folder import ShardFolder
+from adainf.shards.reader import read_split
 from adainf.shards.tar import Sample, encode_shard
 from adainf.sources import cifar, open_import, open_source
 from adainf.storage import open_store
@@ -325,3 +329,42 @@ def test_imported_images_in_every_form(tmp_path: Path, form: str) -> None:
             save(path / ("train" if number < 2 else "val") / f"{number}.png", image)
     opened, _ = open_import(ImportedImages(kind="import", format=form, path=str(path), provenance=NOBODY))
     assert (np.stack([opened[index].image for index in range(len(opened))]) == images).all()
+
+
+# --------------------------------------------------------------------------------------------------- a set without a run
+
+
+def test_a_folder_imported_and_exported_again_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its labels and its own test split; started again it writes nothing; other images are refused by name."""
+    images = pixels(12, 6, 5)
+    for number, image in enumerate(images):
+        save(tmp_path / "pictures" / ("test" if number >= 9 else "train") / f"class-{number % 2}" / f"{number:02}.png", image)
+    command = ["shards", "import", str(tmp_path / "pictures"), str(tmp_path / "sets" / "small"), "--shard-images", "4"]
+    assert main(command) == OK
+    made = ShardFolder.open(str(tmp_path / "sets" / "small"))
+    assert made.shards.classes == ["class-0", "class-1"]
+    assert {name: (split.images, len(list(split.shards))) for name, split in made.shards.splits.items()} == {
+        "train": (9, 3),
+        "test": (3, 1),
+    }
+    found = read_split(made, "train")
+    order = [0, 2, 4, 6, 8, 1, 3, 5, 7]  # by class, then by name
+    assert (found.images == images[order]).all()
+    assert found.labels.tolist() == [0] * 5 + [1] * 4
+    assert main(command) == OK
+    assert "skipped" in capsys.readouterr().out
+    save(tmp_path / "pictures" / "train" / "class-0" / "another.png", images[0])
+    assert main(command) == BAD_INPUT
+    assert "was written by another recipe or from other inputs" in capsys.readouterr().err
+
+
+def test_an_import_that_fails_leaves_nothing_and_names_the_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "pictures" / "a.png", pixels(1, 6, 6)[0])
+    save(tmp_path / "pictures" / "b.png", pixels(1, 6, 9)[0])
+    assert main(["shards", "import", str(tmp_path / "pictures"), str(tmp_path / "set")]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert "b.png is 6 x 9 px" in said
+    assert "--image-size" in said
+    assert not [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    assert main(["shards", "import", str(tmp_path / "pictures"), str(tmp_path / "set"), "--image-size", "4"]) == OK
+    assert main(["shards", "import", str(tmp_path / "pictures"), "s3://bucket"]) == BAD_INPUT

@@ -1,0 +1,59 @@
+"""``adainf shards import SOURCE URI``: images as they lie become a set of shards, for use without a run.
+
+Started again after a kill, it goes on behind the last whole shard.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import JsonValue
+
+from adainf.artifacts import Manifest, Request, Run
+from adainf.exitcodes import BadInput
+from adainf.progress import Reporter
+from adainf.shards.manifest import ShardSet
+from adainf.shards.writer import write_split
+from adainf.sources import BadData, SourceImages, kind_of, open_source
+from adainf.sources.uniform import Chosen
+from adainf.storage.store import is_key
+
+
+def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int | None, shard_images: int) -> ShardSet:
+    """Write the images of an image folder, a .npz or others' tars as the set at `uri`, with their labels and captions.
+
+    Splits are the source's own: train, and test where it has one. `image_size_px` brings every image to that square. Raises
+    `BadInput` where `uri` holds something else; data that cannot be read leave nothing behind.
+    """
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    if not is_key(name) or parent == "s3:/":
+        raise BadInput(f"{uri} names no folder for the set; give FOLDER/NAME or s3://bucket/NAME")
+    run = Run(parent or ("/" if uri.startswith("/") else "."))
+    opened = open_source(kind_of(source))
+    height_px, width_px, _ = opened.train[0].image.shape
+    if image_size_px is not None:
+        height_px = width_px = image_size_px
+
+    def whole(images: SourceImages) -> Chosen:
+        resizing = "bring them to one with --image-size"
+        return Chosen(images, np.arange(len(images)), height_px, width_px, image_size_px, resizing=resizing)
+
+    chosen = {"train": whole(opened.train)} | ({} if opened.test is None else {"test": whole(opened.test)})
+    settings: dict[str, JsonValue] = {"image_size_px": image_size_px, "shard_images": shard_images}
+    request = Request(stage="shards import", settings=settings, inputs={"data": opened.fingerprint})
+    finished = run.claim(name, request)
+    if finished is not None:
+        reporter.say("import: done already (same images and settings); skipped")
+        return finished.content_as(ShardSet)
+    try:
+        with reporter.track("import", total=sum(map(len, chosen.values()))) as track:
+            splits = {
+                split: write_split(run, name, split, len(images), shard_images, images.take, track.advance)
+                for split, images in chosen.items()
+            }
+    except BadData:
+        run.discard(name)
+        raise
+    shards = ShardSet(height_px=height_px, width_px=width_px, classes=opened.classes, splits=splits, origin={"kind": "import"})
+    run.commit(name, Manifest(request=request, content=shards.model_dump(mode="json")))
+    reporter.say("import: done, " + ", ".join(f"{len(images):,} {split}" for split, images in chosen.items()) + " images")
+    return shards
