@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adainf.artifacts import Manifest
 from adainf.browse.catalog import Catalog, Place, places, row_of
-from adainf.browse.quality import MEASURED
+from adainf.browse.quality import MEASURED, measurement
 from adainf.browse.sources import Source
 from adainf.exitcodes import BadInput
 from adainf.quality.embedding import MAP, EmbeddingMap
@@ -66,7 +66,7 @@ class MapReader:
 
     def _manifest(self) -> Manifest | None:
         """That of ``quality/``, where it has a map."""
-        manifest = self._catalog.run.find("quality") if self._catalog.is_run else None
+        manifest = measurement(self._catalog.run) if self._catalog.is_run else None
         return manifest if manifest and any(output.key == KEY for output in manifest.outputs) else None
 
     def nearest(self, source: Source, place: Place) -> dict[str, Any]:

@@ -7,11 +7,12 @@ of the split `train`. What is not so shaped counts as not measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from adainf.artifacts import Run
+from adainf.artifacts import Manifest, Run
 from adainf.browse.sources import Source
 from adainf.exitcodes import BadInput
 
@@ -40,9 +41,16 @@ class ShardQuality(NamedTuple):
         return thirds.get(order, best_first).tolist()
 
 
+def measurement(run: Run) -> Manifest | None:
+    """The manifest of ``quality/``; None where it is damaged, too, as images are to be seen without it."""
+    with suppress(BadInput):
+        return run.find("quality")
+    return None
+
+
 def quality_of(run: Run, source: Source) -> ShardQuality | None:
     """None where it has not been measured, or not of these shards."""
-    manifest = run.find("quality") if source.name == MEASURED else None
+    manifest = measurement(run) if source.name == MEASURED else None
     shards = manifest.content.get("shards") if manifest else None
     by_space = shards.get("fd") if isinstance(shards, dict) else None
     if not isinstance(by_space, dict):

@@ -103,6 +103,10 @@ def test_a_damaged_map_is_told_and_the_rest_goes_on(mapped: tuple[Run, Embedding
         told("does not match its manifest")
         put_map(run, embedding.to_bytes())
         assert server.ask("/api/map").status == 200, "measured anew, it is read anew"
+        run.store.put("quality/manifest.json", b"{")
+        assert [source["map"] for source in server.ask("/api/catalog").said["sources"]] == [False, False]
+        assert len(rows(server, "")) == 90, "images are seen without their quality"
+        put_map(run, embedding.to_bytes())
         run.store.delete("generated/manifest.json")
         make_set(f"{run.uri}/generated", 80, 20, seed=3)
         server.ask("/api/catalog")
