@@ -37,7 +37,7 @@ class Rung(Record):
     labelling_error: float
     """Share of views of validation images that the evaluator takes for another class."""
     graphs: dict[str, Connectivity]
-    """`real`, and `inflated` where there are generated images."""
+    """`real`; `inflated`, the same and generated images; `more real`, as many real ones where there are so many."""
 
 
 class Theory(Record):

@@ -14,7 +14,7 @@ from adainf.inflation.toy import Toy, ToyCurve
 from adainf.report.figures import ARM_COLOURS, INK, PAPER, style
 
 _SHADES = ("#b6d4fe", "#74a9f7", "#1f6feb", "#0b3d91")
-_COLOURS = {"real": ARM_COLOURS["none"], "inflated": ARM_COLOURS["adainf"]}
+_COLOURS = {"real": ARM_COLOURS["none"], "inflated": ARM_COLOURS["adainf"], "more real": ARM_COLOURS["vanilla"]}
 
 
 def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
@@ -34,7 +34,7 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
     def connectivity(axes: Axes) -> None:
         by_radius(axes, lambda curve: curve.connectivity)
         axes.set_ylabel(f"connectivity {symbol}")
-        axes.legend()
+        _legend(axes)
 
     def by_points(axes: Axes) -> None:
         chosen = range(2, len(radii), 2)
@@ -42,7 +42,7 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
             values = [curve.connectivity[place] for curve in curves]
             axes.plot([curve.points for curve in curves], values, color=colour, marker="o", label=f"radius {radii[place]:g}")
         axes.set(xlabel="points", ylabel=f"connectivity {symbol}", xscale="log")
-        axes.legend()
+        _legend(axes)
 
     def bound(axes: Axes) -> None:
         by_radius(axes, lambda curve: [math.nan if value is None else value for value in curve.bound])
@@ -50,7 +50,7 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
             least = min(value for value in curve.bound if value is not None)
             axes.plot([curve.best_radius], [least], "o", color=colour, markerfacecolor=PAPER, markersize=8)
         axes.set(ylabel=rf"bound $4\alpha / ${symbol}$ + 8\alpha$", yscale="log")
-        axes.legend()
+        _legend(axes)
 
     drawn = {"labelling-error": error, "connectivity": connectivity, "connectivity-by-points": by_points, "bound": bound}
     return dict(pair for name, draw in drawn.items() for pair in _files(f"toy-{name}", draw))
@@ -72,7 +72,7 @@ def run_figures(theory: Theory) -> dict[str, bytes]:
                 untrained = [graph.acr_untrained for graph in graphs]
                 axes.plot(scales, untrained, color=colour, linestyle="--", label=f"{name}, untrained encoder")
         axes.set(ylabel="ACR", ylim=(0, 1))
-        axes.legend()
+        _legend(axes)
 
     def connectivity(axes: Axes) -> None:
         for name, colour in _COLOURS.items():
@@ -80,7 +80,7 @@ def run_figures(theory: Theory) -> dict[str, bytes]:
             if values:
                 axes.plot(scales, values, color=colour, marker="o", label=name)
         axes.set(ylabel=rf"connectivity $\lambda_{{{theory.features + 1}}}$", ylim=(0, None))
-        axes.legend()
+        _legend(axes)
 
     def against_scale(draw: Callable[[Axes], None]) -> Callable[[Axes], None]:
         def drawn(axes: Axes) -> None:
@@ -99,6 +99,11 @@ def run_figures(theory: Theory) -> dict[str, bytes]:
 def _shades(count: int) -> list[str]:
     """From light (least) to dark (most)."""
     return [_SHADES[min(place, len(_SHADES) - 1)] for place in range(count)]
+
+
+def _legend(axes: Axes) -> None:
+    """Above the plot, where no line can be behind it."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
 
 
 def _files(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes]]:

@@ -118,13 +118,9 @@ def _measure(
     config, device, normalisation = recipe.pretrain, default_device(), encoder.normalisation
     evaluator = train_evaluator(train, config.backbone, ladder, steps, config.global_batch, normalisation, device)
     still = ladder[0].at(0)
-    real = train.images[spread(len(train.images), min(REAL_IMAGES, len(train.images)))]
-    images = {"real": real}
-    if generated is not None:
-        more = generated[spread(len(generated), min(GENERATED_IMAGES, len(generated)))]
-        images["inflated"] = np.concatenate([real, more])
+    images = _graph_images(train.images, generated)
     untrained = Encoder(config.backbone, build_encoder(config, config.seeds[0]), normalisation)
-    bandwidth = nearest_distance(extract_alone(encoder, real, recipe.evaluate.batch, device))
+    bandwidth = nearest_distance(extract_alone(encoder, images["real"], recipe.evaluate.batch, device))
     classes = len(np.unique(train.labels))
     rungs = []
     with reporter.track(f"theory {arm}", len(ladder)) as track:
@@ -144,6 +140,17 @@ def _measure(
         bandwidth=bandwidth,
         rungs=rungs,
     )
+
+
+def _graph_images(real: Pixels, generated: Pixels | None) -> dict[str, Pixels]:
+    """The images of each graph; `more real` is as many as `inflated`, and tells what is due to their number alone."""
+    images = {"real": real[spread(len(real), min(REAL_IMAGES, len(real)))]}
+    if generated is not None:
+        more = generated[spread(len(generated), min(GENERATED_IMAGES, len(generated)))]
+        images["inflated"] = np.concatenate([images["real"], more])
+        if len(real) >= len(images["inflated"]):
+            images["more real"] = real[spread(len(real), len(images["inflated"]))]
+    return images
 
 
 def _connectivity(
