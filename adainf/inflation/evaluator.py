@@ -77,5 +77,5 @@ def view_images(
     device: torch.device,
 ) -> list[torch.Tensor]:
     """`augment` of images in memory, seed 0."""
-    images, identities = torch.from_numpy(np.array(images_BHWC)).to(device), torch.from_numpy(identities_B)
-    return augment(images, identities, 0, step, profiles, normalisation.mean, normalisation.std)
+    images_on_device, identities = torch.from_numpy(images_BHWC).to(device), torch.from_numpy(identities_B)
+    return augment(images_on_device, identities, 0, step, profiles, normalisation.mean, normalisation.std)

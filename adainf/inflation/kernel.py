@@ -9,6 +9,8 @@ from scipy.sparse import csr_matrix, vstack
 Features = NDArray[np.float32]
 _REACH = 3.0
 """Bandwidths at which the kernel is cut off."""
+_LEAST = 1e-6
+"""Bandwidth of an encoder that has collapsed, and of images most of which are there twice: what rounding leaves."""
 
 
 def nearest_distance(features_ND: Features) -> float:
@@ -19,7 +21,7 @@ def nearest_distance(features_ND: Features) -> float:
     unit_ND = _unit(features_ND)
     squared_NN = _squared_distances(unit_ND, unit_ND)
     np.fill_diagonal(squared_NN, np.inf)
-    return float(np.sqrt(np.median(squared_NN.min(axis=1))))
+    return max(float(np.sqrt(np.median(squared_NN.min(axis=1)))), _LEAST)
 
 
 def kernel_views(features_NVD: Features, bandwidth: float) -> csr_matrix:
@@ -45,5 +47,5 @@ def _unit(features_ND: Features) -> NDArray[np.float64]:
 
 
 def _squared_distances(some_ND: NDArray[np.float64], others_MD: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of rows of length 1, where rounding leaves less than 1e-7 of a distance."""
+    """Of rows of length 1; rounding may leave less than 0."""
     return np.maximum(2 - 2 * some_ND @ others_MD.T, 0)

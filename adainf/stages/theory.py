@@ -59,6 +59,9 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
     folder = ShardFolder.of(run, "real", inputs["real"])
     # Before the claim, so that a recipe can still be mended.
     train, validation = (_labelled(folder, name) for name in ("train", "validation"))
+    classes = len(np.unique(train.labels))
+    if len(train.labels) <= classes:
+        raise BadInput(f"{folder.locate('train')}: {classes} classes need more than as many images; give more")
     steps = min(recipe.pretrain.steps, EVALUATOR_STEPS)
     ladder = [default_views(recipe.pretrain.augmentation)[0].model_copy(update={"min_scale": scale}) for scale in LADDER]
     wanted = Request(
@@ -81,7 +84,8 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
         generated = None
         if "generated" in inputs:
             generated = read_split(ShardFolder.of(run, "generated", inputs["generated"]), "train").images
-        found = _measure(recipe, arm, encoder, ladder, steps, train, validation, generated, reporter)
+        progress = Reporter(quiet=True) if as_json else reporter  # its lines are no JSON
+        found = _measure(recipe, arm, encoder, ladder, steps, train, validation, generated, progress)
         outputs = [run.write(f"{name}/{file}", data) for file, data in run_figures(found).items()]
         manifest = run.commit(name, Manifest(request=wanted, outputs=outputs, content=found.model_dump(mode="json")))
     found = manifest.content_as(Theory)

@@ -55,6 +55,12 @@ def test_measures_every_rung_with_and_without_generated_images(made: tuple[Recip
     assert all(made[1].read(output) for output in manifest.outputs)
 
 
+def test_prints_json_alone(made: tuple[Recipe, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path(made[1].uri).parent / "tiny.yaml"
+    assert cli.main(["theory", str(recipe), "--run", made[1].uri, "--arm", "none", "--json"]) == 0
+    assert Theory.model_validate_json(capsys.readouterr().out).arm == "none"
+
+
 def test_same_request_gives_the_same_bytes(made: tuple[Recipe, Run]) -> None:
     recipe, run = made
     before = artifact_hashes(run.uri)
@@ -77,7 +83,7 @@ def test_refuses_images_without_labels(tmp_path: Path) -> None:
     recipe, run = load_recipe(write_recipe(tmp_path, text + "arms: [none]\n")), Run(str(tmp_path / "run"))
     ingest(recipe, run, SILENT)
     pretrain(recipe, run, SILENT, "none")
-    with pytest.raises(BadInput, match="needs labels of two classes at least.*ingest labelled images"):
+    with pytest.raises(BadInput, match=r"needs labels of two classes at least.*ingest labelled images"):
         theory(recipe, run, SILENT)
     assert not list(run.store.list("theory/"))
 
