@@ -20,9 +20,9 @@ _DENSE = 64
 def image_graph(views_NM: csr_matrix) -> csr_matrix:
     """A(x|i) of N images over M views → N x N adjacency of images, each of degree 1.
 
-    Rows of `views_NM` sum to 1, and each view is some image's. w_ij = sum_x A(x|i) A(x|j) / sum_i A(x|i). With C = A / sqrt(column sums) this is C C^T, and the views' own normalised
-    adjacency is C^T C: both have the same eigenvalues other than 0. So the smallest N eigenvalues of the augmentation graph,
-    those below 1, are those of this smaller one.
+    Rows of `views_NM` sum to 1, and each view is some image's. w_ij = sum_x A(x|i) A(x|j) / sum_i A(x|i). With C = A /
+    sqrt(column sums) this is C C^T, and the views' own normalised adjacency is C^T C: both have the same eigenvalues other
+    than 0. So the smallest N eigenvalues of the augmentation graph, those below 1, are those of this smaller one.
     """
     drawn_M = np.asarray(views_NM.sum(axis=0)).ravel()
     shared_NM = views_NM @ diags(1 / np.sqrt(drawn_M))
