@@ -31,7 +31,8 @@ SILENT = Reporter()
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Run]:
     """The recipe, and a run with all that the stage reads and its artifact of arm `none`."""
     folder = tmp_path_factory.mktemp("theory")
-    recipe = load_recipe(write_recipe(folder))
+    text = RECIPE.replace("train_limit_images: 256", "train_limit_images: 128").replace("images: 120", "images: 48")
+    recipe = load_recipe(write_recipe(folder, text))
     run = Run(str(folder / "run"))
     for stage in (ingest, fit, generate):
         stage(recipe, run, SILENT)
@@ -47,7 +48,7 @@ def test_measures_every_rung_with_and_without_generated_images(made: tuple[Recip
     assert [rung.min_scale for rung in found.rungs] == list(LADDER)
     assert found.features == 10
     for rung in found.rungs:
-        assert {name: graph.images for name, graph in rung.graphs.items()} == {"real": 256, "inflated": 376}
+        assert {name: graph.images for name, graph in rung.graphs.items()} == {"real": 128, "inflated": 176}
     weak, strong = (found.rungs[place].graphs["real"] for place in (0, -1))
     assert weak.acr < strong.acr
     assert weak.arc == (1 - weak.acr) / (1 - weak.acr_untrained)
