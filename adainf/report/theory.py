@@ -57,7 +57,7 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
 
 
 def run_figures(theory: Theory) -> dict[str, bytes]:
-    """File name → bytes: labelling error, ARC and connectivity against the crop's min scale, strongest at the right."""
+    """File name → bytes: labelling error, ACR and connectivity against the crop's min scale, strongest at the right."""
     scales = [rung.min_scale for rung in theory.rungs]
 
     def error(axes: Axes) -> None:
@@ -69,9 +69,8 @@ def run_figures(theory: Theory) -> dict[str, bytes]:
             graphs = [rung.graphs[name] for rung in theory.rungs if name in rung.graphs]
             if graphs:
                 axes.plot(scales, [graph.acr for graph in graphs], color=colour, marker="o", label=name)
-                untrained = [graph.acr_untrained for graph in graphs]
-                axes.plot(scales, untrained, color=colour, linestyle="--", label=f"{name}, untrained encoder")
-        axes.set(ylabel="ACR", ylim=(0, 1))
+                axes.plot(scales, [graph.acr_untrained for graph in graphs], color=colour, linestyle="--")
+        axes.set(ylabel="ACR (dashed: untrained encoder)", ylim=(0, 1))
         _legend(axes)
 
     def connectivity(axes: Axes) -> None:
@@ -103,7 +102,8 @@ def _shades(count: int) -> list[str]:
 
 def _legend(axes: Axes) -> None:
     """Above the plot, where no line can be behind it."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
+    columns = 3 if len(axes.get_legend_handles_labels()[0]) == 3 else 2
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0, columnspacing=1.2)
 
 
 def _files(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes]]:
