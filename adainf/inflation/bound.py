@@ -10,7 +10,7 @@ def error_bound(labelling_error: float, connectivity: float) -> float:
 
     `labelling_error`: alpha, the chance that a view has another label than its image. `connectivity`: lambda_{k+1} of the
     augmentation graph's normalised Laplacian. Theorem 4.1 of the paper without its third term, the distance between real and
-    inflated data; the constants are those of HaoChen et al. 2021, theorem 3.8, whose phi is at most 2 alpha.
+    inflated data; the constants are those of HaoChen et al. 2021, 2 phi / lambda + 8 alpha with phi at most 2 alpha.
     """
     if labelling_error == 0:
         return 0.0
