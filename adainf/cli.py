@@ -55,6 +55,8 @@ ENCODERS = {
     "export": "a finished encoder's weights with their card, for use without AdaInf",
 }
 
+THEORY = "labelling error and connectivity against augmentation, of a finished run or of the paper's toy"
+
 FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
 
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
@@ -89,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
         if name == "pretrain":
             stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
+    _add_theory_arguments(commands.add_parser("theory", help=THEORY, description=f"theory: {THEORY}."))
     for name, what in ENCODERS.items():
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
     recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
@@ -119,6 +122,14 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="a YAML file; see recipes/")
     parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
+
+
+def _add_theory_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE|toy", help="a YAML file whose run is finished; or the word toy")
+    parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
+    parser.add_argument("--arm", help="whose encoder (default: the recipe's first)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to write the toy's figures and numbers")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
 
 def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -195,6 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _shards(**vars(parsed))
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
+        elif parsed.command == "theory":
+            _theory(**vars(parsed))
         elif parsed.command == "plan" and parsed.what_if is not None:
             _what_if(parsed)
         elif parsed.recipe is None:
@@ -248,6 +261,19 @@ def _verify(uri: str, regenerate: int | None, seed: int | None) -> None:
 
 def _use_encoder(command: str, **options: object) -> None:
     getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
+
+
+def _theory(command: str, recipe: str, run: str | None, arm: str | None, output: str | None, as_json: bool) -> None:
+    if recipe != "toy":
+        if output is not None:
+            raise BadInput("-o is for the toy alone: figures of a run lie in its theory/; leave it out")
+        run_stage(command, load_recipe(recipe), run, arm=arm, as_json=as_json)
+        return
+    if run is not None or arm is not None:
+        raise BadInput("the toy has neither run nor arm: leave --run and --arm out, or give a recipe")
+    from adainf.stages.toy import toy
+
+    toy(Reporter(), output, as_json)
 
 
 def _what_if(parsed: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -230,11 +231,15 @@ def _mark(curve: Curve) -> str:
     return "o" if len(curve) == 1 else ""  # a line needs two points to be seen
 
 
+def style(name: str) -> AbstractContextManager[None]:
+    """The look of all plots, and of the same data the same bytes: a reader's own matplotlibrc must not change them."""
+    settings: Any = {**_DEFAULTS, **_STYLE, "svg.hashsalt": f"adainf-{name}"}
+    return matplotlib.rc_context(settings)
+
+
 def _figure(name: str, height_inches: float, draw: Callable[[Axes], None]) -> str:
     """One plot, drawn by `draw`. `name` keeps the ids inside the SVG apart from those of the page's other plots."""
-    # A reader's own matplotlibrc must not change the bytes.
-    style: Any = {**_DEFAULTS, **_STYLE, "svg.hashsalt": f"adainf-{name}"}
-    with matplotlib.rc_context(style):
+    with style(name):
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()

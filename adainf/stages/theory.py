@@ -1,0 +1,206 @@
+"""theory: labelling error and connectivity of a finished run's images, against the strength of augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from adainf.artifacts import Manifest, Request, Run
+from adainf.augment.profiles import Profile, default_views
+from adainf.chain import pretrained, require
+from adainf.compute import default_device, prepare
+from adainf.evaluation.features import extract_alone
+from adainf.exitcodes import BadInput
+from adainf.inflation.arc import confusion_ratio, relative_confusion
+from adainf.inflation.bound import error_bound
+from adainf.inflation.evaluator import labelling_error, train_evaluator, view_images
+from adainf.inflation.graph import image_graph, laplacian_eigenvalues
+from adainf.inflation.kernel import kernel_views, nearest_distance
+from adainf.inflation.theory import (
+    EVALUATOR_STEPS,
+    GENERATED_IMAGES,
+    LADDER,
+    REAL_IMAGES,
+    VIEWS,
+    Connectivity,
+    Rung,
+    Theory,
+)
+from adainf.models.encoder import Encoder
+from adainf.pretraining.loop import build_encoder
+from adainf.progress import Reporter
+from adainf.quality.measure import spread
+from adainf.recipe import Recipe
+from adainf.report.theory import run_figures
+from adainf.shards.folder import ShardFolder
+from adainf.shards.png import Pixels
+from adainf.shards.reader import Labelled, read_split
+
+NAME = "theory"
+
+
+def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, as_json: bool = False) -> Manifest:
+    """Write ``theory/ARM/``: what was measured, and figures of it; the arm is the recipe's first unless given.
+
+    Raises `BadInput` where images have no labels, and as `chain.require` does.
+    """
+    arm = arm or recipe.arms[0]
+    if arm not in recipe.arms:
+        raise BadInput(f"--arm {arm} is not one of the recipe's arms ({', '.join(recipe.arms)})")
+    seed = recipe.pretrain.seeds[0]
+    encoder_name = pretrained(arm, seed)
+    inputs = require(recipe, run, ["real", encoder_name, *(["generated"] if recipe.uses_generated else [])])
+    folder = ShardFolder.of(run, "real", inputs["real"])
+    # Before the claim, so that a recipe can still be mended.
+    train, validation = (_labelled(folder, name) for name in ("train", "validation"))
+    classes = len(np.unique(train.labels))
+    if len(train.labels) <= classes:
+        raise BadInput(f"{folder.locate('train')}: {classes} classes need more than as many images; give more")
+    steps = min(recipe.pretrain.steps, EVALUATOR_STEPS)
+    ladder = [default_views(recipe.pretrain.augmentation)[0].model_copy(update={"min_scale": scale}) for scale in LADDER]
+    wanted = Request(
+        stage=NAME,
+        settings={
+            "arm": arm,
+            "ladder": [profile.model_dump(mode="json") for profile in ladder],
+            "images": {"real": REAL_IMAGES, "generated": GENERATED_IMAGES, "views": VIEWS},
+            "evaluator": {"steps": steps, "batch": recipe.pretrain.global_batch},
+            "backbone": recipe.pretrain.backbone.model_dump(mode="json"),
+        },
+        inputs={name: manifest.digest for name, manifest in inputs.items()},
+    )
+    name = f"{NAME}/{arm}"
+    manifest = run.claim(name, wanted)
+    if manifest is None:
+        prepare(recipe.cpu_threads)
+        weights = inputs[encoder_name].output("encoder.safetensors")
+        encoder = Encoder.from_bytes(run.read(weights), run.locate(weights.key), recipe.pretrain.backbone)
+        generated = None
+        if "generated" in inputs:
+            generated = read_split(ShardFolder.of(run, "generated", inputs["generated"]), "train").images
+        progress = Reporter(quiet=True) if as_json else reporter  # its lines are no JSON
+        found = _measure(recipe, arm, encoder, ladder, steps, train, validation, generated, progress)
+        outputs = [run.write(f"{name}/{file}", data) for file, data in run_figures(found).items()]
+        manifest = run.commit(name, Manifest(request=wanted, outputs=outputs, content=found.model_dump(mode="json")))
+    found = manifest.content_as(Theory)
+    if as_json:
+        print(found.to_json().decode(), end="")
+    else:
+        reporter.console.print(_table(found))
+        reporter.say(f"theory: figures in {run.locate(name)}/")
+    return manifest
+
+
+def _labelled(folder: ShardFolder, name: str) -> Labelled:
+    images, labels = read_split(folder, name)
+    known = labels >= 0
+    if len(np.unique(labels[known])) < 2:
+        raise BadInput(
+            f"{folder.locate(name)}: a labelling error needs labels of two classes at least, and this split has "
+            f"{len(np.unique(labels[known]))}; ingest labelled images (and real.validation_fraction above 0)"
+        )
+    return Labelled(images[known], labels[known])
+
+
+def _measure(
+    recipe: Recipe,
+    arm: str,
+    encoder: Encoder,
+    ladder: Sequence[Profile],
+    steps: int,
+    train: Labelled,
+    validation: Labelled,
+    generated: Pixels | None,
+    reporter: Reporter,
+) -> Theory:
+    config, device, normalisation = recipe.pretrain, default_device(), encoder.normalisation
+    evaluator = train_evaluator(train, config.backbone, ladder, steps, config.global_batch, normalisation, device)
+    still = ladder[0].at(0)
+    images = _graph_images(train.images, generated)
+    untrained = Encoder(config.backbone, build_encoder(config, config.seeds[0]), normalisation)
+    bandwidth = nearest_distance(extract_alone(encoder, images["real"], recipe.evaluate.batch, device))
+    classes = len(np.unique(train.labels))
+    rungs = []
+    with reporter.track(f"theory {arm}", len(ladder)) as track:
+        for profile in ladder:
+            alpha = labelling_error(evaluator, validation, profile, VIEWS, normalisation, device)
+            graphs = {}
+            for name, some in images.items():
+                before, after = (_view_features(each, some, profile, device) for each in (untrained, encoder))
+                graphs[name] = _connectivity(before, after, bandwidth, alpha, classes)
+            rungs.append(Rung(min_scale=profile.min_scale, labelling_error=alpha, graphs=graphs))
+            track.advance()
+    return Theory(
+        arm=arm,
+        seed=config.seeds[0],
+        features=classes,
+        evaluator_error=labelling_error(evaluator, validation, still, 1, normalisation, device),
+        bandwidth=bandwidth,
+        rungs=rungs,
+    )
+
+
+def _graph_images(real: Pixels, generated: Pixels | None) -> dict[str, Pixels]:
+    """The images of each graph; `more real` is as many as `inflated`, and tells what is due to their number alone."""
+    images = {"real": real[spread(len(real), min(REAL_IMAGES, len(real)))]}
+    if generated is not None:
+        more = generated[spread(len(generated), min(GENERATED_IMAGES, len(generated)))]
+        images["inflated"] = np.concatenate([images["real"], more])
+        if len(real) >= len(images["inflated"]):
+            images["more real"] = real[spread(len(real), len(images["inflated"]))]
+    return images
+
+
+def _connectivity(
+    untrained_NVD: NDArray[np.float32], trained_NVD: NDArray[np.float32], bandwidth: float, alpha: float, classes: int
+) -> Connectivity:
+    before, after = confusion_ratio(untrained_NVD), confusion_ratio(trained_NVD)
+    graph = image_graph(kernel_views(trained_NVD, bandwidth))
+    connectivity = float(laplacian_eigenvalues(graph, classes + 1)[-1])
+    bound = error_bound(alpha, connectivity)
+    return Connectivity(
+        images=len(trained_NVD),
+        acr=after,
+        acr_untrained=before,
+        arc=relative_confusion(after, before),
+        connectivity=connectivity,
+        bound=bound if math.isfinite(bound) else None,
+    )
+
+
+def _view_features(encoder: Encoder, images: Pixels, profile: Profile, device: torch.device) -> NDArray[np.float32]:
+    """N x V x D features of V views of each image."""
+    backbone = encoder.backbone.to(device).eval()
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(images), 256):
+            rows = np.arange(first, min(first + 256, len(images)))
+            views = view_images(images[rows], rows, 0, [profile] * VIEWS, encoder.normalisation, device)
+            parts.append(torch.stack([backbone(x_BCHW).float() for x_BCHW in views], dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _table(found: Theory) -> Table:
+    title = f"arm {found.arm}, k = {found.features} classes; the evaluator errs on {found.evaluator_error:.3f} of whole images"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for heading in ("min scale", "alpha", "graph", "images", "ACR", "ARC", "lambda_k+1", "bound"):
+        table.add_column(heading, justify="left" if heading == "graph" else "right")
+    for rung in found.rungs:
+        for name, graph in rung.graphs.items():
+            table.add_row(
+                f"{rung.min_scale:g}",
+                f"{rung.labelling_error:.3f}",
+                name,
+                f"{graph.images:,}",
+                f"{graph.acr:.3f}",
+                "–" if graph.arc is None else f"{graph.arc:.3f}",
+                f"{graph.connectivity:.4f}",
+                "∞" if graph.bound is None else f"{graph.bound:.1f}",
+            )
+    return table
