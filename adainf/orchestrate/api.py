@@ -74,8 +74,7 @@ class Api:
             if answer.status != 200:
                 raise Refused(answer.status, _message(answer.data))
             try:
-                for line in answer:
-                    event = json.loads(line)
+                for event in map(json.loads, _lines(answer)):
                     if event["type"] == "ERROR":
                         raise Refused(event["object"].get("code", 500), event["object"].get("message", ""))
                     yield event
@@ -124,6 +123,14 @@ class Api:
                 headers[setting["key"]] = setting["value"]
         url = f"{self._configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
         return self._rest.request(method, url, headers, body, _request_timeout=timeout_s).response
+
+
+def _lines(answer: Any) -> Iterator[bytes]:
+    """Each line as soon as it is there; iterating over the answer waits for 64 KiB where it is not chunked."""
+    rest = b""
+    while data := answer.read1(65536):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
 
 
 def _message(data: bytes) -> str:

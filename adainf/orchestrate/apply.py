@@ -57,8 +57,8 @@ class Hands:
             there, own = (thing["metadata"].get("annotations", {}).get(labels.TEMPLATE_HASH) for thing in (made, job))
             if there != own:
                 raise BadInput(
-                    f"Job/{name} is there already, made from another template ({there}, and that of now is {own}): delete it, or "
-                    f"delete Job/{self._owner.name} and apply again"
+                    f"Job/{name} is there already, made from another template ({there}, and that of now is {own}): delete it, "
+                    f"or delete Job/{self._owner.name} and apply again"
                 )
             self._log(f"{name}: is there already and taken over")
         else:
