@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -165,8 +166,9 @@ def connect(namespace: str | None = None) -> Api:
     except ConfigException:
         pass
     try:
-        load_kube_config(client_configuration=configuration)
-        context = list_kube_config_contexts()[1]["context"]
+        file = os.environ.get("KUBECONFIG")  # the client's own default is that of its import
+        load_kube_config(file, client_configuration=configuration)
+        context = list_kube_config_contexts(file)[1]["context"]
     except (ConfigException, OSError) as error:
         raise BadInput(f"no cluster to ask ({error}); set KUBECONFIG to a file with a current context") from None
     return Api(configuration, namespace or context.get("namespace", "default"))
