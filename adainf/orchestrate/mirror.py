@@ -43,9 +43,11 @@ class Mirror:
             return list(self._objects.values())
 
     def put(self, thing: Object) -> None:
-        """Take an object that was just written, before any watch brings it."""
+        """Take an object that was just written, unless a watch has brought a later version of it already."""
         with self._lock:
-            self._objects[thing["metadata"]["name"]] = thing
+            there = self._objects.setdefault(thing["metadata"]["name"], thing)
+            if _version(there) < _version(thing):
+                self._objects[thing["metadata"]["name"]] = thing
 
     def _list(self) -> None:
         listed = self._api.list(self._group, self._kind, labelSelector=self._selector)
@@ -83,3 +85,8 @@ class Mirror:
                 self._objects[name] = thing
         self._wake()
         return True
+
+
+def _version(thing: Object) -> int:
+    """Numbers of one sequence within a kind: so in every server, and promised since 1.35."""
+    return int(thing["metadata"]["resourceVersion"])

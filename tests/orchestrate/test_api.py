@@ -123,6 +123,16 @@ def test_a_mirror_goes_on_after_a_watch_that_is_cut(server: ApiServer) -> None:
     until(lambda: "c" in names(mirror), 8)
 
 
+def test_a_late_answer_hides_nothing_that_a_watch_has_brought(server: ApiServer) -> None:
+    mirror = Mirror(server.api(), JOBS, "jobs", "x=y", lambda: None)
+    mirror.objects()
+    made = server.put(f"{PATH}/b", {"metadata": {"name": "b"}})
+    server.put(f"{PATH}/b", {"metadata": {"name": "b"}, "status": "ended"})
+    until(lambda: any(thing.get("status") == "ended" for thing in mirror.objects()))
+    mirror.put(made)
+    assert any(thing.get("status") == "ended" for thing in mirror.objects())
+
+
 def test_a_silent_watch_is_mended_by_the_next_list(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adainf.orchestrate.mirror.RELIST_S", 0.3)
     mirror = Mirror(server.api(), JOBS, "jobs", "x=y", lambda: None)
