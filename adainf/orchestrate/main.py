@@ -32,9 +32,7 @@ def main() -> int:
     try:
         owner = Owner(_setting("OWNER_NAME"), _setting("OWNER_UID"), _setting("POD_NAMESPACE"))
         chain = Orchestrator(connect(owner.namespace), owner, _setting("ADAINF_RUN"), Path(_setting("ADAINF_RECIPE")))
-        end = chain.run()
-        log(end.sentence)
-        return end.code
+        return chain.run().code
     except (AdaInfError, Stopped) as error:
         log(str(error))
         return error.exit_code

@@ -11,10 +11,10 @@ from adainf.exitcodes import BadInput
 from adainf.orchestrate import labels
 from adainf.orchestrate.api import EVENTS, JOBS, Api, Refused, Unavailable, connect
 from adainf.orchestrate.graph import STAGES
-from adainf.orchestrate.observe import read_attempt, seconds
+from adainf.orchestrate.observe import is_child, read_attempt, seconds
 from adainf.orchestrate.observed import Attempt
 from adainf.orchestrate.scrape import duration
-from adainf.orchestrate.templates import Object
+from adainf.orchestrate.templates import Object, Owner
 
 _GPU = "nvidia.com/gpu"
 _LOOK_S = 2
@@ -24,7 +24,9 @@ def status(namespace: str | None = None, name: str = "adainf") -> None:
     """Print one table: the newest attempt of each task, and how the whole is. Raises `BadInput` where there is no chain."""
     api = connect(namespace)
     owner = _owner(api, name)
-    jobs = {job["metadata"]["name"]: job for job in _list(api, JOBS, "jobs", labelSelector=f"{labels.RUN}={name}")}
+    chain = Owner(name, owner["metadata"]["uid"], api.namespace)
+    listed = _list(api, JOBS, "jobs", labelSelector=f"{labels.RUN}={name}")
+    jobs = {job["metadata"]["name"]: job for job in listed if is_child(job, chain)}
     attempts = sorted(
         map(read_attempt, jobs.values()), key=lambda a: (STAGES.index(a.task.partition(".")[0]), a.task, a.number)
     )

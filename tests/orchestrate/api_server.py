@@ -35,6 +35,9 @@ class ApiServer(ThreadingHTTPServer):
         self.calls: list[tuple[str, str]] = []
         self.tokens: list[str] = []
 
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no news."""
+
     def put(self, path: str, thing: Object, kind: str = "") -> Object:
         """Write an object and tell the watches."""
         with self.changed:
