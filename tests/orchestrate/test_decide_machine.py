@@ -74,9 +74,12 @@ class Cluster:
     def ends(self, job: str, state: str, reason: str, message: str = "") -> None:
         before = self.attempts[job]
         self.attempts[job] = replace(before, state=state, since=self.now, reason=reason, message=message)
-        if before.state == "active" and "exit code 66" not in message:
-            saved = f"c{self.saved[before.task]}" != before.started_with
-            self.barren[before.task] = 0 if saved else self.barren[before.task] + 1
+        if before.state != "active":
+            return
+        if f"c{self.saved[before.task]}" != before.started_with:
+            self.barren[before.task] = 0
+        elif "exit code 66" not in message:
+            self.barren[before.task] += 1
 
     def fails(self, job: str, code: int | None, done: int) -> None:
         if code is None:
