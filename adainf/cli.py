@@ -57,6 +57,11 @@ ENCODERS = {
 
 THEORY = "labelling error and connectivity against augmentation, of a finished run or of the paper's toy"
 
+CLUSTER = {
+    "status": "the chain on a cluster: stage, attempt, progress, reason",
+    "wait": "until the chain on a cluster is complete (exit code 0) or has failed (1, with the reason)",
+}
+
 FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
 
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
@@ -94,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_theory_arguments(commands.add_parser("theory", help=THEORY, description=f"theory: {THEORY}."))
     for name, what in ENCODERS.items():
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
+    for name, what in CLUSTER.items():
+        look = commands.add_parser(name, help=what, description=f"{name}: {what}.")
+        look.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
+        look.add_argument("--name", default="adainf", help="of the orchestrator's Job (default: adainf)")
+        if name == "wait":
+            look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after so many seconds")
     recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="every setting, as JSON Schema")
@@ -204,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(parsed)
         elif parsed.command == "shards":
             _shards(**vars(parsed))
+        elif parsed.command in CLUSTER:
+            return _ask_cluster(**vars(parsed)) or OK
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
         elif parsed.command == "theory":
@@ -274,6 +287,14 @@ def _theory(command: str, recipe: str, run: str | None, arm: str | None, output:
     from adainf.stages.toy import toy
 
     toy(Reporter(), output, as_json)
+
+
+def _ask_cluster(command: str, **options: Any) -> int | None:
+    try:
+        from adainf.orchestrate import status
+    except ModuleNotFoundError as error:
+        raise BadInput(f"adainf {command} needs {error.name}: pip install 'adainf[orchestrate]'") from None
+    return getattr(status, command)(**options)
 
 
 def _what_if(parsed: argparse.Namespace) -> None:
