@@ -76,13 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--json", action="store_true", dest="as_json", help="print the plan as JSON")
         if name in ("pretrain", "evaluate"):
             stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
-        if name == "generate":
+        if name in ("generate", "evaluate"):
+            parts = "shards" if name == "generate" else "arms"
             stage.add_argument(
                 "--worker",
                 metavar="[K/]N",
                 type=_worker,
                 default=(0, 1),
-                help="write shards K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all shards)",
+                help=f"do {parts} K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all {parts})",
             )
         if name in ("fit", "generate", "run"):
             stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
