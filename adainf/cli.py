@@ -54,6 +54,8 @@ ENCODERS = {
     "export": "a finished encoder's weights with their card, for use without AdaInf",
 }
 
+DOCTOR = "what this machine and a run's store lack, each with its mend"
+
 FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
 
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
@@ -91,6 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
     for name, what in ENCODERS.items():
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
+    doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
+    doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="what it is to be enough for")
+    doctor.add_argument("--run", metavar="URI", help="the run whose store is tried (default: runs/NAME)")
+    doctor.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="every setting, as JSON Schema")
@@ -189,6 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(parsed)
         elif parsed.command == "shards":
             _shards(**vars(parsed))
+        elif parsed.command == "doctor":
+            from adainf.doctor import doctor
+
+            doctor(Reporter(), parsed.recipe, parsed.run, parsed.as_json)
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
         elif parsed.command == "plan" and parsed.what_if is not None:

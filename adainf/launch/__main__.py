@@ -58,7 +58,9 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> Namespace:
     parsed = build_parser().parse_args(arguments)
     if parsed.command not in STAGES or parsed.command == "run":
-        raise BadInput(f"{parsed.command} is no stage; the launcher runs {', '.join(stage for stage in STAGES if stage != 'run')}")
+        raise BadInput(
+            f"{parsed.command} is no stage; the launcher runs {', '.join(stage for stage in STAGES if stage != 'run')}"
+        )
     if parsed.run is None:
         raise BadInput("the launcher needs --run URI, where it leaves its record")
     return parsed

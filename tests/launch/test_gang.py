@@ -23,7 +23,9 @@ from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
 
 FOLDERS = {"fit": "generator", "pretrain": "pretrain/none/seed-0"}
 SHORT = RECIPE.replace("  steps: 12\n", "  steps: 5\n").replace("  steps: 30\n", "  steps: 3\n")
-LONG = RECIPE.replace("  steps: 12\n", "  steps: 300\n").replace("checkpoint_every_steps: 2\n", "checkpoint_every_steps: 1000\n")
+LONG = RECIPE.replace("  steps: 12\n", "  steps: 300\n").replace(
+    "checkpoint_every_steps: 2\n", "checkpoint_every_steps: 1000\n"
+)
 
 
 @pytest.fixture(scope="module")
