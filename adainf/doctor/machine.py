@@ -71,7 +71,7 @@ def graphics() -> Iterator[Finding]:
     count = torch.cuda.device_count()
     if count:
         names = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(count)}))
-        nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+        nccl = ".".join(map(str, torch.cuda.nccl.version()))
         yield Finding("torch", "ok", f"{about}, NCCL {nccl}, {count} x {names}")
     elif driver is None:
         yield Finding("torch", "ok", f"{about}, no GPU")

@@ -58,9 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> Namespace:
     parsed = build_parser().parse_args(arguments)
     if parsed.command not in STAGES or parsed.command == "run":
-        raise BadInput(
-            f"{parsed.command} is no stage; the launcher runs {', '.join(stage for stage in STAGES if stage != 'run')}"
-        )
+        raise BadInput(f"{parsed.command} is no stage; the launcher runs {', '.join(name for name in STAGES if name != 'run')}")
     if parsed.run is None:
         raise BadInput("the launcher needs --run URI, where it leaves its record")
     return parsed
@@ -83,10 +81,8 @@ def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop
 
 
 def _run_alone(command: Sequence[str], stop: Stop) -> int:
-    if stop.received:
-        return INTERRUPTED
     process = subprocess.Popen([sys.executable, *command], start_new_session=True)
-    if stop.received and not stop.passed_on:
+    if stop.received and not stop.passed_on:  # it came before there was anybody to tell
         stop.pass_on()
     code = process.wait()
     if stop.received and code == -signal.SIGTERM:  # before it could take signals over, so before anything began

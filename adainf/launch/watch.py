@@ -1,6 +1,6 @@
 """How far the stage is, for whoever asks: ``/progress`` as JSON, ``/metrics`` as Prometheus reads it.
 
-The stage's reporter leaves what it knows in a small file; here it is read when somebody asks, so a stage that hangs still answers.
+The stage's reporter leaves what it knows in a small file, which is read when somebody asks: a stage that hangs still answers.
 """
 
 from __future__ import annotations
