@@ -97,8 +97,9 @@ class Reporter:
         self._told_at = now
         word = {"stage": self._name, "label": label, "done": done, "total": total, "rate": round(rate, 3)}
         whole = Path(f"{self._file}.{os.getpid()}")
-        whole.write_text(json.dumps({**word, "values": values, "updated": time.time()}))
-        whole.replace(self._file)  # who reads it finds the old word or the new one
+        with contextlib.suppress(OSError):  # a full disk is no reason to stop
+            whole.write_text(json.dumps({**word, "values": values, "updated": time.time()}))
+            whole.replace(self._file)  # who reads it finds the old word or the new one
 
     @contextlib.contextmanager
     def track(self, label: str, total: int, done: int = 0) -> Iterator[Track]:

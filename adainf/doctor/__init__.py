@@ -6,7 +6,7 @@ adainf doctor [RECIPE] [--run URI] [--json]
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rich.table import Table
 
@@ -52,6 +52,7 @@ def examine(recipe_uri: str | None, uri: str | None) -> Iterator[Finding]:
     if uri is None and recipe is not None:
         uri = f"runs/{recipe.name}"
     if uri is not None:
-        checks: tuple[Callable[[str, Recipe | None], Iterator[Finding]], ...] = (run.store, run.clock, run.cache)
-        for check in checks:
-            yield from check(uri, recipe)
+        yield from run.store(uri)
+        yield from run.clock(uri)
+        if recipe is not None:
+            yield from run.cache(uri, recipe)

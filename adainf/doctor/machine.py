@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adainf.doctor.finding import Finding, failed
 from adainf.exitcodes import BadInput
-from adainf.launch.pod import GANGS, SERVICE, Pod
+from adainf.pod import GANGS, SERVICE, Pod
 
 NAME_PATIENCE_S = 10.0
 SHARED_BYTES = 2**30

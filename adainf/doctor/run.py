@@ -22,7 +22,7 @@ SKEW_WARN_S, SKEW_FAIL_S = 60, 900
 """S3 refuses requests that are a quarter of an hour off."""
 
 
-def store(uri: str, recipe: Recipe | None) -> Iterator[Finding]:
+def store(uri: str) -> Iterator[Finding]:
     """Put, get, put on condition and delete one object below ``logs/doctor/``."""
     key = f"logs/doctor/{secrets.token_hex(8)}"
     try:
@@ -55,7 +55,7 @@ def _try(opened: Store, uri: str, key: str) -> Finding:
             opened.delete(key)
 
 
-def clock(uri: str, recipe: Recipe | None) -> Iterator[Finding]:
+def clock(uri: str) -> Iterator[Finding]:
     """Our clock beside that of a store on S3."""
     if not uri.startswith("s3://"):
         return
@@ -92,9 +92,9 @@ def _date(uri: str) -> datetime | None:
     return parsedate_to_datetime(stamp) if stamp else None
 
 
-def cache(uri: str, recipe: Recipe | None) -> Iterator[Finding]:
+def cache(uri: str, recipe: Recipe) -> Iterator[Finding]:
     """Room for the decoded images that pretraining keeps on each node, once their size is known."""
-    if recipe is None or recipe.pretrain.stream.window_shards is not None:
+    if recipe.pretrain.stream.window_shards is not None:
         return
     try:
         folder, manifest = default_folder(), Run(uri).find("real")

@@ -24,10 +24,10 @@ from adainf.exitcodes import INTERRUPTED, AdaInfError, BadInput
 from adainf.launch import tree
 from adainf.launch.gang import run_gang
 from adainf.launch.output import Output
-from adainf.launch.pod import Pod
 from adainf.launch.record import SENTENCE, Record, reason_of, write_termination_log
 from adainf.launch.stop import Stop
 from adainf.launch.watch import Progress, serve
+from adainf.pod import Pod
 
 _COMMITTED = {"generate": ("generated/", ".index.json"), "evaluate": ("evaluate/", ".json")}
 """What such a stage leaves of its work: keys that begin and end so. A Job of these starts an interrupted pod again as often as
@@ -75,7 +75,7 @@ def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop
     before = _committed(run, stage)
     code = _run_alone(command, stop)
     if code == INTERRUPTED and stage in _COMMITTED and _committed(run, stage) == before:
-        print("the stage was stopped before anything new was in the store: this counts as a failure", file=sys.stderr)
+        print(f"{SENTENCE}{stage}: stopped before anything new was in the store, which counts as a failure", file=sys.stderr)
         return 1
     return code
 

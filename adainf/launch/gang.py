@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED, SUPERSEDED, AdaInfError, BadInput, Interrupted
-from adainf.launch.pod import SERVICE, Pod
 from adainf.launch.stop import Stop
+from adainf.pod import SERVICE, Pod
 
 NAME_PATIENCE_S = 600.0
 """Until the first pod must have a name: it may have to wait for its node and its image."""

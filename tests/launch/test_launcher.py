@@ -18,9 +18,9 @@ import pytest
 from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED, SUPERSEDED, AdaInfError
 from adainf.launch import gang
 from adainf.launch.gang import Failure, exit_code_of
-from adainf.launch.pod import Pod
 from adainf.launch.record import TERMINATION_BYTES
 from adainf.launch.stop import Stop
+from adainf.pod import Pod
 from tests.launch.pods import ROOT, below, record
 from tests.tiny import RECIPE, write_recipe
 
