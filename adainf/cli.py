@@ -62,6 +62,8 @@ CLUSTER = {
     "wait": "until the chain on a cluster is complete (exit code 0) or has failed (1, with the reason)",
 }
 
+DOCTOR = "what this machine and a run's store lack, each with its mend"
+
 FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
 
 EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
@@ -84,13 +86,14 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--json", action="store_true", dest="as_json", help="print the plan as JSON")
         if name in ("pretrain", "evaluate"):
             stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
-        if name == "generate":
+        if name in ("generate", "evaluate"):
+            parts = "shards" if name == "generate" else "arms"
             stage.add_argument(
                 "--worker",
                 metavar="[K/]N",
                 type=_worker,
                 default=(0, 1),
-                help="write shards K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all shards)",
+                help=f"do {parts} K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all {parts})",
             )
         if name in ("fit", "generate", "run"):
             stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
@@ -105,6 +108,10 @@ def build_parser() -> argparse.ArgumentParser:
         look.add_argument("--name", default="adainf", help="of the orchestrator's Job (default: adainf)")
         if name == "wait":
             look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after so many seconds")
+    doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
+    doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="what it is to be enough for")
+    doctor.add_argument("--run", metavar="URI", help="the run whose store is tried (default: runs/NAME)")
+    doctor.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="every setting, as JSON Schema")
@@ -217,6 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _shards(**vars(parsed))
         elif parsed.command in CLUSTER:
             return _ask_cluster(**vars(parsed)) or OK
+        elif parsed.command == "doctor":
+            from adainf.doctor import doctor
+
+            doctor(Reporter(), parsed.recipe, parsed.run, parsed.as_json)
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
         elif parsed.command == "theory":

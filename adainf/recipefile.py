@@ -13,16 +13,20 @@ from pydantic import BaseModel, ValidationError
 
 from adainf.exitcodes import BadInput
 from adainf.recipe import Recipe
+from adainf.storage import NotFound, open_store
 
 _UNIONS: list[list[Any]] = [["real"], ["generator"], ["generator", "diffusion", "objective"], ["pretrain", "method"]]
 """Settings whose `kind` says what else they hold; pydantic puts it into the place of an error."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check one recipe. Raises `BadInput`, one sentence naming file, field and mend."""
+    """Read and check one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
+
+    Raises `BadInput`, one sentence naming file, field and mend.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = _read(path)
+    except (FileNotFoundError, NotFound):
         raise BadInput(f"{path}: no such recipe; see recipes/ for the ones that come with AdaInf") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
@@ -41,6 +45,13 @@ def load_recipe(path: str | Path) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise BadInput(f"{path}: {_explain(error)}") from None
+
+
+def _read(path: str | Path) -> str:
+    folder, _, name = str(path).rpartition("/")
+    if "://" in folder:
+        return open_store(folder).get(name).decode()
+    return Path(path).read_text(encoding="utf-8")
 
 
 class _Loader(yaml.SafeLoader):

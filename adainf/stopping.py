@@ -33,6 +33,12 @@ class StopRequest:
 _request = StopRequest()
 
 
+def check() -> None:
+    """Raise `Stopped` where a signal came and its exception was lost: Python only prints one that is raised in a finaliser."""
+    if _request.received and not _request.deferred:
+        raise Stopped("stopped by a signal; run the same command to go on")
+
+
 def install() -> None:
     """Take over SIGTERM and SIGINT; called once by the command line, never by the library."""
     _request.received = False

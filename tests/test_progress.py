@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from adainf import progress
+from adainf import progress, stopping
 from adainf.artifacts import Run
+from adainf.exitcodes import Stopped
 from adainf.progress import Reporter
 
 
@@ -52,3 +56,42 @@ def test_the_other_ranks_are_silent_and_write_nothing(tmp_path: Path, capsys: py
     reporter.flush()
     assert capsys.readouterr().out == ""
     assert list(run.store.list()) == []
+
+
+def test_a_launchers_file_has_the_last_word_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, file = [0.0], tmp_path / "progress.json"
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("ADAINF_PROGRESS_FILE", str(file))
+    words = []
+    with Reporter(name="fit").track("fit", 10, done=2) as track:
+        for _ in range(8):
+            words.append(json.loads(file.read_text()))
+            now[0] += 0.4
+            track.advance(loss=1.25)
+    assert [word["done"] for word in words] == [2, 2, 2, 5, 5, 5, 8, 8]
+    last = json.loads(file.read_text())
+    assert 0 <= time.time() - last.pop("updated") < 60
+    assert last == {"stage": "fit", "label": "fit", "done": 10, "total": 10, "rate": 2.5, "values": {"loss": 1.25}}
+    with Reporter(name="fit", quiet=True).track("another rank", 1):
+        pass
+    assert json.loads(file.read_text())["label"] == "fit"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_whose_exception_was_lost_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python prints what a finaliser raises, and goes on."""
+    monkeypatch.setattr(stopping, "_request", stopping.StopRequest())
+
+    class Finalised:
+        def __del__(self) -> None:
+            stopping._request.handle(signal.SIGTERM, None)
+
+    with Reporter().track("ingest", 3) as track:
+        track.advance()
+        Finalised()
+        gc.collect()
+        with pytest.raises(Stopped):
+            track.advance()
+    with stopping.deferred():
+        stopping.check()  # a loop that saves looks for itself

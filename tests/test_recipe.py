@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from adainf.exitcodes import BAD_INPUT, BadInput
 from adainf.recipe import Recipe
 from adainf.recipefile import load_recipe
+from adainf.storage import open_store
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 MINIMAL = """
@@ -31,6 +32,13 @@ def load(tmp_path: Path, text: str) -> Recipe:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_that_we_ship_is_valid_and_bears_its_files_name(path: Path) -> None:
     assert load_recipe(path).name == path.stem
+
+
+def test_a_recipe_may_lie_in_a_store(s3_env: str) -> None:
+    open_store(s3_env).put("recipes/a.yaml", MINIMAL.encode())
+    assert load_recipe(f"{s3_env}/recipes/a.yaml").name == "tiny"
+    with pytest.raises(BadInput, match=r"recipes/b\.yaml: no such recipe"):
+        load_recipe(f"{s3_env}/recipes/b.yaml")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny-imagenet"])

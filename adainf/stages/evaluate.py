@@ -19,15 +19,18 @@ from adainf.shards import reader
 from adainf.shards.folder import ShardFolder
 
 
-def evaluate(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None) -> list[Manifest]:
+def evaluate(
+    recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, worker: tuple[int, int] = (0, 1)
+) -> list[Manifest]:
     """Judge all arms of the recipe and the untrained encoder, or only `arm` (which may be ``untrained``).
 
-    Every process of a launch calls this with the same arguments.
+    With `worker` (K, N) it is numbers K, K + N, … of these. Every process of a launch calls this with the same arguments.
     """
+    first, step = worker
     judged = [known for known in (*recipe.arms, UNTRAINED) if arm in (None, known)]
     if not judged:
         raise BadInput(f"--arm {arm} is not one of the recipe's arms ({', '.join(recipe.arms)}) nor {UNTRAINED}")
-    return [_evaluate_one(recipe, run, reporter, arm) for arm in judged]
+    return [_evaluate_one(recipe, run, reporter, arm) for arm in judged[first::step]]
 
 
 def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Manifest:
