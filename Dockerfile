@@ -12,7 +12,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && groupadd --gid 65532 adainf \
     && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin adainf \
-    && python3 -m venv /opt/adainf
+    && python3 -m venv --without-pip /opt/adainf
 # Any uid works, with or without an entry in /etc/passwd: what is written goes to /tmp, bytecode is compiled here.
 ENV PATH=/opt/adainf/bin:$PATH \
     HOME=/tmp USER=adainf LOGNAME=adainf \
@@ -20,7 +20,7 @@ ENV PATH=/opt/adainf/bin:$PATH \
     HF_HOME=/tmp/.cache/huggingface TORCH_HOME=/tmp/.cache/torch \
     TORCHINDUCTOR_CACHE_DIR=/tmp/.cache/inductor TRITON_CACHE_DIR=/tmp/.cache/triton MPLCONFIGDIR=/tmp/.cache/matplotlib \
     PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1 PYTHONDONTWRITEBYTECODE=1 \
-    PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_VIRTUALENV=1
+    PIP_PYTHON=/opt/adainf PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /tmp
 ENTRYPOINT ["tini", "--"]
 CMD ["adainf", "--help"]
@@ -30,9 +30,13 @@ COPY pyproject.toml README.md LICENSE /source/
 COPY adainf /source/adainf
 RUN pip wheel --no-deps --wheel-dir /wheel /source
 
+# Without numpy and Pillow, which only commands on images use, the client for asyncio, and what botocore knows of other services.
 FROM base AS orchestrator
 COPY images/orchestrator/requirements.lock /opt/adainf/
-RUN pip install --compile --require-hashes --requirement /opt/adainf/requirements.lock
+RUN pip install --compile --no-deps --require-hashes --requirement /opt/adainf/requirements.lock \
+    && rm -r /opt/adainf/lib/python3*/site-packages/kubernetes/aio \
+    && find /opt/adainf/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+        -not -name s3 -not -name 'sso*' -not -name sts -exec rm -r {} +
 COPY --from=wheel /wheel /wheel
 RUN pip install --compile --no-deps /wheel/*.whl
 USER 65532:65532
