@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from adainf import cli
 from adainf.render import K8S, kustomize, render
 
 JOBS = K8S.parent / "jobs"
-STAGES = ("ingest", "fit", "generate", "measure", "plan", "pretrain", "evaluate", "report")
+STAGES = [stage for stage in cli.STAGES if stage != "run"]
 
 
 def files() -> dict[str, str]:
@@ -33,7 +34,12 @@ def _alone(stage: str, objects: list[dict[str, Any]]) -> str:
     by_name = {(each["kind"], each["metadata"]["name"]): each for each in objects}
     template = by_name["CronJob", f"adainf-{stage}"]
     job = template["spec"]["jobTemplate"]
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"adainf-{stage}", **job["metadata"]}, "spec": job["spec"]}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"adainf-{stage}", **job["metadata"]},
+        "spec": job["spec"],
+    }
     pod = job["spec"]["template"]["spec"]
     needed = [("ServiceAccount", "adainf-stage"), ("ConfigMap", "adainf-store"), ("ConfigMap", "adainf-recipe")]
     if "subdomain" in pod:
