@@ -68,11 +68,12 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --compile --no-deps /wheel/*.whl
 USER 65532:65532
 
-# The wheels without CUDA are not on PyPI: TORCH_INDEX is the address of PyTorch's index of CPU wheels. Empty: pip's configuration.
+# The wheels without CUDA are not on PyPI: TORCH_INDEX is the address of PyTorch's index of CPU wheels. Empty: what pip is told.
+# No dependencies, as torch comes last and by another way.
 FROM base AS train-cpu
 ARG TORCH_INDEX=""
 COPY images/train-cpu/torch.txt images/train-cpu/requirements.lock /opt/adainf/
-RUN pip install --compile --require-hashes --requirement /opt/adainf/requirements.lock \
+RUN pip install --compile --no-deps --require-hashes --requirement /opt/adainf/requirements.lock \
     && pip install --compile --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --requirement /opt/adainf/torch.txt
 COPY --from=wheel /wheel /wheel
 RUN pip install --compile --no-deps /wheel/*.whl
