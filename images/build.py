@@ -1,7 +1,7 @@
 """Builds the images of images/matrix.yaml and runs each: ``python images/build.py [TARGET …] [-- OPTION …]``.
 
-Takes docker, or else buildah, which can build inside a container (`--isolation chroot --network host`). What follows ``--`` goes
-to the build, ``--build-arg BASE=…`` say.
+Takes docker, or else buildah, which can build inside a container (`--isolation chroot --network host`). What follows ``--``
+goes to the build, ``--build-arg BASE=…`` say.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ def test_arguments_are_those_of_the_command(stage: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("recipe", ["base/recipe.yaml", "overlays/cpu/recipe.yaml"])
 def test_tasks_wait_for_what_they_read(recipe: str) -> None:
-    """Every artifact that a stage reads is made by what its template waits for, directly or not; and nothing waits in a ring."""
+    """Every artifact that a stage reads is made by what its template waits for, directly or not. Nothing waits in a ring."""
     arms = load_recipe(K8S / recipe).arms
     assert tuple(arms) == ("none", "adainf")
     with_all = load_recipe(K8S / recipe).model_copy(update={"arms": RUN_ARMS})
