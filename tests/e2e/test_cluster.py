@@ -3,8 +3,8 @@
     KUBECONFIG=… ADAINF_E2E_IMAGE_ORCHESTRATOR=… ADAINF_E2E_IMAGE_TRAIN=… python -m pytest tests/e2e -m slow -ra
 
 The images are those of targets `orchestrator` and `train-cpu`, where the nodes can pull them. ADAINF_E2E_IMAGE_S3 stands in for
-SeaweedFS' own. The tests make a namespace that enforces Pod Security `restricted` and delete it; with ADAINF_E2E_NAMESPACE they use
-one that exists and is empty. About 4 GiB of memory; no LoadBalancer, metrics server or volume is used.
+SeaweedFS' own. The tests make a namespace that enforces Pod Security `restricted` and delete it; with ADAINF_E2E_NAMESPACE they
+use one that exists and is empty. About 4 GiB of memory; no LoadBalancer, metrics server or volume is used.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def test_deleted_while_it_pretrains_it_resumes(cluster: Cluster) -> None:
 
 def test_gangs_had_two_nodes(cluster: Cluster) -> None:
     gangs = cluster.children("pretrain")
-    assert {each["metadata"]["labels"]["adainf.dev/arm"] for each in gangs} == {"none", "adainf"}
+    assert "adainf" in {each["metadata"]["labels"]["adainf.dev/arm"] for each in gangs}  # `none` may have ended before the delete
     assert {each["spec"]["completions"] for each in gangs} == {2}
 
 
