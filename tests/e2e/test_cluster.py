@@ -109,7 +109,9 @@ def test_deleted_while_it_pretrains_it_resumes(cluster: Cluster) -> None:
 
 def test_gangs_had_two_nodes(cluster: Cluster) -> None:
     gangs = cluster.children("pretrain")
-    assert "adainf" in {each["metadata"]["labels"]["adainf.dev/arm"] for each in gangs}  # `none` may have ended before the delete
+    assert "adainf" in {
+        each["metadata"]["labels"]["adainf.dev/arm"] for each in gangs
+    }  # `none` may have ended before the delete
     assert {each["spec"]["completions"] for each in gangs} == {2}
 
 
