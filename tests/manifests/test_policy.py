@@ -77,6 +77,8 @@ def test_what_a_pod_may_take_is_bounded(objects: list[Object]) -> None:
                 in_memory = volume["emptyDir"].get("medium") == "Memory"
                 assert size < _bytes(limits["memory"]) or not in_memory  # what lies in /dev/shm counts as memory
                 room += 0 if in_memory else size
+        if each.job and (cache := each.env("ADAINF_CACHE_BYTES")):  # the cache sees the node's disk, not the volume's limit
+            assert int(cache) < 0.9 * room
         assert room <= _bytes(limits["ephemeral-storage"])  # else the pod is evicted before its volume is full
         for container in each.spec["containers"]:
             requests = container["resources"]["requests"]
@@ -220,6 +222,7 @@ def test_sizes_agree(overlay: str | None) -> None:
         else:
             assert "completions" not in job
         gpus = found.spec["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
+        assert found.env("ADAINF_CACHE_BYTES")
         assert (found.env("ADAINF_NPROC") == "auto") is (gpus is not None)  # `auto` counts GPUs, and refuses 0
         if stage in GANGS:
             assert found.template["metadata"]["labels"]["adainf.dev/gang"] == "workers"
