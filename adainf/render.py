@@ -79,7 +79,13 @@ def render(
         for key in ("resources", "components"):  # kustomize takes no absolute paths
             kustomization[key] = [os.path.relpath(path.resolve(), here) for path in kustomization[key]]
         (here / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        return kustomize(here)
+        text = kustomize(here)
+    for target, image in zip(images or {}, kustomization["images"], strict=True):
+        if not re.search(rf"image: {re.escape(image['newName'])}[:@\n]", text):  # kustomize would say nothing
+            raise BadInput(
+                f"no pod of this rendering runs image {target!r}: overlay cpu runs train-cpu, base train and generate"
+            )
+    return text
 
 
 def kustomize(folder: Path) -> str:

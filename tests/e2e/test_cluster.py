@@ -4,7 +4,7 @@
 
 The images are those of targets `orchestrator` and `train-cpu`, where the nodes can pull them. ADAINF_E2E_IMAGE_S3 stands in for
 SeaweedFS' own. The tests make a namespace that enforces Pod Security `restricted` and delete it; with ADAINF_E2E_NAMESPACE they
-use one that exists and is empty. About 4 GiB of memory; no LoadBalancer, metrics server or volume is used.
+use one that exists and is empty. About 7 GiB of memory; no LoadBalancer, metrics server or volume is used.
 """
 
 from __future__ import annotations
