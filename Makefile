@@ -35,7 +35,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format --quiet .
 
 render: $(VENV)/.dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m k8s.refresh
+	$(BIN)/python -m k8s.refresh
 
 images: $(VENV)/.dev
 	$(BIN)/python images/build.py $(ARGS)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,9 +91,10 @@ def render(
 
 def kustomize(folder: Path) -> str:
     """The objects of one kustomization as YAML. Raises `BadInput` without kubectl, or where kustomize refuses."""
-    if kubectl := shutil.which("kubectl"):
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))  # where pip puts it, too
+    if kubectl := shutil.which("kubectl", path=path):
         command = [kubectl, "kustomize"]
-    elif standalone := shutil.which("kustomize"):
+    elif standalone := shutil.which("kustomize", path=path):
         command = [standalone, "build"]
     else:
         raise BadInput(

@@ -102,5 +102,6 @@ def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
 
 def test_without_kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(BadInput, match="neither kubectl nor kustomize"):
         render()
