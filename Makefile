@@ -2,13 +2,16 @@
 # make test       everything that must hold before a change lands (also what CI runs)
 # make test-slow  the rest: tests of many minutes
 # make format     let ruff lay out the code
+# make render     jobs/ anew from k8s/
+# make images     every image, built by docker or buildah and run; ARGS="TARGET … -- OPTION …"
+# make lock       images/*/requirements.lock anew; needs uv
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check format render images lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/adainf run recipes/demo.yaml --run runs/demo
@@ -30,6 +33,15 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
+
+render: $(VENV)/.dev
+	$(BIN)/python -m k8s.refresh
+
+images: $(VENV)/.dev
+	$(BIN)/python images/build.py $(ARGS)
+
+lock:
+	$(PYTHON) images/lock.py
 
 clean:
 	rm -rf $(VENV)

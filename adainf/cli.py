@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from adainf import __version__, stopping
+from adainf import __version__, render, stopping
 from adainf.artifacts import Run
 from adainf.exitcodes import OK, AdaInfError, BadInput, Stopped
 from adainf.progress import Reporter
@@ -116,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="every setting, as JSON Schema")
     views.add_parser("show", help="a recipe with all defaults filled in").add_argument("recipe")
+    render.add_arguments(commands.add_parser("render", help=render.WHAT, description=f"render: {render.WHAT}."))
     shards = commands.add_parser("shards", help="look after sets of shards", description="shards: look after sets of shards.")
     actions = shards.add_subparsers(dest="view", required=True, metavar="ACTION")
     for name, what in SHARDS.items():
@@ -228,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from adainf.doctor import doctor
 
             doctor(Reporter(), parsed.recipe, parsed.run, parsed.as_json)
+        elif parsed.command == "render":
+            print(render.from_arguments(parsed), end="")
         elif parsed.command in ENCODERS:
             _use_encoder(**vars(parsed))
         elif parsed.command == "theory":

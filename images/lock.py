@@ -1,0 +1,35 @@
+"""Resolves every lock of images/ anew from pyproject.toml: ``make lock``. Needs uv (pip install uv)."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CUDA = r"torch|torchvision|triton|(?:cuda|nvidia)-[\w-]+"
+"""What comes with torch's CUDA wheels."""
+
+
+def lock(target: str, *options: str, source: str = "pyproject.toml", text: str | None = None) -> list[str]:
+    """Write images/TARGET/requirements.lock; the names of the packages in it."""
+    path = ROOT / "images" / target / "requirements.lock"
+    command = ["uv", "pip", "compile", source, "--python-version=3.11", "--python-platform=x86_64-manylinux_2_28", "--upgrade"]
+    command += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--quiet", f"--output-file={path}"]
+    subprocess.run([*command, *options], cwd=ROOT, check=True, text=True, input=text)
+    return re.findall(r"^([\w-]+)==", path.read_text(), re.MULTILINE)
+
+
+def main() -> None:
+    lock("orchestrator", "--extra=orchestrate", "--no-emit-package=numpy", "--no-emit-package=pillow")
+    lock("browse", "--extra=browse")
+    train = lock("train", "--extra=train", "--constraint=constraints.txt")
+    as_train = "--constraint=images/train/requirements.lock"  # nodes that hold one image have most of the other
+    lock("torch", as_train, source="-", text="torch\ntorchvision\n")
+    lock("generate", "--extra=train", "--extra=generate", as_train)
+    cuda = [f"--no-emit-package={name}" for name in train if re.fullmatch(CUDA, name)]
+    lock("train-cpu", "--extra=train", as_train, *cuda)  # and torch.txt, by hand
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Writes jobs/ anew from the folder this lies in: ``make render``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adainf import cli
+from adainf.render import K8S, kustomize, render
+
+JOBS = K8S.parent / "jobs"
+STAGES = [stage for stage in cli.STAGES if stage != "run"]
+
+
+def files() -> dict[str, str]:
+    """Name → text of every file in jobs/."""
+    chain = render()
+    return {
+        "adainf.yaml": _header("base/header.txt") + chain,
+        "adainf-cpu.yaml": _header("overlays/cpu/header.txt") + render(overlay="cpu"),
+        "browse.yaml": _header("browse/header.txt") + kustomize(K8S / "browse"),
+        **{f"{stage}.yaml": _alone(stage, list(yaml.safe_load_all(chain))) for stage in STAGES},
+    }
+
+
+def _header(name: str) -> str:
+    return (K8S / name).read_text()
+
+
+def _alone(stage: str, objects: list[dict[str, Any]]) -> str:
+    """A stage's template as a Job, with the objects that its pods need."""
+    by_name = {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    template = by_name["CronJob", f"adainf-{stage}"]
+    job = template["spec"]["jobTemplate"]
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"adainf-{stage}", **job["metadata"]},
+        "spec": job["spec"],
+    }
+    pod = job["spec"]["template"]["spec"]
+    needed = [("ServiceAccount", "adainf-stage"), ("ConfigMap", "adainf-store"), ("ConfigMap", "adainf-recipe")]
+    if "subdomain" in pod:
+        needed.append(("Service", pod["subdomain"]))
+    if stage == "pretrain":
+        pod["containers"][0]["env"].append({"name": "ADAINF_ARM", "value": "adainf"})
+    what = (K8S / "base" / f"{stage}.yaml").read_text().splitlines()[0].removeprefix("# ")
+    if stage == "pretrain":
+        what = "One arm's encoders, that of ADAINF_ARM: a gang of ADAINF_NNODES pods."
+    header = _header("stage-header.txt").replace("STAGE", stage).replace("WHAT", what)
+    return header + yaml.dump_all([*(by_name[key] for key in needed), job], Dumper=_Dumper, sort_keys=False, width=1000)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block text as block text, as kustomize writes it."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def main() -> None:
+    JOBS.mkdir(exist_ok=True)
+    for name, text in files().items():
+        Path(JOBS / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What the manifests hold, as the tests look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from adainf import cli
+from adainf.render import K8S, names, render
+
+Object = dict[str, Any]
+JOBS = K8S.parent / "jobs"
+STAGES = [stage for stage in cli.STAGES if stage != "run"]
+GANGS = ("fit", "pretrain")
+OVERLAYS = [None, *names(K8S / "overlays")]
+COMPONENTS = names(K8S / "components")
+PAIRS = [("kueue", "spot"), ("kueue", "irsa"), ("volcano", "rdma"), ("networkpolicy", "podmonitor"), ("irsa", "vap")]
+
+
+class Pods(NamedTuple):
+    """A template of pods, and the object that makes them."""
+
+    owner: Object
+    template: Object
+    job: Object | None
+    """The Job's spec, where a Job makes them."""
+
+    @property
+    def spec(self) -> Object:
+        return self.template["spec"]
+
+    def env(self, name: str) -> str | None:
+        return next((each.get("value") for each in self.spec["containers"][0]["env"] if each["name"] == name), None)
+
+
+@cache
+def rendered(overlay: str | None = None, components: tuple[str, ...] = (), root: Path = K8S) -> list[Object]:
+    return list(yaml.load_all(render(root, overlay, components), yaml.CSafeLoader))
+
+
+@cache
+def job_file(name: str) -> list[Object]:
+    return list(yaml.load_all((JOBS / name).read_text(), yaml.CSafeLoader))
+
+
+JOB_FILES = sorted(path.name for path in JOBS.glob("*.yaml"))
+
+
+def pods(objects: list[Object]) -> Iterator[Pods]:
+    for each in objects:
+        match each["kind"]:
+            case "CronJob":
+                job = each["spec"]["jobTemplate"]["spec"]
+                yield Pods(each, job["template"], job)
+            case "Job":
+                yield Pods(each, each["spec"]["template"], each["spec"])
+            case "Deployment":
+                yield Pods(each, each["spec"]["template"], None)
+            case "JobSet":
+                job = each["spec"]["replicatedJobs"][0]["template"]["spec"]
+                yield Pods(each, job["template"], job)
+            case "TrainingRuntime":
+                job = each["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+                yield Pods(each, job["template"], job)
+
+
+def template(stage: str, overlay: str | None = None) -> Pods:
+    return next(each for each in pods(rendered(overlay)) if each.owner["metadata"]["name"] == f"adainf-{stage}")

@@ -1,0 +1,299 @@
+"""Rules that no schema knows: what keeps a chain running, and its pods from doing harm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from adainf import cli, exitcodes
+from adainf.chain import chain
+from adainf.recipe import Arm, Recipe
+from adainf.recipefile import load_recipe
+from adainf.render import K8S
+from tests.manifests.objects import (
+    COMPONENTS,
+    GANGS,
+    JOB_FILES,
+    OVERLAYS,
+    STAGES,
+    Object,
+    Pods,
+    job_file,
+    pods,
+    rendered,
+    template,
+)
+
+RUN_ARMS: tuple[Arm, ...] = ("none", "vanilla", "adainf")
+
+
+def everything() -> Iterator[tuple[str, list[Object]]]:
+    for name in JOB_FILES:
+        yield name, job_file(name)
+    for overlay in OVERLAYS:
+        for component in COMPONENTS:
+            if component != "static-secret":
+                yield f"{overlay} {component}", rendered(overlay, (component,))
+
+
+EVERYTHING = dict(everything())
+
+
+@pytest.fixture(params=EVERYTHING)
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    return EVERYTHING[request.param]
+
+
+def test_pod_security_restricted(objects: list[Object], request: pytest.FixtureRequest) -> None:
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards, "Restricted"
+    for each in pods(objects):
+        pod = each.spec
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= {"emptyDir", "configMap", "secret"}
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            context = dict(container["securityContext"])
+            if "rdma" in request.node.name:  # says that it needs more
+                context["capabilities"] = {"drop": context["capabilities"]["drop"]}
+            assert context == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def test_what_a_pod_may_take_is_bounded(objects: list[Object]) -> None:
+    for each in pods(objects):
+        room = 0.0
+        limits = each.spec["containers"][0]["resources"]["limits"]
+        for volume in each.spec["volumes"]:
+            if "emptyDir" in volume:
+                size = _bytes(volume["emptyDir"]["sizeLimit"])
+                in_memory = volume["emptyDir"].get("medium") == "Memory"
+                assert size < _bytes(limits["memory"]) or not in_memory  # what lies in /dev/shm counts as memory
+                room += 0 if in_memory else size
+        if each.job and (cache := each.env("ADAINF_CACHE_BYTES")):  # the cache sees the node's disk, not the volume's limit
+            assert int(cache) < 0.9 * room
+        assert room <= _bytes(limits["ephemeral-storage"])  # else the pod is evicted before its volume is full
+        for container in each.spec["containers"]:
+            requests = container["resources"]["requests"]
+            assert requests["cpu"]
+            assert requests["memory"] == container["resources"]["limits"]["memory"] or each.owner["kind"] != "CronJob"
+
+
+def test_quantities_are_strings(objects: list[Object]) -> None:
+    # The API server stores strings: `kubectl apply` of the same file with a number changes the object each time.
+    for each in pods(objects):
+        for container in each.spec["containers"]:
+            for amounts in container["resources"].values():
+                assert {type(amount) for amount in amounts.values()} == {str}
+
+
+def test_stages_have_no_token(objects: list[Object]) -> None:
+    for each in pods(objects):
+        orchestrates = each.spec["containers"][0]["name"] == "orchestrator"
+        assert each.spec["automountServiceAccountToken"] is orchestrates
+        assert each.spec["enableServiceLinks"] is False
+
+
+def test_no_secret_is_committed(objects: list[Object]) -> None:
+    assert "Secret" not in {each["kind"] for each in objects}
+    keys = [each.get("data", {}).get("AWS_SECRET_ACCESS_KEY") for each in objects]
+    assert set(keys) <= {None, "any"}  # the laptop's store takes any
+    for each in pods(objects):
+        for container in each.spec["containers"]:
+            for variable in container.get("env", []):
+                assert not re.search("KEY|TOKEN|SECRET|PASSWORD", variable["name"]) or "valueFrom" in variable
+
+
+def test_selectors_match_pods(objects: list[Object]) -> None:
+    labels = [each.template["metadata"]["labels"] for each in pods(objects)]
+    for each in objects:
+        if each["kind"] == "Service":
+            selected = [label for label in labels if each["spec"]["selector"].items() <= label.items()]
+            assert selected
+            names = {port.get("targetPort", port["port"]) for port in each["spec"]["ports"]}
+            for pod in pods(objects):
+                if pod.template["metadata"]["labels"] in selected:
+                    ports = pod.spec["containers"][0]["ports"]
+                    assert names <= {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+        if each["kind"] in ("NetworkPolicy", "PodMonitor"):
+            selector = each["spec"].get("podSelector") or each["spec"]["selector"]
+            assert any(selector["matchLabels"].items() <= label.items() for label in labels)
+
+
+def test_what_a_pod_names_exists(objects: list[Object]) -> None:
+    have = {(each["kind"], each["metadata"]["name"]) for each in objects}
+    for each in pods(objects):
+        if account := each.spec.get("serviceAccountName"):
+            assert ("ServiceAccount", account) in have
+        if service := each.spec.get("subdomain"):
+            assert ("Service", service) in have
+        for volume in each.spec["volumes"]:
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in have
+        for container in each.spec["containers"]:
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    assert ("ConfigMap", source["configMapRef"]["name"]) in have
+                elif each.job:
+                    assert source["secretRef"]["optional"] is True  # absent with IRSA
+
+
+def test_names_are_short_enough(objects: list[Object]) -> None:
+    for each in pods(objects):
+        name = each.owner["metadata"]["name"]
+        if each.owner["kind"] == "CronJob":
+            assert len(name) <= 52
+            arms = RUN_ARMS if name == "adainf-pretrain" else ("",)
+            for arm in arms:  # OWNER-STAGE-ARM-UID4-ATTEMPT, whose pods are JOB-INDEX: a DNS label
+                job = f"{name}-{arm}-ffff-99" if arm else f"{name}-ffff-99"
+                assert len(f"{job}-999") <= 63
+
+
+def test_images_are_built_here(objects: list[Object]) -> None:
+    targets = {image["target"] for image in yaml.safe_load((K8S.parent / "images" / "matrix.yaml").read_text())["images"]}
+    for each in pods(objects):
+        for container in each.spec["containers"]:
+            repository, _, tag = container["image"].rpartition(":")
+            assert tag not in ("", "latest")
+            assert repository.removeprefix("adainf-") in targets or repository == "chrislusf/seaweedfs"
+
+
+def test_every_stage_has_a_template() -> None:
+    for overlay in OVERLAYS:
+        assert {each["metadata"]["name"] for each in rendered(overlay) if each["kind"] == "CronJob"} == {
+            f"adainf-{stage}" for stage in STAGES
+        }
+        for each in rendered(overlay):
+            if each["kind"] == "CronJob":
+                assert each["spec"]["suspend"] is True
+                assert each["spec"]["schedule"] == "0 0 31 2 *"
+
+
+def test_role_reads_the_templates_and_no_other() -> None:
+    (role,) = (each for each in rendered() if each["kind"] == "Role")
+    rules = {rule["resources"][0]: rule for rule in role["rules"]}
+    assert sorted(rules["cronjobs"]["resourceNames"]) == sorted(f"adainf-{stage}" for stage in STAGES)
+    assert not {"delete", "deletecollection", "update", "*"} & {verb for rule in role["rules"] for verb in rule["verbs"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_exit_codes_are_those_of_the_code(stage: str, overlay: str | None) -> None:
+    found = template(stage, overlay)
+    assert found.job is not None
+    rules = found.job["podFailurePolicy"]["rules"]
+    by_action = [(rule["action"], rule["onExitCodes"]["values"]) for rule in rules if "onExitCodes" in rule]
+    permanent = [exitcodes.BAD_INPUT, exitcodes.STAGE_FAILED]
+    if stage in GANGS:
+        assert by_action == [("FailJob", [exitcodes.INTERRUPTED]), ("FailJob", [*permanent, exitcodes.SUPERSEDED])]
+        assert found.job["backoffLimit"] == 0
+    elif stage in ("generate", "evaluate"):
+        assert by_action == [("FailJob", permanent), ("Ignore", [exitcodes.INTERRUPTED])]
+    else:
+        assert by_action == [("FailJob", permanent)]
+    assert {rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule} == {stage}
+    (disruption,) = (rule for rule in rules if "onPodConditions" in rule)
+    assert disruption["action"] == ("FailJob" if stage in GANGS else "Ignore")
+    assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]  # 1.31 to 1.33 want the status
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_sizes_agree(overlay: str | None) -> None:
+    for stage in STAGES:
+        found = template(stage, overlay)
+        job = found.job
+        assert job is not None
+        count = {
+            "fit": "ADAINF_NNODES",
+            "pretrain": "ADAINF_NNODES",
+            "generate": "ADAINF_WORKERS",
+            "evaluate": "ADAINF_WORKERS",
+        }
+        if stage in count:
+            assert job["completionMode"] == "Indexed"
+            assert str(job["completions"]) == str(job["parallelism"]) == found.env(count[stage])
+        else:
+            assert "completions" not in job
+        gpus = found.spec["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
+        assert found.env("ADAINF_CACHE_BYTES")
+        assert (found.env("ADAINF_NPROC") == "auto") is (gpus is not None)  # `auto` counts GPUs, and refuses 0
+        if stage in GANGS:
+            assert found.template["metadata"]["labels"]["adainf.dev/gang"] == "workers"
+            assert found.template["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+            assert found.spec["terminationGracePeriodSeconds"] >= 300
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_arguments_are_those_of_the_command(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = template(stage)
+    values = {
+        "ADAINF_RECIPE": found.env("ADAINF_RECIPE"),
+        "ADAINF_RUN": "s3://bucket/run",
+        "ADAINF_ARM": "none",
+        "ADAINF_WORKERS": found.env("ADAINF_WORKERS"),
+    }
+    words = [re.sub(r"\$\((\w+)\)", lambda match: values[match[1]] or "", word) for word in found.spec["containers"][0]["args"]]
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    parsed = cli.build_parser().parse_args(words)
+    assert parsed.command == stage
+    assert parsed.run == "s3://bucket/run"
+
+
+@pytest.mark.parametrize("recipe", ["base/recipe.yaml", "overlays/cpu/recipe.yaml"])
+def test_tasks_wait_for_what_they_read(recipe: str) -> None:
+    """Every artifact that a stage reads is made by what its template waits for, directly or not. Nothing waits in a ring."""
+    arms = load_recipe(K8S / recipe).arms
+    assert tuple(arms) == ("none", "adainf")
+    with_all = load_recipe(K8S / recipe).model_copy(update={"arms": RUN_ARMS})
+    before = _after(with_all)
+    assert set(before) == {*(set(STAGES) - {"pretrain"}), *(f"pretrain.{arm}" for arm in RUN_ARMS)}
+    links = chain(with_all)
+    for link in links.values():
+        for artifact in link.inputs:
+            assert _task(links[artifact].stage, links[artifact].settings) in _ancestors(
+                _task(link.stage, link.settings), before
+            )
+    assert _ancestors("report", before) == set(before) - {"report"}
+
+
+def _after(recipe: Recipe) -> dict[str, set[str]]:
+    """Task → the tasks that its template's annotations name."""
+    arms = {f"pretrain.{arm}" for arm in recipe.arms}
+    tasks: dict[str, set[str]] = {}
+    for stage in STAGES:
+        for name, text in template(stage).owner["metadata"]["annotations"].items():
+            if name.startswith("adainf.dev/after"):
+                arm = name.removeprefix("adainf.dev/after").removeprefix(".")
+                words = set(text.split())
+                tasks[f"{stage}.{arm}" if arm else stage] = words - {"pretrain"} | (arms if "pretrain" in words else set())
+    return tasks
+
+
+def _task(stage: str, settings: Object) -> str:
+    return f"{stage}.{settings['arm']}" if stage == "pretrain" else stage
+
+
+def _ancestors(task: str, before: dict[str, set[str]], path: tuple[str, ...] = ()) -> set[str]:
+    assert task not in path, f"{task} waits for itself"
+    return before[task].union(*(_ancestors(each, before, (*path, task)) for each in before[task]))
+
+
+def _bytes(quantity: str) -> float:
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+    return float(quantity[:-2]) * units[quantity[-2:]]
+
+
+def test_the_laptop_asks_for_little() -> None:
+    def asked(each: Pods) -> float:
+        return _bytes(each.spec["containers"][0]["resources"]["requests"]["memory"]) * (each.job or {}).get("completions", 1)
+
+    gangs = [asked(template(stage, "cpu")) for stage in STAGES]
+    others = [asked(each) for each in pods(rendered("cpu")) if each.owner["kind"] != "CronJob"]
+    assert 2 * max(gangs) + sum(others) < 8 * 2**30  # `none` pretrains while the generator is fitted
