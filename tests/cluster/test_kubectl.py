@@ -33,12 +33,9 @@ def outcomes(printed: str) -> set[str]:
 
 def test_apply_twice_changes_nothing(cluster: Cluster) -> None:
     assert outcomes(cluster.apply(SKETCH)) == {"created"}
-    version = cluster.store.version
-    cluster.until(lambda: cluster.pods("adainf"))
+    cluster.until(lambda: [pod for pod in cluster.pods("adainf") if condition(pod, "Ready")])  # the controllers have written
     assert outcomes(cluster.apply(SKETCH)) == {"unchanged"}
-    patches = [call for call in cluster.calls if call.verb in ("patch", "update")]
-    assert patches == []
-    assert cluster.store.version > version  # the controllers went on meanwhile
+    assert [call for call in cluster.calls if call.verb in ("patch", "update")] == []
 
 
 def test_quantities_are_strings(cluster: Cluster) -> None:
@@ -55,7 +52,7 @@ def test_another_image(cluster: Cluster) -> None:
     refused = cluster.kubectl("apply", "-f", "-", stdin=SKETCH.replace("orchestrator:1", "orchestrator:2"), check=False)
     assert refused.returncode == 1
     assert "field is immutable" in refused.stderr
-    assert "job.batch" not in refused.stdout
+    assert "\njob.batch" not in refused.stdout
 
 
 def test_server_side_apply(cluster: Cluster) -> None:
@@ -245,11 +242,17 @@ def real_pod() -> Object:
         {"name": "RECIPE", "value": "/etc/adainf/recipe.yaml"},
     ]
     container = {
-        "name": "w", "image": "w:1", "command": ["python", "-c", PROGRAM], "args": ["$(RECIPE)", "$(KEY)", "$$(KEY)", "$(OTHER)"],
-        "env": env, "envFrom": [{"secretRef": {"name": "keys"}}], "volumeMounts": [{"name": "recipe", "mountPath": "/etc/adainf"}],
+        "name": "w", "image": "w:1", "command": ["python", "-c", PROGRAM],
+        "args": ["$(RECIPE)", "$(KEY)", "$$(KEY)", "$(OTHER)"], "env": env, "envFrom": [{"secretRef": {"name": "keys"}}],
+        "volumeMounts": [{"name": "recipe", "mountPath": "/etc/adainf"}],
     }  # fmt: skip
     volumes = [{"name": "recipe", "configMap": {"name": "recipe"}}]
     return {"restartPolicy": "Never", "subdomain": "workers", "containers": [container], "volumes": volumes}
+
+
+def both_up(cluster: Cluster) -> list[Object]:
+    pods = [pod for pod in cluster.pods("w") if cluster.kubelet.log(pod) == "up\n"]
+    return pods if len(pods) == 2 else []
 
 
 def test_real_pods(cluster: Cluster) -> None:
