@@ -106,6 +106,8 @@ class Kubelet:
 
     def _stop(self, pod: Object, run: Run) -> None:
         uid, grace_s = pod["metadata"]["uid"], pod["metadata"].get("deletionGracePeriodSeconds", 0)
+        if isinstance(run, ProcessRun):
+            grace_s *= self._clock.speed  # processes know our seconds only
         if self._first(pod, "sigterm"):
             run.terminate()
         if self._clock.due((uid, "grace"), grace_s):
