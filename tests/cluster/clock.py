@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
-def timestamp(micro: bool = False) -> str:
-    """Now, as Kubernetes writes `Time` (whole seconds) or `MicroTime`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+def timestamp(in_s: float = 0) -> str:
+    """Our time, now or soon, as Kubernetes writes it: whole seconds."""
+    return (datetime.now(UTC) + timedelta(seconds=in_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Clock:

@@ -105,7 +105,7 @@ class Store:
             new = deepcopy(old)
             if finalizer and finalizer not in new["metadata"].setdefault("finalizers", []):
                 new["metadata"]["finalizers"].append(finalizer)
-            new["metadata"].setdefault("deletionTimestamp", timestamp())
+            wanted_s = 0
             if plural == "pods":
                 idle = "nodeName" not in new["spec"] or new.get("status", {}).get("phase") in ("Succeeded", "Failed")
                 wanted_s = new["spec"].get("terminationGracePeriodSeconds", 30) if grace_s is None else grace_s
@@ -113,6 +113,7 @@ class Store:
                 new["metadata"]["deletionGracePeriodSeconds"] = min(
                     wanted_s, new["metadata"].get("deletionGracePeriodSeconds", wanted_s)
                 )
+            new["metadata"].setdefault("deletionTimestamp", timestamp(wanted_s))  # of a pod when its grace is over
             if new["metadata"].get("finalizers") or not _grace_is_over(new):
                 if new != old:
                     self._put(key, new, "MODIFIED")

@@ -33,6 +33,9 @@ class Chain:
         self.env = {"ADAINF_BACKOFF_S": "0.2", "ADAINF_STUCK_S": "1"}
         """Of the orchestrator."""
         self.images: dict[str, str] = {}
+        """CronJob to the image of its stage; others have the manifest's."""
+        self.grace_s: int | None = None
+        """Of stage pods; None: the manifest's."""
         self.started: list[str] = []
         """Tasks in the order in which their first pods began."""
         cluster.on_pod(self._play)
@@ -49,9 +52,11 @@ class Chain:
                     each["data"] = {"recipe.yaml": RECIPE.read_text()}
                 case "adainf-store":
                     each["data"] = {"ADAINF_RUN": self.run.locate("")}
-            image = self.images.get(each["metadata"]["name"])
-            if image:
-                each["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"] = image
+            if each["kind"] == "CronJob":
+                pod = each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+                pod["containers"][0]["image"] = self.images.get(each["metadata"]["name"], pod["containers"][0]["image"])
+                if self.grace_s is not None:
+                    pod["terminationGracePeriodSeconds"] = self.grace_s
         return yaml.safe_dump_all(objects)
 
     def end(self, timeout_s: float = 60) -> Object:
@@ -82,8 +87,9 @@ class Chain:
         self.commit(task(pod["metadata"]["labels"]))
         self.cluster.finish(pod, Exit(0))
 
-    def orchestrator(self) -> Object:
-        return self.pod("orchestrator")
+    def kill_orchestrator(self) -> None:
+        """SIGKILL."""
+        self.cluster.kubelet.runs[self.pod("orchestrator")["metadata"]["uid"]].kill()
 
     def log(self) -> str:
         """Of all orchestrators."""
