@@ -289,12 +289,13 @@ def test_immutable(cluster: Cluster) -> None:
     cluster.on_pod(lambda pod: FOREVER)
     gang(cluster)
     template = {"spec": {"terminationGracePeriodSeconds": 1}}
-    for change in (
+    changes: tuple[Object, ...] = (
         {"template": template},
         {"completions": 3},
         {"completionMode": "NonIndexed"},
         {"successPolicy": {"rules": []}},
-    ):
+    )
+    for change in changes:
         code, answer = patch(cluster, {"spec": change})
         assert (code, answer["reason"]) == (422, "Invalid"), change
         assert "field is immutable" in answer["message"] or "completion" in answer["message"]
