@@ -105,6 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
             if query.get("resourceVersion", "0") in ("", "0"):
                 for each in request.listed():
                     self._chunk({"type": "ADDED", "object": each})
+            if query.get("sendInitialEvents") == "true":  # a list as a watch: a bookmark tells where the list ends
+                ends = {"resourceVersion": str(since), "annotations": {"k8s.io/initial-events-end": "true"}}
+                bookmark = {"kind": request.kind.name, "apiVersion": request.kind.api_version, "metadata": ends}
+                self._chunk({"type": "BOOKMARK", "object": bookmark})
             for change in self.server.store.watch(request.kind.plural, request.namespace or None, since, over):
                 if change and selects(change[1], query):
                     self._chunk({"type": change[0], "object": shown(change[1], request.kind.group)})

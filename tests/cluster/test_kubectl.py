@@ -88,8 +88,14 @@ def test_look(cluster: Cluster) -> None:
 def test_wait(cluster: Cluster) -> None:
     cluster.apply(SKETCH)
     cluster.until(lambda: [pod for pod in cluster.pods("adainf") if condition(pod, "Ready")])
-    timer = threading.Timer(0.5, lambda: cluster.finish(cluster.pods("adainf")[0], Exit(0)))
-    timer.start()
+    pod = cluster.pods("adainf")[0]
+
+    def finish() -> None:
+        """Once kubectl watches: that it sees the end, and not that it came too late, is what is tested."""
+        cluster.until(lambda: [call for call in cluster.calls if call.verb == "watch"])
+        cluster.finish(pod, Exit(0))
+
+    threading.Thread(target=finish).start()
     cluster.kubectl("wait", "--for=condition=complete", "job/adainf", "--timeout=10s")
 
 
