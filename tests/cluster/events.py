@@ -1,0 +1,48 @@
+"""Events, stored once and shown as v1 or as events.k8s.io/v1."""
+
+from __future__ import annotations
+
+from tests.cluster.clock import timestamp
+from tests.cluster.kinds import kind_of
+from tests.cluster.store import Object, Store
+
+_NAMES = {
+    "involvedObject": "regarding",
+    "message": "note",
+    "reportingComponent": "reportingController",
+    "source": "deprecatedSource",
+}
+
+
+def record(store: Store, about: Object, warning: bool, reason: str, message: str, component: str) -> None:
+    """An event of one of the cluster's own controllers."""
+    metadata = about["metadata"]
+    regarding = {"kind": about["kind"], "apiVersion": about["apiVersion"]}
+    regarding |= {name: metadata[name] for name in ("namespace", "name", "uid")}
+    event = {
+        "metadata": {"generateName": f"{metadata['name']}."}, "involvedObject": regarding, "reason": reason, "message": message,
+        "type": "Warning" if warning else "Normal", "source": {"component": component}, "reportingComponent": component,
+        "count": 1, "firstTimestamp": timestamp(), "lastTimestamp": timestamp(),
+    }  # fmt: skip
+    kind = kind_of("", "events")
+    assert kind
+    store.create(kind, metadata["namespace"], event)
+
+
+def stored(event: Object) -> Object:
+    """As v1 keeps it, from events.k8s.io."""
+    return {old: event[new] for old, new in _NAMES.items() if new in event} | {
+        name: value for name, value in event.items() if name not in _NAMES.values()
+    }
+
+
+def shown(event: Object, group: str) -> Object:
+    """As the clients of a group read it; what is no event is left alone."""
+    if group != "events.k8s.io":
+        return event
+    renamed = {
+        _NAMES.get(name, name): value
+        for name, value in event.items()
+        if name not in ("count", "firstTimestamp", "lastTimestamp")
+    }
+    return {**renamed, "apiVersion": "events.k8s.io/v1"}
