@@ -56,7 +56,7 @@ def chain(recipe: Recipe) -> dict[str, Link]:
         judge = judging_encoder(recipe)
         settings = recipe.quality.model_dump(mode="json", exclude={"batch": True, "inception": {"weights"}})
         links["quality"] = Link("measure", ("real", "generated", *([judge] if judge else [])), settings)
-    if "adainf" in recipe.arms:
+    if recipe.uses_plan:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
         settings = {"plan": recipe.plan.model_dump(mode="json"), "augmentation": augmentation}
         measured = ("quality",) if recipe.measures_quality else ()
@@ -84,7 +84,7 @@ def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
         "stream": {"prefetch_batches", "check_every_steps", "on_device"},
     }
     common = recipe.pretrain.model_dump(mode="json", exclude=unseen)
-    inputs = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}[arm]
+    inputs = {"none": ("real",), "vanilla": ("real", "generated")}.get(arm, ("real", "generated", "plan"))
     seeds = recipe.pretrain.seeds
     return {pretrained(arm, seed): Link("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 

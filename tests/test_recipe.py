@@ -86,7 +86,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ("plan: {max_generated_share: 1e-300}", "plan.max_generated_share is '1e-300'; input should be greater than"),
         ("pretrain: 3", "pretrain is 3; input should be a valid dictionary"),
         ("arms: [none, none]", "arms holds an arm twice"),
-        ("arms: [none, best]", "arms.1 is 'best'; input should be 'none', 'vanilla' or 'adainf'"),
+        ("arms: [none, best]", "arms.1 is 'best'; input should be 'none', 'vanilla', 'reweighted', 'weak' or 'adainf'"),
         ("name: other", "line 6, column 1 is not valid YAML (key 'name' is given twice)"),
         ("name: [", "is not valid YAML"),
         ("? [a]\n: b", "line 6, column 3 is not valid YAML (the key ['a'] is not a single value)"),

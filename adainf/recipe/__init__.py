@@ -70,8 +70,9 @@ __all__ = [
     "VicReg",
 ]
 
-Arm = Literal["none", "vanilla", "adainf"]
-"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says."""
+Arm = Literal["none", "vanilla", "reweighted", "weak", "adainf"]
+"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says. Half of the plan each:
+`reweighted`, its weight with the default augmentation, and `weak`, its augmentation with weight 1."""
 
 
 class Plan(Section):
@@ -98,7 +99,7 @@ class Recipe(Section):
     quality: Quality | None = Quality()
     """How generated images are measured, against the validation split; null does not measure them."""
     plan: Plan = Plan()
-    """How weight and augmentation of arm `adainf` are chosen."""
+    """How weight and augmentation of arm `adainf`, and of its halves `reweighted` and `weak`, are chosen."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
     """Which encoders to pretrain and judge."""
     pretrain: Pretrain = Pretrain()
@@ -126,6 +127,11 @@ class Recipe(Section):
     def uses_generated(self) -> bool:
         """Whether any arm needs generated images."""
         return any(arm != "none" for arm in self.arms)
+
+    @property
+    def uses_plan(self) -> bool:
+        """Whether any arm goes by the plan."""
+        return not {"none", "vanilla"}.issuperset(self.arms)
 
     @property
     def measures_quality(self) -> bool:

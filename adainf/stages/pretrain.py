@@ -110,12 +110,14 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
 
 def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
     folders = [ShardFolder.of(run, name, inputs[name]) for name in ("real", "generated") if name in inputs]
-    if arm == "adainf":
-        plan = inputs["plan"].content_as(InflationPlan)
-        if plan.refused:
-            return _Mixture(folders[:1], (1.0,), plan.views)
-        return _Mixture(folders, (plan.real_weight, plan.generated_weight), plan.views)
-    return _Mixture(folders, (1.0,) * len(folders), default_views(recipe.pretrain.augmentation))
+    default = default_views(recipe.pretrain.augmentation)
+    if "plan" not in inputs:
+        return _Mixture(folders, (1.0,) * len(folders), default)
+    plan = inputs["plan"].content_as(InflationPlan)
+    if plan.refused:
+        return _Mixture(folders[:1], (1.0,), default)
+    weights = (1.0, 1.0) if arm == "weak" else (plan.real_weight, plan.generated_weight)
+    return _Mixture(folders, weights, default if arm == "reweighted" else plan.views)
 
 
 def _tokens(config: Pretrain, mixture: _Mixture) -> list[NDArray[np.uint8]]:

@@ -31,7 +31,7 @@ def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
         pretrain(recipe, run, reporter, "none")
     if recipe.measures_quality:
         measure(recipe, run, reporter)
-    if "adainf" in recipe.arms:
+    if recipe.uses_plan:
         plan(recipe, run, reporter)
     for arm in recipe.arms:
         if arm != "none":
