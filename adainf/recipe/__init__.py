@@ -20,6 +20,7 @@ from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Strea
 from adainf.recipe.quality import Inception, Quality
 from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
 from adainf.recipe.sections import Section
+from adainf.recipe.verify import Verify
 
 __all__ = [
     "Arm",
@@ -67,12 +68,14 @@ __all__ = [
     "Stf",
     "Stream",
     "Unet",
+    "Verify",
     "VicReg",
 ]
 
-Arm = Literal["none", "vanilla", "reweighted", "weak", "adainf"]
+Arm = Literal["none", "vanilla", "reweighted", "weak", "adainf", "verified"]
 """`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says. Half of the plan each:
-`reweighted`, its weight with the default augmentation, and `weak`, its augmentation with weight 1."""
+`reweighted`, its weight with the default augmentation, and `weak`, its augmentation with weight 1. `verified`: as probes
+around the plan choose."""
 
 
 class Plan(Section):
@@ -82,6 +85,8 @@ class Plan(Section):
     """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
     max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
     """Most of a batch that may be generated, for the `adainf` arm."""
+    verify: Verify | None = None
+    """Probes that try out the plan, for arm `verified`; null makes none. No part of the plan's identity."""
 
 
 class Recipe(Section):
@@ -121,6 +126,14 @@ class Recipe(Section):
                 "quality is measured against the validation split, and real.validation_fraction is 0; raise that, or set "
                 "quality: null to go without measuring"
             )
+        if ("verified" in self.arms) != (self.plan.verify is not None):
+            raise ValueError(
+                "arms lists verified and plan.verify is null; set plan.verify: {} for its defaults"
+                if self.plan.verify is None
+                else "plan.verify is for arm verified, which arms does not list; add it there, or set plan.verify: null"
+            )
+        if self.plan.verify is not None and not self.real.validation_fraction:
+            raise ValueError("plan.verify judges on the validation split, and real.validation_fraction is 0; raise that")
         return self
 
     @property

@@ -39,6 +39,7 @@ ARM_COLOURS = {
     "reweighted": "#8250df",
     "weak": "#0f7f86",
     "adainf": "#1f6feb",
+    "verified": "#bf3989",
     UNTRAINED: "#9a8f80",
 }
 _VARIABLES = {
