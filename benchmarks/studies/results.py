@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from scipy import stats
 
 from adainf.evaluation.intervals import student, t_quantile
 
@@ -67,6 +68,36 @@ def differences(scores: Scores, other: str = "none") -> dict[str, dict[str, Any]
     return {name: row for name, row in found.items() if row is not None}
 
 
+def primary(scores: Scores, source: str) -> list[dict[str, Any]]:
+    """The four primary comparisons of docs/study.md: the paired difference of the linear probe, p of Student's paired t-test
+    (two-sided) and p adjusted by Holm (1979) for the four. Empty while an arm lacks seeds."""
+    if not {"none", *(f"{arm}-{source}" for arm in ("vanilla", "adainf", "verified"))} <= scores.keys():
+        return []
+    vanilla, adainf, verified = (f"{arm}-{source}" for arm in ("vanilla", "adainf", "verified"))
+    control = max(("none", vanilla), key=lambda arm: statistics.fmean(of["linear"] for of in scores[arm].values()))
+    rows: list[dict[str, Any]] = []
+    for arm, other in ((vanilla, "none"), (adainf, vanilla), (adainf, "none"), (verified, control)):
+        difference, seeds = paired(scores, arm, other), sorted(scores[arm].keys() & scores[other].keys())
+        if difference is None:
+            return []
+        one, two = ([scores[name][seed]["linear"] for seed in seeds] for name in (arm, other))
+        p = float(stats.ttest_rel(one, two).pvalue)
+        rows.append({"comparison": f"{arm} - {other}", **difference, "p": p if math.isfinite(p) else 1.0})
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given: the k-th smallest of m times m - k + 1, never below the one before, at most 1."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, so_far = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        so_far = max(so_far, min(p_values[at] * (len(p_values) - rank), 1.0))
+        adjusted[at] = so_far
+    return adjusted
+
+
 def markdown(study: Mapping[str, Any]) -> str:
     """The whole of ``study-fashion-mnist.md``."""
     lines = [
@@ -87,6 +118,9 @@ def markdown(study: Mapping[str, Any]) -> str:
         lines += [*block.get("notes", []), ""] if block.get("notes") else []
         lines += _rows("arm", block["arms"], signed=False)
         lines += _rows("difference", block["differences"], signed=True)
+        if block.get("primary"):
+            lines += ["| primary comparison, linear probe | p | p by Holm |", "| --- | --- | --- |"]
+            lines += [f"| {row['comparison']} | {row['p']:.3g} | {row['p_holm']:.3g} |" for row in block["primary"]] + [""]
         if name in PAPER:
             lines += [f"![{TITLES[name]}](study-{name}.svg)", "", f"The paper: {PAPER[name]}", ""]
     return "\n".join(lines)
