@@ -71,8 +71,9 @@ class Probes:
         """Wait until one of them is there; False where none comes in time."""
         patience = PATIENCE_S if self._longest_s is None else 2 * self._longest_s
         until = time.monotonic() + patience
+        keys = {self._run.manifest_key(one.name) for one in missing}
         while time.monotonic() < until:
-            if any(self._find(one) for one in missing):
+            if any(info.key in keys for info in self._run.store.list(f"{NAME}/probes/")):
                 return True
             time.sleep(min(_LOOK_EVERY_S, patience))
         return False

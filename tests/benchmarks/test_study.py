@@ -39,7 +39,7 @@ def test_a_crop_of_a_flat_image_is_flat_and_one_of_a_ramp_is_a_ramp() -> None:
     flat = data.hardened(np.full((50, 16, 16), 100, np.uint8))
     assert (flat.max(axis=(1, 2)) == flat.min(axis=(1, 2))).all()
     assert len(np.unique(flat[:, 0, 0])) > 20  # brightness differs
-    ramp = data.hardened(np.broadcast_to(np.arange(0, 160, 10, np.uint8), (50, 16, 16)).copy()).astype(int)
+    ramp = data.hardened(np.broadcast_to(np.arange(0, 160, 10, dtype=np.uint8), (50, 16, 16)).copy()).astype(int)
     assert (np.diff(ramp, axis=2) >= 0).all()
     assert (np.ptp(ramp, axis=1) == 0).all()
 
