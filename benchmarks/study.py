@@ -18,7 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import yaml
 
 from benchmarks.common import ROOT, THREADS, commit
 from benchmarks.studies import data, results
-from benchmarks.studies.cells import PRIVILEGED_IMAGES, Part, Setup, export_images, score_file, share_controls
+from benchmarks.studies.cells import PRIVILEGED_IMAGES, Part, Setup, export_images, quality_line, score_file, share_controls
 
 PROCESSES = 2
 REGIMES = (
@@ -37,6 +37,8 @@ REGIMES = (
 """In the order in which the gate tries them."""
 CROPS, JITTERS, SHARES = (0.04, 0.1, 0.35, 0.6), (0.25, 0.5), (0.75, 0.45, 0.3)
 """Around the recipe's 0.2, 1 and 0.6."""
+GATE_SEEDS = (100, 101, 102)
+"""No other block has them: what the gate chose must hold with fresh seeds."""
 ABLATION = ("none", "vanilla", "reweighted", "weak", "adainf", "verified")
 QUICK: dict[str, Any] = {"pretrain.steps": 20, "pretrain.warmup_fraction": 0.1, "generate.images": 600, "quality.images": 100}
 QUICK_GENERATOR: dict[str, Any] = {"generator.steps": 20}
@@ -55,46 +57,41 @@ class Study:
         self.found: dict[str, Any] = json.loads(self.json.read_text()) if self.json.exists() else {"blocks": {}}
 
     def setup(
-        self, variant: str, real: int, source: str, arms: Sequence[str], seeds: int, label: str = "", **more: Any
+        self,
+        variant: str,
+        real: int,
+        source: str,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        label: str = "",
+        changes: Mapping[str, Any] | None = None,
     ) -> Setup:
         """A run, made small where the study is quick."""
-        changes = {name.replace("__", "."): value for name, value in more.items()}
+        made = dict(changes or {})
         if self.quick:
-            changes |= QUICK | (QUICK_GENERATOR if source in ("own", "fit") else {})
-            changes |= {"plan.verify.deciding_seeds": 2} if "verified" in arms else {}
-            seeds = min(seeds, 2)
-        return Setup(variant, real, source, tuple(arms), seeds, changes, label)
+            made |= QUICK | (QUICK_GENERATOR if source in ("own", "fit") else {})
+            made |= {"plan.verify.deciding_seeds": 2} if "verified" in arms else {}
+            seeds = seeds[:2]
+        return Setup(variant, real, source, tuple(arms), tuple(seeds), made, label)
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
         """The runs of a block, and what their cells are judged on."""
         if name == "gate":
             regimes = REGIMES[:2] if self.quick else REGIMES
-            return [self.setup(variant, real, "perfect", ("none", "vanilla"), 3) for variant, real in regimes], "validation"
+            arms = ("none", "vanilla")
+            return [self.setup(*regime, "perfect", arms, GATE_SEEDS, "gate") for regime in regimes], "validation"
         variant, real = self.regime()
         if name == "main":
-            return [self.setup(variant, real, source, ABLATION, 6) for source in ("perfect", "own", "more")], "test"
+            return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
         if name == "quality":
             sources = ("perfect", "more", "own", "ghost", "noise")
-            return [self.setup(variant, real, source, ("none", "vanilla"), 3) for source in sources], "test"
+            return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
         if name == "mixing":
-            arms = ("none", "adainf")
-            mixed = [
-                self.setup(variant, real, "more", arms, 3, f"share{100 * s:g}", plan__max_generated_share=s) for s in SHARES
-            ]
-            return mixed, "test"
-        crops = [("crop", "min_scale", value) for value in CROPS] + [("jitter", "jitter_strength", value) for value in JITTERS]
-        return [
-            self.setup(
-                variant,
-                real,
-                "perfect",
-                ("none", "vanilla"),
-                3,
-                f"{what}{100 * value:g}",
-                **{f"pretrain__augmentation__{key}": value},
-            )
-            for what, key, value in crops
-        ], "test"
+            labels = {f"share{100 * share:g}": {"plan.max_generated_share": share} for share in SHARES}
+            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
+        labels = {f"crop{100 * scale:g}": {"pretrain.augmentation.min_scale": scale} for scale in CROPS}
+        labels |= {f"jitter{100 * by:g}": {"pretrain.augmentation.jitter_strength": by} for by in JITTERS}
+        return [self.setup(variant, real, "perfect", ("none", "vanilla"), range(3), *of) for of in labels.items()], "test"
 
     def regime(self) -> tuple[str, int]:
         """What the gate chose. Ends the program where it has chosen nothing: then nothing else would mean anything."""
@@ -135,7 +132,7 @@ class Study:
         file = self.work / "data" / f"{variant}-more.npz"
         if file.exists():
             return
-        setup = self.setup(variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), 1)
+        setup = self.setup(variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), range(1))
         yield self._prepared(setup)
         if Path(setup.run(self.work), "generated/manifest.json").exists():
             export_images(setup.run(self.work), file)
@@ -143,12 +140,12 @@ class Study:
     def _prepared(self, setup: Setup) -> list[Command]:
         run, last = setup.run(self.work), "verify/manifest.json"
         if "verified" not in setup.arms:
-            last = "plan.json" if {"weak", "adainf"} & set(setup.arms) else "generated/manifest.json"
+            last = "plan.json" if {"weak", "adainf"} & set(setup.arms) else "quality/manifest.json"
         return [] if (run / last).exists() else [self._task(setup, "prepare")]
 
     def _cells(self, setup: Setup, part: Part, arms: Sequence[str]) -> list[Command]:
         run = setup.run(self.work)
-        cells = [(arm, seed) for seed in range(setup.seeds) for arm in arms if not score_file(run, arm, seed, part).exists()]
+        cells = [(arm, seed) for seed in setup.seeds for arm in arms if not score_file(run, arm, seed, part).exists()]
         return [self._task(setup, arm, str(seed), part) for arm, seed in cells]
 
     def _task(self, setup: Setup, *what: str) -> Command:
@@ -179,7 +176,7 @@ class Study:
         wanted = missing = 0
         for setup in setups:
             for arm in setup.arms:
-                for seed in range(setup.seeds):
+                for seed in setup.seeds:
                     wanted += 1
                     file = score_file(setup.run(self.work), arm, seed, part)
                     if file.exists():
@@ -204,6 +201,8 @@ class Study:
                 f"The regime of the other blocks: {' '.join(block['regime']) if chosen else 'none; nothing passed'}."
             ]
         self.found["blocks"][name] = block
+        if name == "quality":
+            block["notes"] = [f"* {line}" for setup in setups if (line := quality_line(setup.source, setup.run(self.work)))]
         if name == "main":
             block["primary"] = results.primary(scores, "more")
             self.found |= {key: block[key] for key in ("arms", "differences", "command", "commit", "machine")}

@@ -24,6 +24,7 @@ from adainf.compute import default_device, prepare
 from adainf.evaluation.protocol import measure
 from adainf.evaluation.subject import find_subject
 from adainf.progress import Reporter
+from adainf.quality.record import Quality
 from adainf.recipefile import load_recipe
 from adainf.shards.folder import ShardFolder
 from adainf.shards.reader import Labelled, read_split
@@ -57,7 +58,7 @@ class Setup:
     source: str
     """`own`: a generator fitted on these real images; else one of `IMPORTED`."""
     arms: tuple[str, ...]
-    seeds: int
+    seeds: tuple[int, ...]
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
     """Of the recipe, by dotted name."""
     label: str = ""
@@ -84,7 +85,7 @@ class Setup:
         recipe["arms"] = list(self.arms)
         if "verified" not in self.arms:
             recipe["plan"].pop("verify", None)
-        recipe["pretrain"]["seeds"] = list(range(self.seeds))
+        recipe["pretrain"]["seeds"] = list(self.seeds)
         # Copies would be their own negatives: a batch of real images takes none twice.
         recipe["pretrain"]["global_batch"] = min(recipe["pretrain"]["global_batch"], self.real_images // 32 * 32)
         if self.source in IMPORTED:
@@ -137,6 +138,16 @@ def export_images(run: Path, file: Path) -> None:
     manifest = there.find("generated")
     assert manifest is not None, f"{run} has no generated images"
     np.savez(file, image=read_split(ShardFolder.of(there, "generated", manifest), "train").images)
+
+
+def quality_line(source: str, run: Path) -> str | None:
+    """How good a run's generated images were measured to be, each number beside that of real ones; None before that."""
+    manifest = Run(str(run)).find("quality")
+    if manifest is None:
+        return None
+    scores = manifest.content_as(Quality).scores
+    shown = {name: scores[name] for name in ("fd_ssl", "coverage_ssl", "copy_rate") if name in scores}
+    return f"{source}: " + ", ".join(f"{name} {one.value:.3g} (real images {one.null:.3g})" for name, one in shown.items())
 
 
 def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from adainf.artifacts import Run
+from adainf.browse.overview import Overview
 from adainf.chain import pretrained
 from adainf.exitcodes import BadInput
 from adainf.inflation.verify import Verified, decide
@@ -105,7 +106,7 @@ def test_the_probes_are_halved_and_the_deciding_seeds_are_fresh(finished: tuple[
     assert len(list(run.store.list("verify/probes/"))) == 32
 
 
-def test_what_was_chosen_and_why_is_in_the_plan_and_on_the_page(
+def test_what_was_chosen_and_why_is_in_the_plan_on_the_page_and_in_the_browser(
     finished: tuple[Recipe, Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, run = finished
@@ -114,6 +115,7 @@ def test_what_was_chosen_and_why_is_in_the_plan_and_on_the_page(
     printed = capsys.readouterr().out
     page = html.unescape(Path(run.locate("report/index.html")).read_text())
     assert len(why) == 2
+    assert Overview(run).read()["verified"] == why
     for line in why:
         assert line in printed
         assert line.strip() in page
