@@ -144,13 +144,12 @@ def explained(decision: Decision, setting: Setting, judge: str, seeds: int) -> l
     view = setting.views[0]
     errors = f"{t_quantile(seeds - 1):.2f} standard errors, paired over {seeds} seeds"
     size = f"{abs(decision.difference):.4f} against {decision.noise:.4f}, {errors}"
-    if decision.chosen == PRIOR:
-        side = "above" if decision.difference < 0 else "below"
-        first = f"verify: the plan stands: the best other setting ({decision.rival}) is {side} it, not beyond noise ({size})"
-        if side == "below":
-            first = f"verify: the plan stands: it is above every other finalist, the best of which is {decision.rival} ({size})"
-    else:
+    if decision.chosen != PRIOR:
         first = f"verify: chose {decision.chosen}, which beats {decision.rival} beyond noise ({size})"
+    elif decision.difference < 0:
+        first = f"verify: the plan stands: the best other setting ({decision.rival}) is above it, not beyond noise ({size})"
+    else:
+        first = f"verify: the plan stands: no finalist is above it, the best other is {decision.rival} ({size})"
     data = f"weight {setting.real_weight:g}" if setting.generated_weight else "real images alone"
     strength = f"jitter {view.brightness:g} with probability {view.jitter_probability:g}"
     return [first, f"  that is {data}, min crop scale {view.min_scale:g}, {strength}; judged by {judge}"]
