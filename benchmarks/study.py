@@ -91,6 +91,7 @@ class Study:
             return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
         labels = {f"crop{100 * scale:g}": {"pretrain.augmentation.min_scale": scale} for scale in CROPS}
         labels |= {f"jitter{100 * by:g}": {"pretrain.augmentation.jitter_strength": by} for by in JITTERS}
+        labels |= {"": {}}  # the recipe's own, whose cells are the main block's
         return [self.setup(variant, real, "perfect", ("none", "vanilla"), range(3), *of) for of in labels.items()], "test"
 
     def regime(self) -> tuple[str, int]:
@@ -203,6 +204,8 @@ class Study:
         self.found["blocks"][name] = block
         if name == "quality":
             block["notes"] = [f"* {line}" for setup in setups if (line := quality_line(setup.source, setup.run(self.work)))]
+        if name == "crop" and (line := results.interaction(scores)):
+            block["notes"] = [line]
         if name == "main":
             block["primary"] = results.primary(scores, "more")
             self.found |= {key: block[key] for key in ("arms", "differences", "command", "commit", "machine")}

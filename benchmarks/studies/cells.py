@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import yaml
 
 from adainf.artifacts import Run
@@ -137,7 +136,7 @@ def export_images(run: Path, file: Path) -> None:
     there = Run(str(run))
     manifest = there.find("generated")
     assert manifest is not None, f"{run} has no generated images"
-    np.savez(file, image=read_split(ShardFolder.of(there, "generated", manifest), "train").images)
+    data.save(file, image=read_split(ShardFolder.of(there, "generated", manifest), "train").images)
 
 
 def quality_line(source: str, run: Path) -> str | None:

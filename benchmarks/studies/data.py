@@ -61,13 +61,20 @@ def write(variant: str, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     cut = parts(variant)
-    np.savez(folder / f"{variant}-real.npz", image=cut.pool.images, label=cut.pool.labels)
+    save(folder / f"{variant}-real.npz", image=cut.pool.images, label=cut.pool.labels)
     perfect = cut.perfect.images
-    np.savez(folder / f"{variant}-perfect.npz", image=perfect)
+    save(folder / f"{variant}-perfect.npz", image=perfect)
     half = perfect.astype(np.uint16)
-    np.savez(folder / f"{variant}-ghost.npz", image=((half + half[::-1]) // 2).astype(np.uint8))
+    save(folder / f"{variant}-ghost.npz", image=((half + half[::-1]) // 2).astype(np.uint8))
     noise = np.random.Philox(2).random_raw(perfect[..., 0].size // 8).view(np.uint8).reshape(perfect.shape[:3])
-    np.savez(folder / f"{variant}-noise.npz", image=np.repeat(noise[..., None], 3, axis=3))
+    save(folder / f"{variant}-noise.npz", image=np.repeat(noise[..., None], 3, axis=3))
+
+
+def save(file: Path, **arrays: NDArray[np.generic]) -> None:
+    """As .npz, whole or not at all."""
+    unfinished = file.with_suffix(".part.npz")
+    np.savez(unfinished, **arrays)  # type: ignore[arg-type] # numpy's stub takes the names for its own options
+    unfinished.rename(file)
 
 
 def _stored(variant: str) -> tuple[Pixels, NDArray[np.int64]]:

@@ -78,6 +78,15 @@ def test_differences_pair_each_arm_with_vanilla_on_the_same_images_only() -> Non
     ]
 
 
+def test_a_weaker_crop_that_gains_with_inflation_alone_is_an_interaction() -> None:
+    """Would catch differences of means over other seeds, and the wrong sign."""
+    made = scores(none_crop4=[0.70, 0.71], none_crop35=[0.70, 0.71])
+    assert results.interaction(made) == ""
+    made |= scores(vanilla_perfect_crop4=[0.70, 0.72], vanilla_perfect_crop35=[0.72, 0.74])
+    assert "inflated less not: +2.00 points" in results.interaction(made)
+    assert list(results.differences(made)) == ["vanilla-perfect-crop4 - none-crop4", "vanilla-perfect-crop35 - none-crop35"]
+
+
 def test_holm_is_the_worked_example() -> None:
     """Holm 1979: p .01 .04 .03 .005 → .03 .06 .06 .02; would catch a missing running maximum."""
     assert results.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
