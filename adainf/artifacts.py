@@ -109,7 +109,7 @@ class Run:
     ``pretrain/adainf/seed-0``, ``evaluate/adainf``.
     """
 
-    SINGLE_OBJECT = ("plan", "evaluate/")
+    SINGLE_OBJECT = ("plan", "evaluate/", "verify/probes/")
     """Names (or beginnings of names) of the artifacts that are one object and so need no claim."""
 
     def __init__(self, store: Store | str) -> None:

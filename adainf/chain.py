@@ -56,11 +56,15 @@ def chain(recipe: Recipe) -> dict[str, Link]:
         judge = judging_encoder(recipe)
         settings = recipe.quality.model_dump(mode="json", exclude={"batch": True, "inception": {"weights"}})
         links["quality"] = Link("measure", ("real", "generated", *([judge] if judge else [])), settings)
-    if "adainf" in recipe.arms:
+    if recipe.uses_plan:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
-        settings = {"plan": recipe.plan.model_dump(mode="json"), "augmentation": augmentation}
+        settings = {"plan": recipe.plan.model_dump(mode="json", exclude={"verify"}), "augmentation": augmentation}
         measured = ("quality",) if recipe.measures_quality else ()
         links["plan"] = Link("plan", ("real", "generated", *measured), settings)
+    if recipe.plan.verify is not None:
+        probed = {"verify": recipe.plan.verify.model_dump(mode="json"), "l2_grid": list(recipe.evaluate.l2_grid)}
+        judged_by = {**probed, "knn_neighbours": recipe.evaluate.knn_neighbours}
+        links["verify"] = Link("verify", ("real", "generated", "plan"), {**judged_by, **_training(recipe)})
     for arm in recipe.arms:
         if arm != "none":
             links |= _pretrained(recipe, arm)
@@ -76,15 +80,26 @@ def chain(recipe: Recipe) -> dict[str, Link]:
     return links
 
 
-def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
+def _training(recipe: Recipe) -> dict[str, Any]:
+    """What decides an encoder beside its arm and seed."""
     unseen: Any = {
         "seeds": True,
         "checkpoint_every_steps": True,
         "monitor": True,
         "stream": {"prefetch_batches", "check_every_steps", "on_device"},
     }
-    common = recipe.pretrain.model_dump(mode="json", exclude=unseen)
-    inputs = {"none": ("real",), "vanilla": ("real", "generated"), "adainf": ("real", "generated", "plan")}[arm]
+    return recipe.pretrain.model_dump(mode="json", exclude=unseen)
+
+
+_INPUTS: dict[Arm, tuple[str, ...]] = {
+    "none": ("real",),
+    "vanilla": ("real", "generated"),
+    "verified": ("real", "generated", "verify"),
+}
+
+
+def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
+    inputs, common = _INPUTS.get(arm, ("real", "generated", "plan")), _training(recipe)
     seeds = recipe.pretrain.seeds
     return {pretrained(arm, seed): Link("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 

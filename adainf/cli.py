@@ -28,6 +28,7 @@ STAGES = {
     "generate": "generated images into shards",
     "measure": "quality of the generated images, beside that of real ones",
     "plan": "weight of a real image and strength of augmentation",
+    "verify": "short probes around the plan, for arm verified",
     "pretrain": "one encoder per arm and seed",
     "evaluate": "linear probe and nearest neighbours",
     "report": "the results as one HTML page",
@@ -94,6 +95,10 @@ def build_parser() -> argparse.ArgumentParser:
                 type=_worker,
                 default=(0, 1),
                 help=f"do {parts} K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all {parts})",
+            )
+        if name == "verify":
+            stage.add_argument(
+                "--worker", metavar="[K/]N", type=_worker, default=(0, 1), help="share the probes, as generate does the shards"
             )
         if name in ("fit", "generate", "run"):
             stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from adainf.artifacts import Manifest, Run, sha256
 from adainf.browse.lru import Lru
 from adainf.exitcodes import BadInput
 from adainf.storage import NotFound
 
-_FIRST, _LAST = ("real", "generator", "generated", "quality", "plan"), ("report",)
+_FIRST, _LAST = ("real", "generator", "generated", "quality", "plan", "verify"), ("report",)
 _MOST_POINTS = 400
 """Of a curve: a screen has few more."""
 _HELD_BYTES = 32_000_000
@@ -30,10 +30,12 @@ class Overview:
         self._held: Lru[Any] = Lru(_HELD_BYTES)
 
     def read(self) -> dict[str, Any]:
-        """Artifacts in the order of the chain, the plan, and the arms, ready for JSON. What is damaged is told, not raised."""
+        """Artifacts in the order of the chain, the plan and what verify says of it, and the arms, ready for JSON. What is
+        damaged is told, not raised."""
         artifacts: list[dict[str, Any]] = []
         arms: dict[str, dict[str, Any]] = {}
         plan: dict[str, Any] | None = None
+        verified: JsonValue = None
         for name in self._names():
             state: dict[str, Any] = {"name": name, "state": "at work"}
             try:
@@ -43,6 +45,8 @@ class Overview:
                     state |= {"state": "done", "made_by": manifest.made_by, "digest": digest}
                     if name == "plan":
                         plan = manifest.content
+                    elif name == "verify":
+                        verified = manifest.content.get("why")
                     elif name.startswith("pretrain/"):
                         arms.setdefault(name.split("/")[1], {}).setdefault("seeds", []).append(_trained(manifest))
                     elif name.startswith("evaluate/"):
@@ -50,7 +54,7 @@ class Overview:
             except BadInput as error:
                 state |= {"state": "damaged", "problem": str(error)}
             artifacts.append(state)
-        return {"artifacts": artifacts, "plan": plan, "arms": arms}
+        return {"artifacts": artifacts, "plan": plan, "verified": verified, "arms": arms}
 
     def curves(self) -> dict[str, dict[str, Points]]:
         """By loop ("pretrain adainf (seed 0)") and value ("loss"), from all logs: where a later one goes over the same steps

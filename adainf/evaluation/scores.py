@@ -80,7 +80,7 @@ class ArmScores(Record):
     """All seeds of one arm, or of the untrained encoder."""
 
     arm: str
-    """`none`, `vanilla`, `adainf`, or `untrained`."""
+    """One of the recipe's, or `untrained`."""
     test_images: int
     """Those that have a label."""
     chance: float

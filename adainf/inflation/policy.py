@@ -104,7 +104,7 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
         *augmentation,
     ]
     scale, jitter = (choice.value for choice in augmentation)
-    first, second = (view.weakened(scale, jitter, _is_symmetric(default)) for view in default)
+    first, second = (view.weakened(scale, jitter, is_symmetric(default)) for view in default)
     return InflationPlan(
         inputs=inputs,
         real_weight=weight,
@@ -169,7 +169,7 @@ def min_scale(effective_images: float, reference_images: int, default: float = 0
     return scale, "paper's point" if on_point else "interpolation"
 
 
-def _is_symmetric(default: Views) -> bool:
+def is_symmetric(default: Views) -> bool:
     """The paper's code halves probability and strengths of the symmetric profile, of the asymmetric the probability alone."""
     return default[0] == default[1]
 

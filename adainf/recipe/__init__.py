@@ -20,6 +20,7 @@ from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Strea
 from adainf.recipe.quality import Inception, Quality
 from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
 from adainf.recipe.sections import Section
+from adainf.recipe.verify import Verify
 
 __all__ = [
     "Arm",
@@ -67,11 +68,14 @@ __all__ = [
     "Stf",
     "Stream",
     "Unet",
+    "Verify",
     "VicReg",
 ]
 
-Arm = Literal["none", "vanilla", "adainf"]
-"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says."""
+Arm = Literal["none", "vanilla", "reweighted", "weak", "adainf", "verified"]
+"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says. Half of the plan each:
+`reweighted`, its weight with the default augmentation, and `weak`, its augmentation with weight 1. `verified`: as probes
+around the plan choose."""
 
 
 class Plan(Section):
@@ -81,6 +85,8 @@ class Plan(Section):
     """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
     max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
     """Most of a batch that may be generated, for the `adainf` arm."""
+    verify: Verify | None = None
+    """Probes that try out the plan, for arm `verified`; null makes none. No part of the plan's identity."""
 
 
 class Recipe(Section):
@@ -98,7 +104,7 @@ class Recipe(Section):
     quality: Quality | None = Quality()
     """How generated images are measured, against the validation split; null does not measure them."""
     plan: Plan = Plan()
-    """How weight and augmentation of arm `adainf` are chosen."""
+    """How weight and augmentation of arm `adainf`, and of its halves `reweighted` and `weak`, are chosen."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
     """Which encoders to pretrain and judge."""
     pretrain: Pretrain = Pretrain()
@@ -120,12 +126,25 @@ class Recipe(Section):
                 "quality is measured against the validation split, and real.validation_fraction is 0; raise that, or set "
                 "quality: null to go without measuring"
             )
+        if ("verified" in self.arms) != (self.plan.verify is not None):
+            raise ValueError(
+                "arms lists verified and plan.verify is null; set plan.verify: {} for its defaults"
+                if self.plan.verify is None
+                else "plan.verify is for arm verified, which arms does not list; add it there, or set plan.verify: null"
+            )
+        if self.plan.verify is not None and not self.real.validation_fraction:
+            raise ValueError("plan.verify judges on the validation split, and real.validation_fraction is 0; raise that")
         return self
 
     @property
     def uses_generated(self) -> bool:
         """Whether any arm needs generated images."""
         return any(arm != "none" for arm in self.arms)
+
+    @property
+    def uses_plan(self) -> bool:
+        """Whether any arm goes by the plan."""
+        return not {"none", "vanilla"}.issuperset(self.arms)
 
     @property
     def measures_quality(self) -> bool:

@@ -10,7 +10,7 @@ from adainf.recipe.sections import NotNegative, Probability, Section
 
 
 class Augmentation(Section):
-    """The default profile, used as it stands by `none` and `vanilla` and weakened by the plan for `adainf`."""
+    """The default profile, as it stands for `none`, `vanilla` and `reweighted`; the plan weakens it for the others."""
 
     family: Literal["symmetric", "asymmetric"] = "symmetric"
     """`symmetric`: SimCLR, MoCo v2. `asymmetric`: BYOL, Barlow Twins (no blur, second view solarised)."""

@@ -34,7 +34,15 @@ from adainf.report.summary import CHANCE, Curve, Row
 from adainf.report.verdict import Score, digits_for, percent
 
 INK, MUTED, FAINT, PAPER = "#1f2328", "#656d78", "#d8dde3", "#fefefd"
-ARM_COLOURS = {"none": "#6e7681", "vanilla": "#c2660a", "adainf": "#1f6feb", UNTRAINED: "#9a8f80"}
+ARM_COLOURS = {
+    "none": "#6e7681",
+    "vanilla": "#c2660a",
+    "reweighted": "#8250df",
+    "weak": "#0f7f86",
+    "adainf": "#1f6feb",
+    "verified": "#bf3989",
+    UNTRAINED: "#9a8f80",
+}
 _VARIABLES = {
     INK: "ink",
     MUTED: "muted",

@@ -12,6 +12,7 @@ from adainf.augment.profiles import Profile
 from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.policy import InflationPlan
+from adainf.inflation.verify import Verified
 from adainf.quality.record import Quality
 from adainf.recipe import FittedGenerator, Recipe
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
@@ -79,6 +80,7 @@ class Summary:
     fitted: Fitted | None
     quality: Quality | None
     plan: InflationPlan | None
+    verified: Verified | None
     trained: dict[str, list[Trained]]
     """By arm, one for each seed."""
     test_images: int
@@ -127,6 +129,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         fitted=fitted,
         quality=manifests["quality"].content_as(Quality) if "quality" in manifests else None,
         plan=manifests["plan"].content_as(InflationPlan) if "plan" in manifests else None,
+        verified=manifests["verify"].content_as(Verified) if "verify" in manifests else None,
         trained=trained,
         test_images=first.test_images,
         chance=chance,

@@ -147,7 +147,7 @@ def _judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int, l
     if not linear:
         return Verdict("open", f"The data have {lacking}, so no probe: this run cannot say which arm is better.")
     digits = digits_for(test_images)
-    subject = next((arm for arm in ("adainf", "vanilla") if arm in arms), None)
+    subject = next((arm for arm in ("adainf", "verified", "vanilla") if arm in arms), None)
     controls = [arm for arm in CONTROLS if arm in arms and arm != subject]
     untrained = _untrained_note(linear, arms, digits)
     if subject is None:
@@ -159,13 +159,20 @@ def _judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int, l
             "while none is not trained."
         )
         return Verdict("open", headline, untrained)
-    comparisons = [compare(linear, subject, control, test_images) for control in controls]
-    found = f"{_accuracy(linear[subject], digits)}, {_and([_clause(one, digits) for one in comparisons])}."
+
+    def against_controls(arm: str) -> tuple[str, bool]:
+        """In words, and whether it is above all of them by more than the noise."""
+        comparisons = [compare(linear, arm, control, test_images) for control in controls]
+        words = f"{_accuracy(linear[arm], digits)}, {_and([_clause(one, digits) for one in comparisons])}."
+        return words, all(one.difference > 0 and one.is_clear for one in comparisons)
+
+    found, wins = against_controls(subject)
+    verified = (f"verified, as the probes chose: {against_controls('verified')[0]}",) if "verified" in arms else ()
     notes = (_noise_note(len(linear[subject].values), test_images), *untrained)
     if subject != "adainf":
         return Verdict("open", f"There is no adainf arm here. {subject}: {found}", notes)
-    wins = all(one.difference > 0 and one.is_clear for one in comparisons)
-    return Verdict("win" if wins else "no win", f"adainf {'wins' if wins else 'does not win'} here: {found}", notes)
+    headline = f"adainf {'wins' if wins else 'does not win'} here: {found}"
+    return Verdict("win" if wins else "no win", headline, (*verified, *notes))
 
 
 def _accuracy(score: Score, digits: int) -> str:

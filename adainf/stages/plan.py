@@ -6,9 +6,10 @@ import json
 
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import begin, chain, require_inputs
+from adainf.chain import begin, chain, require, require_inputs
 from adainf.inflation import explain
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.inflation.verify import Verified
 from adainf.inflation.what_if import supposed
 from adainf.inflation.worth import Measured
 from adainf.progress import Reporter
@@ -30,6 +31,9 @@ def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) ->
     if not as_json:
         reporter.say("plan: done already (same recipe and inputs)" if finished else "plan: done")
     _show(chosen, recipe.pretrain, reporter, as_json)
+    if not as_json and recipe.plan.verify is not None and run.find("verify"):
+        for line in require(recipe, run, ["verify"])["verify"].content_as(Verified).why:
+            reporter.say(line)
     return manifest
 
 

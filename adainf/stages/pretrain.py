@@ -21,6 +21,7 @@ from adainf.evaluation.features import Features, extract_alone
 from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
+from adainf.inflation.verify import Verified
 from adainf.methods.clip import tokens_of
 from adainf.models.backbones import Backbone
 from adainf.models.card import Card
@@ -35,13 +36,20 @@ from adainf.shards.schedule import MixtureSchedule
 
 
 @dataclass(frozen=True)
-class _Mixture:
+class Mixture:
     """What an arm trains on, before any image is read."""
 
     folders: list[ShardFolder]
     """Real images, then generated ones where the arm has those."""
     weights: tuple[float, ...]
     views: Views
+
+    @classmethod
+    def of(cls, folders: list[ShardFolder], real_weight: float, generated_weight: float, views: Views) -> Mixture:
+        """Of the real images and perhaps generated ones, which are left out where they weigh nothing."""
+        if len(folders) == 1 or not generated_weight:
+            return cls(folders[:1], (1.0,), views)
+        return cls(folders, (real_weight, generated_weight), views)
 
     @property
     def counts(self) -> list[int]:
@@ -68,7 +76,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     mixture = _mixture(recipe, run, arm, require_inputs(recipe, run, name))
     # Before the claim, so that a recipe can still be mended.
     check_batch(recipe, arm, mixture.counts, mixture.weights)
-    tokens = _tokens(recipe.pretrain, mixture)
+    tokens = captions(recipe.pretrain, mixture)
     accelerator = make_accelerator(recipe.pretrain)
     _, wanted, finished = begin(recipe, run, name)
     checkpoints = Checkpoints(run, name, say=reporter.say)
@@ -79,7 +87,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     prepare(recipe.cpu_threads)
     normalisation = Normalisation.of(mixture.folders[0].split("train"))
     try:
-        with checkpoints, _open(recipe.pretrain, mixture, seed, accelerator) as stream:
+        with checkpoints, open_mixture(recipe.pretrain, mixture, seed, accelerator) as stream:
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
             judges = _judges(recipe, mixture.folders[0], normalisation, accelerator)
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
@@ -108,17 +116,20 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     return manifest
 
 
-def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) -> _Mixture:
+def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) -> Mixture:
     folders = [ShardFolder.of(run, name, inputs[name]) for name in ("real", "generated") if name in inputs]
-    if arm == "adainf":
+    default = default_views(recipe.pretrain.augmentation)
+    if "verify" in inputs:
+        chosen = inputs["verify"].content_as(Verified).chosen
+        return Mixture.of(folders, chosen.real_weight, chosen.generated_weight, chosen.views)
+    if "plan" in inputs:
         plan = inputs["plan"].content_as(InflationPlan)
-        if plan.refused:
-            return _Mixture(folders[:1], (1.0,), plan.views)
-        return _Mixture(folders, (plan.real_weight, plan.generated_weight), plan.views)
-    return _Mixture(folders, (1.0,) * len(folders), default_views(recipe.pretrain.augmentation))
+        weight, views = 1.0 if arm == "weak" else plan.real_weight, default if arm == "reweighted" else plan.views
+        return Mixture.of(folders, weight, plan.generated_weight, views)
+    return Mixture.of(folders, 1.0, 1.0, default)
 
 
-def _tokens(config: Pretrain, mixture: _Mixture) -> list[NDArray[np.uint8]]:
+def captions(config: Pretrain, mixture: Mixture) -> list[NDArray[np.uint8]]:
     """The captions of each source, for the method that reads them. Raises `BadInput` where an image has none."""
     if not isinstance(config.method, Clip):
         return []
@@ -161,7 +172,7 @@ def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequen
             )
 
 
-def _open(config: Pretrain, mixture: _Mixture, seed: int, accelerator: Accelerator) -> Stream:
+def open_mixture(config: Pretrain, mixture: Mixture, seed: int, accelerator: Accelerator) -> Stream:
     sources = {folder.name: Source(folder, weight) for folder, weight in zip(mixture.folders, mixture.weights, strict=True)}
     return open_stream(
         sources,
@@ -182,7 +193,7 @@ def _tell(stream: Stream, reporter: Reporter, label: str) -> None:
         reporter.say(f"{label}: {damage.shard}: sample {damage.key} is damaged ({damage.reason}); another is in its place")
 
 
-def _content(recipe: Recipe, arm: Arm, seed: int, mixture: _Mixture) -> dict[str, JsonValue]:
+def _content(recipe: Recipe, arm: Arm, seed: int, mixture: Mixture) -> dict[str, JsonValue]:
     """What the report says about the arm; the paper's fair-compute rule shows in equal steps and unequal passes."""
     drawn = recipe.pretrain.steps * recipe.pretrain.global_batch
     shares = [float(share) for share in MixtureSchedule(mixture.counts, mixture.weights, seed).shares]

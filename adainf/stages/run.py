@@ -14,6 +14,7 @@ from adainf.stages.measure import compared_images, measure
 from adainf.stages.plan import plan
 from adainf.stages.pretrain import check_batch, pretrain
 from adainf.stages.report import report
+from adainf.stages.verify import verify
 
 
 def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> None:
@@ -31,8 +32,10 @@ def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
         pretrain(recipe, run, reporter, "none")
     if recipe.measures_quality:
         measure(recipe, run, reporter)
-    if "adainf" in recipe.arms:
+    if recipe.uses_plan:
         plan(recipe, run, reporter)
+    if recipe.plan.verify is not None:
+        verify(recipe, run, reporter)
     for arm in recipe.arms:
         if arm != "none":
             pretrain(recipe, run, reporter, arm)

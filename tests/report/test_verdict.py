@@ -164,3 +164,12 @@ def test_numbers_in_words() -> None:
     assert (digits_for(360), digits_for(10_000)) == (1, 2)
     assert Score((0.5,)).deviation is None
     assert Score((0.0, 1.0)).deviation == pytest.approx(math.sqrt(0.5))
+
+
+def test_verified_is_told_beside_adainf_and_does_not_win_in_its_place() -> None:
+    """Would catch a verdict of the tuned arm that is given out for that of the policy."""
+    linear = scores(none=[0.80], adainf=[0.80], verified=[0.95])
+    verdict = judge(linear, ("none", "adainf", "verified"), 400)
+    assert verdict.outcome == "no win"
+    assert verdict.headline.startswith("adainf does not win here")
+    assert verdict.notes[0].startswith("verified, as the probes chose: 95.0 % on the linear probe, 15.0 points above none")

@@ -16,7 +16,7 @@ export async function showOverview(catalog) {
   if (all === drawnFrom) return; // so that nothing that is selected or read is pulled away
   drawnFrom = all;
   const parts = [el("h1", { id: "overview-title" }, catalog.is_run ? "Run" : "Shards"), sources(catalog)];
-  if (run) parts.push(...arms(run), ...plan(run.plan), ...drawn(curves), ...artifacts(run.artifacts));
+  if (run) parts.push(...arms(run), ...plan(run.plan, run.verified), ...drawn(curves), ...artifacts(run.artifacts));
   const at = $("overview").scrollTop;
   $("overview").replaceChildren(...parts);
   $("overview").scrollTop = at;
@@ -61,11 +61,12 @@ function spread(values) {
   return `${(100 * mean).toFixed(1)} ± ${(100 * deviation).toFixed(1)}`;
 }
 
-function plan(said) {
+function plan(said, verified) {
   if (!said) return [];
   const rows = (said.choices ?? []).map((choice) => [choice.name, short(choice.value), choice.formula, choice.basis]);
   const warnings = (said.warnings ?? []).map((text) => el("p", { class: "soft" }, `Note: ${text}.`));
-  return [el("h2", {}, "Plan"), table([["Choice"], ["value", "number"], ["formula"], ["rests on"]], rows), ...warnings];
+  const tried = Array.isArray(verified) ? [el("p", {}, `${verified.map((line) => String(line).trim()).join("; ")}.`)] : [];
+  return [el("h2", {}, "Plan"), table([["Choice"], ["value", "number"], ["formula"], ["rests on"]], rows), ...tried, ...warnings];
 }
 
 function drawn(curves) {

@@ -1,0 +1,107 @@
+"""One probe of verify: an encoder trained for a few steps in one setting, and its score on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+from accelerate import Accelerator
+
+from adainf.artifacts import Run
+from adainf.augment.profiles import Views
+from adainf.checkpoints import Checkpoints
+from adainf.evaluation.features import Features, extract_alone
+from adainf.evaluation.infonce import MOST_IMAGES, held_out_infonce
+from adainf.evaluation.linear import lbfgs_probe
+from adainf.evaluation.neighbours import nearest, plain_vote
+from adainf.exitcodes import BadInput, StageFailed
+from adainf.inflation.verify import Setting
+from adainf.models.encoder import Encoder, Normalisation
+from adainf.pretraining.loop import pretrain_arm
+from adainf.pretraining.trainer import Experiment
+from adainf.progress import Reporter
+from adainf.recipe import Pretrain, Recipe
+from adainf.shards.folder import ShardFolder
+from adainf.shards.reader import Labelled
+from adainf.stages.pretrain import Mixture, captions, open_mixture
+
+Judge = Literal["linear", "knn", "infonce"]
+
+
+def judge_for(recipe: Recipe, splits: Mapping[str, Labelled]) -> Judge:
+    """The score that the recipe asks for. Raises `BadInput` where it needs labels that are not there."""
+    assert recipe.plan.verify is not None
+    wanted = recipe.plan.verify.judged_by
+    classes = len(np.unique(splits["train"].labels[splits["train"].labels >= 0]))
+    labelled = classes > 1 and (splits["validation"].labels >= 0).any()
+    if wanted == "auto":
+        return "linear" if labelled else "infonce"
+    if wanted != "infonce" and not labelled:
+        raise BadInput(
+            f"plan.verify.judged_by is {wanted}, and train and validation have no labels of two classes; set it to infonce, "
+            "which needs none"
+        )
+    return wanted
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What all probes share."""
+
+    recipe: Recipe
+    config: Pretrain
+    """Of the recipe, with a probe's steps."""
+    folders: list[ShardFolder]
+    """Real and generated images."""
+    splits: Mapping[str, Labelled]
+    """Train and validation of the real ones."""
+    judge: Judge
+    judging_views: Views
+    """The prior's, by which `infonce` judges every setting: whatever it favours then is what stands without evidence."""
+    accelerator: Accelerator
+
+    @property
+    def validation_images(self) -> int:
+        """Those that are judged by."""
+        labels = self.splits["validation"].labels
+        return min(len(labels), MOST_IMAGES) if self.judge == "infonce" else int((labels >= 0).sum())
+
+    def mixture(self, setting: Setting) -> Mixture:
+        return Mixture.of(self.folders, setting.real_weight, setting.generated_weight, setting.views)
+
+    def score(self, setting: Setting, seed: int) -> float | None:
+        """Train, then judge; more is better. None where training fails for good, as too strong an augmentation may make it.
+
+        The seed decides what it does for `pretrain`. A probe saves nothing on its way: a stop costs the probe, no more.
+        """
+        mixture = self.mixture(setting)
+        normalisation = Normalisation.of(self.folders[0].split("train"))
+        tokens = captions(self.config, mixture)
+        try:
+            with TemporaryDirectory() as scratch, open_mixture(self.config, mixture, seed, self.accelerator) as stream:
+                experiment = Experiment(self.config, seed, stream, mixture.views, normalisation, tokens)
+                checkpoints = Checkpoints(Run(scratch), "probe")
+                trained = pretrain_arm(experiment, self.accelerator, checkpoints, Reporter(quiet=True), f"probe {setting.name}")
+        except StageFailed:
+            return None
+        encoder = Encoder(self.config.backbone, trained.backbone, normalisation)
+        return round(self._judged(encoder), 6)
+
+    def _judged(self, encoder: Encoder) -> float:
+        device, judged = self.accelerator.device, self.recipe.evaluate
+        if self.judge == "infonce":
+            images, hue = self.splits["validation"].images, self.config.augmentation.hue
+            return -held_out_infonce(encoder, images, self.judging_views, hue, device)
+        train, validation = (
+            Features(extract_alone(encoder, images[labels >= 0], judged.batch, device), labels[labels >= 0])
+            for images, labels in (self.splits["train"], self.splits["validation"])
+        )
+        if self.judge == "knn":
+            voted = plain_vote(nearest(train, validation, judged.knn_neighbours), judged.knn_neighbours)
+            return float(np.mean(voted == validation.labels))
+        # Validation is the judge here, so it must not choose the penalty as well.
+        nothing = Features(validation.values[:0], validation.labels[:0])
+        return lbfgs_probe(train, nothing, validation, judged.l2_grid).accuracy

@@ -1,0 +1,193 @@
+"""verify: probes around the plan, thinned out by successive halving, and the setting of arm `verified`.
+
+Several processes may share the probes, each with ``--worker K/N`` of its own. A probe is one object, committed once by
+whoever comes first. Who has made its share waits for those of the others, but only as long as a probe may take: then it
+makes what is missing itself, so that the death of a worker costs time alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from adainf.artifacts import Manifest, Request, Run
+from adainf.augment.profiles import default_views
+from adainf.chain import Begun, begin
+from adainf.compute import prepare
+from adainf.exitcodes import BadInput, Interrupted, StageFailed
+from adainf.inflation.policy import InflationPlan
+from adainf.inflation.verify import FINALISTS, PRIOR, Setting, Verified, better_half, decide, explained, settings_around
+from adainf.pretraining.loop import make_accelerator
+from adainf.progress import Reporter
+from adainf.recipe import Monitor, Recipe
+from adainf.shards import reader
+from adainf.shards.folder import ShardFolder
+from adainf.stages.pretrain import check_batch
+from adainf.stages.probe import Probe, judge_for
+
+NAME = "verify"
+PATIENCE_S = 60.0
+"""How long a worker that knows no probe's duration waits for another's; else twice that of its longest."""
+_LOOK_EVERY_S = 1.0
+
+_JUDGES = {
+    "linear": "linear probe",
+    "knn": "nearest neighbours",
+    "infonce": "held-out InfoNCE under the plan's views, as there are no labels",
+}
+
+
+class Wanted(NamedTuple):
+    """One probe."""
+
+    setting: Setting
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{NAME}/probes/{self.setting.name}/seed-{self.seed}"
+
+
+class Probes:
+    """The probes of a run, as one of its workers sees them."""
+
+    def __init__(self, run: Run, probe: Probe, begun: Request, reporter: Reporter, worker: tuple[int, int]) -> None:
+        self._run, self._probe, self._begun, self._reporter = run, probe, begun, reporter
+        self._first, self._workers = worker
+        self._longest_s: float | None = None
+
+    def scores(self, wanted: Sequence[Wanted]) -> list[float | None]:
+        """Of these probes, made by this worker and the others."""
+        for one in wanted[self._first :: self._workers]:
+            self._find_or_make(one)
+        while missing := [one for one in wanted if self._find(one) is None]:
+            if self._workers == 1 or not self._others_go_on(missing):
+                self._find_or_make(missing[self._first % len(missing)])
+        found = [self._find(one) for one in wanted]
+        return [manifest.content["score"] for manifest in found if manifest is not None]  # type: ignore[misc] # a number or None
+
+    def _others_go_on(self, missing: Sequence[Wanted]) -> bool:
+        """Wait until one of them is there; False where none comes in time."""
+        patience = PATIENCE_S if self._longest_s is None else 2 * self._longest_s
+        until = time.monotonic() + patience
+        keys = {self._run.manifest_key(one.name) for one in missing}
+        while time.monotonic() < until:
+            if any(info.key in keys for info in self._run.store.list(f"{NAME}/probes/")):
+                return True
+            time.sleep(min(_LOOK_EVERY_S, patience))
+        return False
+
+    def _request(self, one: Wanted) -> Request:
+        of_probe = {"setting": one.setting.model_dump(mode="json"), "seed": one.seed}
+        return self._begun.model_copy(update={"settings": {**self._begun.settings, **of_probe}})
+
+    def _find(self, one: Wanted) -> Manifest | None:
+        manifest = self._run.find(one.name)
+        if manifest is not None:
+            self._run.check_request(one.name, manifest.request, self._request(one))
+        return manifest
+
+    def _find_or_make(self, one: Wanted) -> None:
+        if self._find(one) is not None:
+            return
+        started = time.monotonic()
+        try:
+            score = self._probe.score(one.setting, one.seed)
+        except Interrupted:
+            raise Interrupted(
+                "verify: stopped within a probe; those before it are kept: run the same command to go on"
+            ) from None
+        self._longest_s = max(self._longest_s or 0.0, time.monotonic() - started)
+        manifest = Manifest(request=self._request(one), content={"score": score})
+        # Another machine may have made it meanwhile, and differ in the last digits: the first one counts, for all.
+        self._run.settle(self._run.manifest_key(one.name), manifest.to_json(), lambda there: False)
+        told = "training failed" if score is None else f"{score:.4f}"
+        self._reporter.say(f"verify: probe {one.setting.name} (seed {one.seed}): {told}")
+
+
+def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int] = (0, 1)) -> Manifest:
+    """Write ``verify/``: every probe and the choice, or find them. Raises `BadInput` where the recipe verifies nothing."""
+    config = recipe.plan.verify
+    if config is None:
+        raise BadInput("the recipe's plan.verify is null; set it ({} has its defaults) and list arm verified in arms")
+    begun = begin(recipe, run, NAME)
+    if begun.finished:
+        reporter.say("verify: done already (same recipe and inputs)")
+        return _told(begun.finished, reporter)
+    prepare(recipe.cpu_threads)
+    plan = begun.inputs["plan"].content_as(InflationPlan)
+    default = default_views(recipe.pretrain.augmentation)
+    probe = _probe(recipe, run, begun, plan)
+    settings = [one for one in settings_around(plan, default) if one.name == PRIOR or _fits(recipe, probe, one)]
+    verified = Verified(
+        judged_by=probe.judge,
+        validation_images=probe.validation_images,
+        probe_steps=probe.config.steps,
+        settings=settings,
+        scores={},
+        decision=None,
+        why=["verify: the plan stands untried, as it leaves the generated images out", "  that is arm none's setting"],
+    )
+    if not plan.refused:
+        probes = Probes(run, probe, begun.request, reporter, worker)
+        verified = _decided(verified, probes, config.deciding_seeds, recipe.pretrain.steps)
+    manifest = Manifest(request=begun.request, content=verified.model_dump(mode="json"))
+    return _told(run.commit(NAME, manifest), reporter)
+
+
+def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps: int) -> Verified:
+    """Halve those around the plan with a seed more a round, then decide among the finalists by seeds that are fresh."""
+    by_name = {setting.name: setting for setting in verified.settings}
+    scores: dict[str, dict[str, float | None]] = {name: {} for name in by_name}
+
+    def scored(names: Sequence[str], seeds: Sequence[int]) -> dict[str, list[float]]:
+        """Of those whose training never failed, a score for each of the seeds."""
+        wanted = [Wanted(by_name[name], seed) for seed in seeds for name in names]
+        for one, score in zip(wanted, probes.scores(wanted), strict=True):
+            scores[one.setting.name][str(one.seed)] = score
+        found = {name: [scores[name][str(seed)] for seed in seeds] for name in names}
+        return {name: [v for v in values if v is not None] for name, values in found.items() if None not in values}
+
+    left, seeds = [name for name in by_name if name not in FINALISTS], 0
+    while len(left) > 1:
+        scored(left, [seeds])
+        seeds += 1
+        so_far = {name: list(scores[name].values()) for name in left}
+        left = better_half(
+            {name: [v for v in values if v is not None] for name, values in so_far.items() if None not in values}
+        )
+    finalists = [*(name for name in FINALISTS if name in by_name), *left]
+    deciding = scored(finalists, range(seeds, seeds + deciding_seeds))
+    if PRIOR not in deciding:
+        raise StageFailed("verify: training fails in the plan's own setting, so arm adainf will too; mend pretrain.optimizer")
+    decision = decide(deciding)
+    judge = f"{_JUDGES[verified.judged_by]} on {verified.validation_images:,} validation images"
+    judge += f", after {verified.probe_steps:,} of {full_steps:,} steps"
+    why = explained(decision, by_name[decision.chosen], judge, deciding_seeds)
+    return verified.model_copy(update={"scores": scores, "decision": decision, "why": why})
+
+
+def _probe(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Probe:
+    assert recipe.plan.verify is not None
+    folders = [ShardFolder.of(run, name, begun.inputs[name]) for name in ("real", "generated")]
+    splits = {name: reader.read_split(folders[0], name) for name in ("train", "validation")}
+    steps = max(round(recipe.plan.verify.budget * recipe.pretrain.steps), 1)
+    config = recipe.pretrain.model_copy(update={"steps": steps, "checkpoint_every_steps": steps, "monitor": Monitor()})
+    return Probe(recipe, config, folders, splits, judge_for(recipe, splits), plan.views, make_accelerator(config))
+
+
+def _fits(recipe: Recipe, probe: Probe, setting: Setting) -> bool:
+    """Whether there are images enough for its batches."""
+    mixture = probe.mixture(setting)
+    try:
+        check_batch(recipe, setting.name, mixture.counts, mixture.weights)
+    except BadInput:
+        return False
+    return True
+
+
+def _told(manifest: Manifest, reporter: Reporter) -> Manifest:
+    for line in manifest.content_as(Verified).why:
+        reporter.say(line)
+    return manifest

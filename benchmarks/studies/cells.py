@@ -1,0 +1,203 @@
+"""The runs of the study: what each is made of, and the work that fills them, one process a task.
+
+    python -m benchmarks.studies.cells RECIPE RUN prepare
+    python -m benchmarks.studies.cells RECIPE RUN ARM SEED validation|test
+
+Every task is done once: a run's artifacts and the scores beside them tell what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from adainf.artifacts import Run
+from adainf.compute import default_device, prepare
+from adainf.evaluation.protocol import measure
+from adainf.evaluation.subject import find_subject
+from adainf.progress import Reporter
+from adainf.quality.record import Quality
+from adainf.recipefile import load_recipe
+from adainf.shards.folder import ShardFolder
+from adainf.shards.reader import Labelled, read_split
+from adainf.stages.fit import fit
+from adainf.stages.generate import generate
+from adainf.stages.ingest import ingest
+from adainf.stages.measure import measure as measure_quality
+from adainf.stages.plan import plan
+from adainf.stages.pretrain import pretrain
+from adainf.stages.verify import verify
+from benchmarks.studies import data
+
+Part = Literal["validation", "test"]
+"""What a cell is judged on: halves of the held-out training images, or Fashion-MNIST's test images, which decide nothing."""
+PRIVILEGED_IMAGES = 5_000
+"""Real images that the generator of source `more` is fitted on."""
+IMPORTED = {
+    "more": f"a generator fitted on {PRIVILEGED_IMAGES:,} real images (privileged)",
+    "perfect": "held-out real images",
+    "ghost": "means of two held-out real images",
+    "noise": "noise",
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One run: data, source of the images that inflate them, and what its recipe changes."""
+
+    variant: str
+    real_images: int
+    source: str
+    """`own`: a generator fitted on these real images; else one of `IMPORTED`."""
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    changes: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Of the recipe, by dotted name."""
+    label: str = ""
+    """Tells runs apart that differ in `changes`."""
+
+    @property
+    def name(self) -> str:
+        return "-".join(filter(None, (self.variant, str(self.real_images), self.source, self.label)))
+
+    @property
+    def control_label(self) -> str:
+        """Tells apart runs whose arm none differs: that arm does not see the weights."""
+        return "" if self.label.startswith("share") else self.label
+
+    def run(self, folder: Path) -> Path:
+        return folder / "runs" / self.name
+
+    def write(self, base: dict[str, Any], folder: Path) -> Path:
+        """The recipe's file, made from that of the study."""
+        recipe = json.loads(json.dumps(base))
+        recipe["name"] = self.name
+        recipe["real"] |= {"path": str(folder / "data" / f"{self.variant}-real.npz"), "train_limit_images": self.real_images}
+        recipe["plan"]["reference_images"] = self.real_images
+        recipe["arms"] = list(self.arms)
+        if "verified" not in self.arms:
+            recipe["plan"].pop("verify", None)
+        recipe["pretrain"]["seeds"] = list(self.seeds)
+        # Copies would be their own negatives: a batch of real images takes none twice.
+        recipe["pretrain"]["global_batch"] = min(recipe["pretrain"]["global_batch"], self.real_images // 32 * 32)
+        if self.source in IMPORTED:
+            said = {"generator": IMPORTED[self.source], "trained_on": "Fashion-MNIST, training images", "used_labels": False}
+            images = str(folder / "data" / f"{self.variant}-{self.source}.npz")
+            recipe["generator"] = {"kind": "import", "format": "npz", "path": images, "provenance": said}
+        for name, value in self.changes.items():
+            *sections, last = name.split(".")
+            section = recipe
+            for key in sections:
+                section = section[key]
+            section[last] = value
+        path = folder / "recipes" / f"{self.name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+        return path
+
+
+def score_file(run: Path, arm: str, seed: int, part: Part) -> Path:
+    return run / "cells" / part / arm / f"seed-{seed}.json"
+
+
+def prepare_run(recipe_file: str, folder: str) -> None:
+    """Everything before the arms: real images, generated ones, their quality, plan and verify."""
+    recipe, run, quiet = load_recipe(recipe_file), Run(folder), Reporter(quiet=True)
+    ingest(recipe, run, quiet)
+    if recipe.generator.kind != "import":
+        fit(recipe, run, quiet)
+    generate(recipe, run, quiet)
+    if "none" in recipe.arms:
+        pretrain(recipe, run, quiet, "none", recipe.pretrain.seeds[0])
+    if recipe.measures_quality:
+        measure_quality(recipe, run, quiet)
+    if recipe.uses_plan:
+        plan(recipe, run, quiet)
+    if recipe.plan.verify is not None:
+        verify(recipe, run, quiet)
+
+
+def share_controls(run: Path, base: Path) -> None:
+    """Copy what does not depend on the source of generated images: the real ones and the encoders of `none`."""
+    for name in ("real", "pretrain/none", "cells/validation/none", "cells/test/none"):
+        if run != base and (base / name).exists():
+            shutil.copytree(base / name, run / name, dirs_exist_ok=True)
+
+
+def export_images(run: Path, file: Path) -> None:
+    """A run's generated images as the .npz that other runs import."""
+    there = Run(str(run))
+    manifest = there.find("generated")
+    assert manifest is not None, f"{run} has no generated images"
+    data.save(file, image=read_split(ShardFolder.of(there, "generated", manifest), "train").images)
+
+
+def quality_line(source: str, run: Path) -> str | None:
+    """How good a run's generated images were measured to be, each number beside that of real ones; None before that."""
+    manifest = Run(str(run)).find("quality")
+    if manifest is None:
+        return None
+    scores = manifest.content_as(Quality).scores
+    shown = {name: scores[name] for name in ("fd_ssl", "coverage_ssl", "copy_rate") if name in scores}
+    return f"{source}: " + ", ".join(f"{name} {one.value:.3g} (real images {one.null:.3g})" for name, one in shown.items())
+
+
+def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) -> None:
+    """Train one encoder and judge it: a linear probe and nearest neighbours, fitted on the probe's labels."""
+    started, cpu = time.monotonic(), time.process_time()
+    recipe, run = load_recipe(recipe_file), Run(folder)
+    ingest(recipe, run, Reporter(quiet=True))
+    pretrain(recipe, run, Reporter(quiet=True), arm, seed)
+    trained_s, trained_cpu_s = time.monotonic() - started, time.process_time() - cpu
+    prepare(recipe.cpu_threads)
+    subject = find_subject(folder, arm, seed, None)
+    splits = _judging_splits(data.parts(Path(recipe_file).stem.split("-")[0]), part)
+    scores = measure(subject.encoder, splits, recipe.evaluate, seed, default_device())
+    found = {
+        "linear": scores.accuracy("linear"),
+        "knn": scores.accuracy("knn"),
+        "images": len(splits["test"].labels),
+        "encoder_sha256": subject.sha256,
+        "train_s": round(trained_s, 2),
+        "train_cpu_s": round(trained_cpu_s, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
+    }
+    file = score_file(Path(folder), arm, seed, part)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".part")
+    unfinished.write_text(json.dumps(found, indent=2) + "\n")
+    unfinished.rename(file)
+
+
+def _judging_splits(cut: data.Parts, part: Part) -> dict[str, Labelled]:
+    """Train, validation (for the probe's penalty) and test of the probe."""
+    images, labels = cut.probe
+    if part == "test":
+        return {
+            "train": Labelled(images[:8000], labels[:8000]),
+            "validation": Labelled(images[8000:], labels[8000:]),
+            "test": cut.test,
+        }
+    fifths = [slice(0, 4000), slice(4000, 5000), slice(5000, None)]
+    train, validation, test = (Labelled(images[rows], labels[rows]) for rows in fifths)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def main() -> None:
+    recipe, run, what, *rest = sys.argv[1:]
+    if what == "prepare":
+        prepare_run(recipe, run)
+    else:
+        seed, part = rest
+        make_cell(recipe, run, what, int(seed), "test" if part == "test" else "validation")
+
+
+if __name__ == "__main__":
+    main()

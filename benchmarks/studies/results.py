@@ -1,0 +1,190 @@
+"""What is made of the cells' scores: means, intervals, paired differences, the tables and the figures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from scipy import stats
+
+from adainf.evaluation.intervals import student, t_quantile
+
+Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""Arm, seed, measure (linear, knn) → accuracy, 0..1."""
+MEASURES = ("linear", "knn")
+
+PAPER = {
+    "main": "Table 3a, CIFAR-10, 100,000 steps: none 91.33, vanilla 91.35, reweighted 91.87, weak 93.21, adainf 93.57.",
+    "crop": "Figure 3a: the best min scale is 0.02 at 25k images, 0.08 at 50k, 0.20 at 150k and 0.30 at 1.05M, jitter alike.",
+    "mixing": "Figure 2b: best where a real image weighs 10 (a real share of 1/3), with weak augmentation.",
+    "quality": "Figure 2a: none 91.33; vanilla with DDPM images (FID 3.04) 90.27, with STF images (FID 1.94) 91.35.",
+}
+"""The paper's numbers beside ours, block by block."""
+TITLES = {
+    "gate": "Gate: do more real images help?",
+    "main": "Main block: ablation",
+    "crop": "Crop and jitter, each alone",
+    "mixing": "Mixing ratio",
+    "quality": "Quality of the generated images",
+}
+
+
+def arm_table(scores: Scores) -> dict[str, dict[str, Any]]:
+    """Mean and 95 % interval over seeds (Student's t) of each measure; no interval for one seed."""
+    table: dict[str, dict[str, Any]] = {}
+    for arm, by_seed in scores.items():
+        row: dict[str, Any] = {"seeds": len(by_seed)}
+        for measure in MEASURES:
+            values = [by_seed[seed][measure] for seed in sorted(by_seed)]
+            row[f"{measure}_mean"] = round(statistics.fmean(values), 6)
+            row[f"{measure}_ci95"] = [round(end, 6) for end in student(values)] if len(values) > 1 else None
+        table[arm] = row
+    return table
+
+
+def paired(scores: Scores, arm: str, other: str) -> dict[str, Any] | None:
+    """Mean difference, `arm` less `other`, over the seeds that both have, and its 95 % interval; None below two seeds."""
+    seeds = sorted(scores[arm].keys() & scores[other].keys())
+    if len(seeds) < 2:
+        return None
+    row: dict[str, Any] = {"seeds": len(seeds)}
+    for measure in MEASURES:
+        values = [scores[arm][seed][measure] - scores[other][seed][measure] for seed in seeds]
+        mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(seeds))
+        half = t_quantile(len(seeds) - 1) * error
+        row |= {f"{measure}_mean": round(mean, 6), f"{measure}_ci95": [round(mean - half, 6), round(mean + half, 6)]}
+    return row
+
+
+def differences(scores: Scores) -> dict[str, dict[str, Any]]:
+    """Of every arm from `none` with the same augmentation, and of every arm from vanilla on the same images."""
+    labelled = {arm: f"none-{arm.split('-')[-1]}" for arm in scores}
+    pairs = [(arm, own if own in scores else "none") for arm, own in labelled.items() if not arm.startswith("none")]
+    pairs += [(arm, twin) for arm in scores if (twin := "vanilla" + arm[len(arm.split("-")[0]) :]) in scores and twin != arm]
+    found = {f"{arm} - {less}": paired(scores, arm, less) for arm, less in pairs if less in scores}
+    return {name: row for name, row in found.items() if row is not None}
+
+
+def interaction(scores: Scores) -> str:
+    """Does a weaker crop gain more with inflation than without it? Empty while a cell of it is missing."""
+    weak, strong = ({f"{arm}-{crop}" for arm in ("vanilla-perfect", "none")} for crop in ("crop35", "crop4"))
+    if not weak | strong <= scores.keys():
+        return ""
+    gains = {
+        arm: {
+            seed: {of: scores[f"{arm}-crop35"][seed][of] - scores[f"{arm}-crop4"][seed][of] for of in MEASURES}
+            for seed in seeds
+        }
+        for arm in ("vanilla-perfect", "none")
+        if (seeds := scores[f"{arm}-crop35"].keys() & scores[f"{arm}-crop4"].keys())
+    }
+    found = paired(gains, "vanilla-perfect", "none") if len(gains) == 2 else None
+    if found is None:
+        return ""
+    low, high = found["linear_ci95"]
+    return (
+        f"Gain of min scale 0.35 over 0.04, inflated less not: {100 * found['linear_mean']:+.2f} points of the linear probe "
+        f"(95 %: {100 * low:+.2f} to {100 * high:+.2f})."
+    )
+
+
+def primary(scores: Scores, source: str) -> list[dict[str, Any]]:
+    """The four primary comparisons of docs/study.md: the paired difference of the linear probe, p of Student's paired t-test
+    (two-sided) and p adjusted by Holm (1979) for the four. Empty while an arm lacks seeds."""
+    if not {"none", *(f"{arm}-{source}" for arm in ("vanilla", "adainf", "verified"))} <= scores.keys():
+        return []
+    vanilla, adainf, verified = (f"{arm}-{source}" for arm in ("vanilla", "adainf", "verified"))
+    control = max(("none", vanilla), key=lambda arm: statistics.fmean(of["linear"] for of in scores[arm].values()))
+    rows: list[dict[str, Any]] = []
+    for arm, other in ((vanilla, "none"), (adainf, vanilla), (adainf, "none"), (verified, control)):
+        difference, seeds = paired(scores, arm, other), sorted(scores[arm].keys() & scores[other].keys())
+        if difference is None:
+            return []
+        one, two = ([scores[name][seed]["linear"] for seed in seeds] for name in (arm, other))
+        p = float(stats.ttest_rel(one, two).pvalue)
+        rows.append({"comparison": f"{arm} - {other}", **difference, "p": p if math.isfinite(p) else 1.0})
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given: the k-th smallest of m times m - k + 1, never below the one before, at most 1."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, so_far = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        so_far = max(so_far, min(p_values[at] * (len(p_values) - rank), 1.0))
+        adjusted[at] = so_far
+    return adjusted
+
+
+def markdown(study: Mapping[str, Any]) -> str:
+    """The whole of ``study-fashion-mnist.md``."""
+    lines = [
+        "# Study: Fashion-MNIST at 16 x 16",
+        "",
+        "What is asked, and by which rules it is judged: [study.md](../study.md).",
+        "",
+    ]
+    for name, block in study["blocks"].items():
+        lines += [
+            f"## {TITLES[name]}",
+            "",
+            f"`{block['command']}` at {block['commit']}, {block['date']}, {block['machine']}.",
+            "",
+        ]
+        if block["missing"]:
+            lines += [f"**{block['missing']} of {block['cells']} cells have not been run.**", ""]
+        lines += [*block.get("notes", []), ""] if block.get("notes") else []
+        lines += _rows("arm", block["arms"], signed=False)
+        lines += _rows("difference", block["differences"], signed=True)
+        if block.get("primary"):
+            lines += ["| primary comparison, linear probe | p | p by Holm |", "| --- | --- | --- |"]
+            lines += [f"| {row['comparison']} | {row['p']:.3g} | {row['p_holm']:.3g} |" for row in block["primary"]] + [""]
+        if name in PAPER:
+            lines += [f"![{TITLES[name]}](study-{name}.svg)", "", f"The paper: {PAPER[name]}", ""]
+    return "\n".join(lines)
+
+
+def _rows(first: str, table: Mapping[str, Mapping[str, Any]], signed: bool) -> list[str]:
+    if not table:
+        return []
+    form = "{:+.2f}" if signed else "{:.2f}"
+
+    def cell(row: Mapping[str, Any], measure: str) -> str:
+        mean, interval = row[f"{measure}_mean"], row[f"{measure}_ci95"]
+        spread = "" if interval is None else f" ± {50 * (interval[1] - interval[0]):.2f}"
+        return form.format(100 * mean) + spread
+
+    head = [f"| {first} | linear, % | kNN, % | seeds |", "| --- | --- | --- | --- |"]
+    return [
+        *head,
+        *(f"| {name} | {cell(row, 'linear')} | {cell(row, 'knn')} | {row['seeds']} |" for name, row in table.items()),
+        "",
+    ]
+
+
+def draw(arms: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
+    """Linear probe of every arm with its 95 % interval, as SVG."""
+    figure = Figure(figsize=(7, 1.4 + 0.32 * len(arms)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(arms.values()):
+        mean, interval = row["linear_mean"], row["linear_ci95"] or [row["linear_mean"]] * 2
+        axes.errorbar(
+            100 * mean, place, xerr=[[100 * (mean - interval[0])], [100 * (interval[1] - mean)]], fmt="o", color="#1f6feb"
+        )
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel="linear probe, %, with its 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(file, metadata={"Date": None})
+
+
+def best(names: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Of the differences that are above zero with their whole 95 % interval, the greatest; None without one."""
+    clear = [name for name in names if name in found and found[name]["linear_ci95"][0] > 0]
+    return max(clear, key=lambda name: found[name]["linear_mean"], default=None)

@@ -1,0 +1,260 @@
+"""The study of docs/study.md: gate, main block, and the blocks beside the paper's figures.
+
+    python -m benchmarks.study --block gate            # which regime can show anything at all; judged on validation
+    python -m benchmarks.study --block main            # in the regime that the gate chose
+    python -m benchmarks.study --block crop,mixing,quality
+    python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
+
+Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
+further cell after so many seconds. Two processes of one thread. Writes study-fashion-mnist.json and .md to --output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.common import ROOT, THREADS, commit
+from benchmarks.studies import data, results
+from benchmarks.studies.cells import PRIVILEGED_IMAGES, Part, Setup, export_images, quality_line, score_file, share_controls
+
+PROCESSES = 2
+REGIMES = (
+    *(("hard", 500), ("hard", 100), ("hard", 2_000), ("hard", 5_000)),
+    *(("plain", 500), ("plain", 100), ("plain", 2_000), ("plain", 5_000)),
+)
+"""In the order in which the gate tries them."""
+CROPS, JITTERS, SHARES = (0.04, 0.1, 0.35, 0.6), (0.25, 0.5), (0.75, 0.45, 0.3)
+"""Around the recipe's 0.2, 1 and 0.6."""
+GATE_SEEDS = (100, 101, 102)
+"""No other block has them: what the gate chose must hold with fresh seeds."""
+ABLATION = ("none", "vanilla", "reweighted", "weak", "adainf", "verified")
+QUICK: dict[str, Any] = {"pretrain.steps": 20, "pretrain.warmup_fraction": 0.1, "generate.images": 600, "quality.images": 100}
+QUICK_GENERATOR: dict[str, Any] = {"generator.steps": 20}
+
+Command = list[str]
+
+
+class Study:
+    """One start of the command."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.work, self.output, self.quick = Path(arguments.work).resolve(), Path(arguments.output), bool(arguments.quick)
+        self.until = time.monotonic() + arguments.budget_s if arguments.budget_s else float("inf")
+        self.recipe = yaml.safe_load((ROOT / "recipes/study-fashion-mnist.yaml").read_text())
+        self.json = self.output / "study-fashion-mnist.json"
+        self.found: dict[str, Any] = json.loads(self.json.read_text()) if self.json.exists() else {"blocks": {}}
+
+    def setup(
+        self,
+        variant: str,
+        real: int,
+        source: str,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        label: str = "",
+        changes: Mapping[str, Any] | None = None,
+    ) -> Setup:
+        """A run, made small where the study is quick."""
+        made = dict(changes or {})
+        if self.quick:
+            made |= QUICK | (QUICK_GENERATOR if source in ("own", "fit") else {})
+            made |= {"plan.verify.deciding_seeds": 2} if "verified" in arms else {}
+            seeds = seeds[:2]
+        return Setup(variant, real, source, tuple(arms), tuple(seeds), made, label)
+
+    def block(self, name: str) -> tuple[list[Setup], Part]:
+        """The runs of a block, and what their cells are judged on."""
+        if name == "gate":
+            regimes = REGIMES[:2] if self.quick else REGIMES
+            arms = ("none", "vanilla")
+            return [self.setup(*regime, "perfect", arms, GATE_SEEDS, "gate") for regime in regimes], "validation"
+        variant, real = self.regime()
+        if name == "main":
+            return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
+        if name == "quality":
+            sources = ("perfect", "more", "own", "ghost", "noise")
+            return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
+        if name == "mixing":
+            labels = {f"share{100 * share:g}": {"plan.max_generated_share": share} for share in SHARES}
+            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
+        labels = {f"crop{100 * scale:g}": {"pretrain.augmentation.min_scale": scale} for scale in CROPS}
+        labels |= {f"jitter{100 * by:g}": {"pretrain.augmentation.jitter_strength": by} for by in JITTERS}
+        labels |= {"": {}}  # the recipe's own, whose cells are the main block's
+        return [self.setup(variant, real, "perfect", ("none", "vanilla"), range(3), *of) for of in labels.items()], "test"
+
+    def regime(self) -> tuple[str, int]:
+        """What the gate chose. Ends the program where it has chosen nothing: then nothing else would mean anything."""
+        chosen = self.found["blocks"].get("gate", {}).get("regime")
+        if chosen is None and self.quick:
+            return REGIMES[0]
+        if chosen is None:
+            sys.exit("study: the gate has chosen no regime; run --block gate, and where it finds none, report that")
+        return chosen[0], int(chosen[1])
+
+    def run(self, name: str) -> None:
+        """Make the block's cells as far as time allows, and write what is there."""
+        setups, part = self.block(name)
+        if not self.quick and len(commit().split()) > 1:
+            print("study: the working tree has changes; commit them, or the results name no commit", flush=True)
+        for variant in dict.fromkeys(setup.variant for setup in setups):
+            data.write(variant, self.work / "data")
+        for tasks in self._phases(setups, part):
+            self._work_off(tasks)
+        self._write(name, setups, part)
+
+    def _phases(self, setups: Sequence[Setup], part: Part) -> Iterator[list[Command]]:
+        """Tasks that may run side by side, phase after phase. What is done already is in none."""
+        if any(setup.source == "more" for setup in setups):
+            yield from self._privileged(setups[0].variant)
+        controls: dict[tuple[str, int, str], Setup] = {}
+        for setup in setups:
+            # Arm none is the same whatever inflates the others, so it is trained in one run and copied to those like it.
+            controls.setdefault((setup.variant, setup.real_images, setup.control_label), setup)
+        yield [task for setup in controls.values() for task in self._cells(setup, part, ("none",))]
+        for setup in setups:
+            share_controls(setup.run(self.work), controls[setup.variant, setup.real_images, setup.control_label].run(self.work))
+        yield [task for setup in setups for task in self._prepared(setup)]
+        yield [task for setup in setups for task in self._cells(setup, part, setup.arms)]
+
+    def _privileged(self, variant: str) -> Iterator[list[Command]]:
+        """The images of a generator that was fitted on more real ones than the arms have."""
+        file = self.work / "data" / f"{variant}-more.npz"
+        if file.exists():
+            return
+        setup = self.setup(variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), range(1))
+        yield self._prepared(setup)
+        if Path(setup.run(self.work), "generated/manifest.json").exists():
+            export_images(setup.run(self.work), file)
+
+    def _prepared(self, setup: Setup) -> list[Command]:
+        run, last = setup.run(self.work), "verify/manifest.json"
+        if "verified" not in setup.arms:
+            last = "plan.json" if {"weak", "adainf"} & set(setup.arms) else "quality/manifest.json"
+        return [] if (run / last).exists() else [self._task(setup, "prepare")]
+
+    def _cells(self, setup: Setup, part: Part, arms: Sequence[str]) -> list[Command]:
+        run = setup.run(self.work)
+        cells = [(arm, seed) for seed in setup.seeds for arm in arms if not score_file(run, arm, seed, part).exists()]
+        return [self._task(setup, arm, str(seed), part) for arm, seed in cells]
+
+    def _task(self, setup: Setup, *what: str) -> Command:
+        recipe = setup.write(self.recipe, self.work)
+        return [sys.executable, "-m", "benchmarks.studies.cells", str(recipe), str(setup.run(self.work)), *what]
+
+    def _work_off(self, tasks: Sequence[Command]) -> None:
+        """Two at a time, while there is time. A failed task is told, and its cell stays empty."""
+        environment = {**os.environ, **THREADS, "ADAINF_CACHE": str(self.work / "cache")}
+        waiting, running = list(tasks), dict[subprocess.Popen[bytes], Command]()
+        try:
+            while running or (waiting and time.monotonic() < self.until):
+                while waiting and len(running) < PROCESSES and time.monotonic() < self.until:
+                    task = waiting.pop(0)
+                    running[subprocess.Popen(task, cwd=ROOT, env=environment)] = task
+                    print(f"study: {len(waiting)} after this: {' '.join([Path(task[4]).name, *task[5:]])}", flush=True)
+                time.sleep(0.2)
+                for process in [one for one in running if one.poll() is not None]:
+                    task = running.pop(process)
+                    if process.returncode:
+                        print(f"study: failed with {process.returncode}: {shlex.join(task)}", flush=True)
+        finally:
+            for process in running:
+                process.terminate()
+
+    def _write(self, name: str, setups: Sequence[Setup], part: Part) -> None:
+        scores: dict[str, dict[int, Any]] = {}
+        wanted = missing = 0
+        for setup in setups:
+            for arm in setup.arms:
+                for seed in setup.seeds:
+                    wanted += 1
+                    file = score_file(setup.run(self.work), arm, seed, part)
+                    if file.exists():
+                        scores.setdefault(_arm_name(name, setup, arm), {})[seed] = json.loads(file.read_text())
+                    else:
+                        missing += 1
+        block: dict[str, Any] = {
+            "command": f"python -m benchmarks.study {shlex.join(sys.argv[1:])}",
+            "commit": commit(),
+            "date": date.today().isoformat(),
+            "machine": _machine(),
+            "judged_on": part,
+            "cells": wanted,
+            "missing": missing,
+            "arms": results.arm_table(scores),
+            "differences": _gate_differences(scores) if name == "gate" else results.differences(scores),
+        }
+        if name == "gate":
+            chosen = results.best(list(block["differences"]), block["differences"])
+            block["regime"] = chosen.split()[0].split("-")[1:] if chosen else None
+            block["notes"] = [
+                f"The regime of the other blocks: {' '.join(block['regime']) if chosen else 'none; nothing passed'}."
+            ]
+        self.found["blocks"][name] = block
+        if name == "quality":
+            block["notes"] = [f"* {line}" for setup in setups if (line := quality_line(setup.source, setup.run(self.work)))]
+        if name == "crop" and (line := results.interaction(scores)):
+            block["notes"] = [line]
+        if name == "main":
+            block["primary"] = results.primary(scores, "more")
+            self.found |= {key: block[key] for key in ("arms", "differences", "command", "commit", "machine")}
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.json.write_text(json.dumps(self.found, indent=2) + "\n")
+        self.json.with_suffix(".md").write_text(results.markdown(self.found))
+        if name in results.PAPER and block["arms"]:
+            results.draw(block["arms"], results.TITLES[name], self.output / f"study-{name}.svg")
+        print(f"study: {name}: {wanted - missing} of {wanted} cells; {self.json}", flush=True)
+
+
+def _arm_name(block: str, setup: Setup, arm: str) -> str:
+    """`none`, `vanilla-own`, `vanilla-perfect-crop10` (in percent); in the gate with the regime."""
+    if block == "gate":
+        return f"{arm}-{setup.variant}-{setup.real_images}"
+    parts = (arm, setup.control_label) if arm == "none" else (arm, setup.source, setup.label)
+    return "-".join(filter(None, parts))
+
+
+def _gate_differences(scores: results.Scores) -> dict[str, Any]:
+    """Perfect less none, regime by regime."""
+    regimes = [arm.removeprefix("none-") for arm in scores if arm.startswith("none-") and f"vanilla-{arm[5:]}" in scores]
+    found = {f"vanilla-{of} - none-{of}": results.paired(scores, f"vanilla-{of}", f"none-{of}") for of in regimes}
+    return {name: row for name, row in found.items() if row is not None}
+
+
+def _machine() -> str:
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.study", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--block", default="gate", help="gate, main, crop, mixing, quality, or several with commas")
+    parser.add_argument("--budget-s", type=float, help="start no further cell after so many seconds")
+    parser.add_argument("--quick", action="store_true", help="every part of it with tiny numbers, to see that it works")
+    parser.add_argument("--work", default="runs/study", help="data, runs and cells")
+    parser.add_argument("--output", default="docs/results")
+    arguments = parser.parse_args()
+    blocks = arguments.block.split(",")
+    unknown = [block for block in blocks if block not in results.TITLES]
+    if unknown:
+        parser.error(f"--block {unknown[0]} is none of {', '.join(results.TITLES)}")
+    study = Study(arguments)
+    for block in blocks:
+        study.run(block)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The study's data, its statistics, and the recipes that it makes; the cells themselves are `adainf`'s own stages."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adainf.recipefile import load_recipe
+from benchmarks.studies import data, results
+from benchmarks.study import Study
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
+
+
+@pytest.mark.skipif(not Path(data.SOURCE).is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+@pytest.mark.parametrize("variant", data.VARIANTS)
+def test_the_images_are_those_that_the_study_is_pinned_to_and_no_two_parts_share_one(variant: str) -> None:
+    cut = data.parts(variant)  # raises for another digest
+    assert [len(part.labels) for part in cut] == [7_000, 10_000, 43_000, 10_000]
+    assert sum(len(part.labels) for part in cut[:3]) == 60_000
+    # Some garments were photographed twice: the share of equal images between parts is that of any two parts, well below 1 %.
+    seen = {hashlib.sha256(image.tobytes()).digest() for image in cut.pool.images}
+    assert sum(hashlib.sha256(image.tobytes()).digest() in seen for image in cut.probe.images) < 100
+
+
+def test_a_hardened_image_is_a_function_of_its_pixels_and_its_number_alone() -> None:
+    """Would catch random numbers that are drawn for all images at once, so that a subset differs."""
+    assert np.array_equal(data.hardened(NOISE[:7]), data.hardened(NOISE)[:7])
+    assert not np.array_equal(data.hardened(NOISE[[3] * 9])[3], data.hardened(NOISE[[3] * 9])[4])
+
+
+def test_a_crop_of_a_flat_image_is_flat_and_one_of_a_ramp_is_a_ramp() -> None:
+    """Would catch interpolation whose weights do not sum to one, or that reads beyond the edge."""
+    flat = data.hardened(np.full((50, 16, 16), 100, np.uint8))
+    assert (flat.max(axis=(1, 2)) == flat.min(axis=(1, 2))).all()
+    assert len(np.unique(flat[:, 0, 0])) > 20  # brightness differs
+    ramp = data.hardened(np.broadcast_to(np.arange(0, 160, 10, dtype=np.uint8), (50, 16, 16)).copy()).astype(int)
+    assert (np.diff(ramp, axis=2) >= 0).all()
+    assert (np.ptp(ramp, axis=1) == 0).all()
+
+
+def test_shrinking_is_the_mean_of_every_two_by_two_within_the_frame() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (1, 28, 28), np.uint8)
+    small = data.shrunk(image)[0]
+    assert small[0].max() == small[:, 15].max() == 0
+    assert small[1, 1] == int(image[0, :2, :2].mean() + 0.5)
+
+
+def scores(**linear: list[float]) -> dict[str, dict[int, dict[str, float]]]:
+    return {
+        arm.replace("_", "-"): {seed: {"linear": value, "knn": value / 2} for seed, value in enumerate(values)}
+        for arm, values in linear.items()
+    }
+
+
+def test_intervals_are_scipys_of_means_and_of_paired_differences() -> None:
+    """Would catch unpaired differences, and a normal quantile where Student's belongs."""
+    made = scores(none=[0.70, 0.72, 0.71], vanilla_own=[0.69, 0.70, 0.70])
+    low, high = stats.t.interval(0.95, 2, 0.71, stats.sem([0.70, 0.72, 0.71]))
+    assert results.arm_table(made)["none"]["linear_ci95"] == pytest.approx([low, high], abs=1e-4)
+    paired = results.differences(made)["vanilla-own - none"]
+    interval = stats.ttest_rel([0.69, 0.70, 0.70], [0.70, 0.72, 0.71]).confidence_interval(0.95)
+    assert paired["linear_mean"] == pytest.approx(-0.04 / 3, abs=1e-6)
+    assert paired["linear_ci95"] == pytest.approx(list(interval), abs=1e-4)
+    assert paired["knn_mean"] == pytest.approx(-0.02 / 3, abs=1e-6)
+
+
+def test_differences_pair_each_arm_with_vanilla_on_the_same_images_only() -> None:
+    made = scores(none=[0.7, 0.7], vanilla_own=[0.7, 0.6], vanilla_more=[0.6, 0.7], adainf_own=[0.8, 0.7])
+    assert list(results.differences(made)) == [
+        *("vanilla-own - none", "vanilla-more - none", "adainf-own - none"),
+        "adainf-own - vanilla-own",
+    ]
+
+
+def test_a_weaker_crop_that_gains_with_inflation_alone_is_an_interaction() -> None:
+    """Would catch differences of means over other seeds, and the wrong sign."""
+    made = scores(none_crop4=[0.70, 0.71], none_crop35=[0.70, 0.71])
+    assert results.interaction(made) == ""
+    made |= scores(vanilla_perfect_crop4=[0.70, 0.72], vanilla_perfect_crop35=[0.72, 0.74])
+    assert "inflated less not: +2.00 points" in results.interaction(made)
+    assert list(results.differences(made)) == ["vanilla-perfect-crop4 - none-crop4", "vanilla-perfect-crop35 - none-crop35"]
+
+
+def test_holm_is_the_worked_example() -> None:
+    """Holm 1979: p .01 .04 .03 .005 → .03 .06 .06 .02; would catch a missing running maximum."""
+    assert results.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_the_gate_passes_what_is_above_zero_beyond_noise_alone() -> None:
+    found = {
+        "a": {"linear_mean": 0.02, "linear_ci95": [-0.001, 0.041]},
+        "b": {"linear_mean": 0.01, "linear_ci95": [0.002, 0.018]},
+    }
+    assert results.best(["a", "b"], found) == "b"
+    assert results.best(["a"], found) is None
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool) -> None:
+    """Would catch settings that recipes no longer know: cells fail hours later otherwise."""
+    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=quick, budget_s=None))
+    study.found = {"blocks": {"gate": {"regime": ["hard", "500"]}}}
+    for block in results.TITLES:
+        setups, part = study.block(block)
+        assert part == ("validation" if block == "gate" else "test")
+        assert len({setup.name for setup in setups}) == len(setups)
+        for setup in setups:
+            recipe = load_recipe(setup.write(study.recipe, tmp_path))
+            assert recipe.pretrain.global_batch <= setup.real_images
+            assert recipe.uses_generated
+
+
+def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> None:
+    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=False, budget_s=None))
+    with pytest.raises(SystemExit, match="the gate has chosen no regime"):
+        study.block("main")
