@@ -18,7 +18,7 @@ demo: $(VENV)/.demo
 
 test: check
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -m "not slow" -ra
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m "not slow" -ra --numprocesses 2 --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
