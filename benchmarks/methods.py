@@ -31,9 +31,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "dino": {
         "projector_hidden": 512,
         "prototypes": 1024,
-        "local_crops": 2,
-        "local_size_px": 12,
-        "momentum": 0.99,
+        "local_crops": 0,
+        "momentum": 0.97,
         "freeze_prototypes_fraction": 0.02,
     },
     "clip": {"projector_out": 64},
@@ -102,7 +101,7 @@ def train(folder: str, name: str, budget_cpu_s: float) -> Values:
     from adainf.shards.folder import ShardFolder
 
     torch.set_num_threads(1)  # CPU seconds are what is asked for
-    family = "asymmetric" if name in ("byol", "barlow") else "symmetric"
+    family = "asymmetric" if name == "barlow" else "symmetric"
     config = recipe.Pretrain.model_validate(
         {
             "method": {"kind": name, **HEADS[name]},
