@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from adainf import cli
+from adainf import arguments
 from adainf.render import K8S, kustomize, render
 
 JOBS = K8S.parent / "jobs"
-STAGES = [stage for stage in cli.STAGES if stage != "run"]
+STAGES = [stage for stage in arguments.STAGES if stage != "run"]
 
 
 def files() -> dict[str, str]:

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from adainf.arguments import STAGES, build_parser
 from adainf.artifacts import Run
-from adainf.cli import STAGES, build_parser
 from adainf.exitcodes import INTERRUPTED, AdaInfError, BadInput
 from adainf.launch import tree
 from adainf.launch.gang import run_gang
@@ -29,7 +29,11 @@ from adainf.launch.stop import Stop
 from adainf.launch.watch import Progress, serve
 from adainf.pod import Pod
 
-_COMMITTED = {"generate": ("generated/", ".index.json"), "evaluate": ("evaluate/", ".json")}
+_COMMITTED = {
+    "generate": ("generated/", ".index.json"),
+    "verify": ("verify/probes/", ".json"),
+    "evaluate": ("evaluate/", ".json"),
+}
 """What such a stage leaves of its work: keys that begin and end so. A Job of these starts an interrupted pod again as often as
 it comes, so one that has left nothing must count as failed."""
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from adainf import cli
+from adainf import arguments
 from adainf.render import K8S, names, render
 
 Object = dict[str, Any]
 JOBS = K8S.parent / "jobs"
-STAGES = [stage for stage in cli.STAGES if stage != "run"]
+STAGES = [stage for stage in arguments.STAGES if stage != "run"]
 GANGS = ("fit", "pretrain")
 OVERLAYS = [None, *names(K8S / "overlays")]
 COMPONENTS = names(K8S / "components")

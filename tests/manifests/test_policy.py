@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from adainf import cli, exitcodes
+from adainf import arguments, exitcodes
 from adainf.chain import chain
 from adainf.recipe import Arm, Recipe
 from adainf.recipefile import load_recipe
@@ -241,7 +241,7 @@ def test_arguments_are_those_of_the_command(stage: str, monkeypatch: pytest.Monk
     }
     words = [re.sub(r"\$\((\w+)\)", lambda match: values[match[1]] or "", word) for word in found.spec["containers"][0]["args"]]
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
-    parsed = cli.build_parser().parse_args(words)
+    parsed = arguments.build_parser().parse_args(words)
     assert parsed.command == stage
     assert parsed.run == "s3://bucket/run"
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from adainf import cli
+from adainf.arguments import build_parser
 from adainf.artifacts import Manifest, Run
 from adainf.chain import require
-from adainf.cli import build_parser
 from adainf.exitcodes import BAD_INPUT, OK, BadInput, StageFailed
 from adainf.progress import Reporter
 from adainf.recipe import Recipe
