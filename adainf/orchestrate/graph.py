@@ -16,7 +16,7 @@ from adainf.orchestrate import labels
 from adainf.orchestrate.templates import Template
 from adainf.recipe import Arm, Recipe
 
-STAGES = ("ingest", "fit", "generate", "measure", "plan", "pretrain", "evaluate", "report")
+STAGES = ("ingest", "fit", "generate", "measure", "plan", "verify", "pretrain", "evaluate", "report")
 REPORT = "report"
 """The one artifact that is no link of the chain, and its task."""
 

@@ -13,6 +13,9 @@ from adainf.orchestrate.observed import Record
 from adainf.recipe import Recipe
 from adainf.storage import NotFound
 
+_SHARED = {"generate": "generated/", "verify": "verify/probes/"}
+"""Where workers that share a stage leave what they have done of it: an index for each shard, or a probe."""
+
 
 class Ledger:
     """One recipe in one run."""
@@ -58,15 +61,15 @@ class Ledger:
         return True
 
     def token(self, task: Task, finished: Iterable[str]) -> str:
-        """The task's progress: manifests, the newest checkpoint of each artifact, indexes of shards."""
+        """The task's progress: manifests, the newest checkpoint of each artifact, what its workers have committed."""
         made = set(finished)
         parts = [f"m{sum(name in made for name in task.artifacts)}"]
         for name in task.artifacts:
             steps = [info.key for info in self._run.store.list(f"{name}/checkpoints/") if info.key.endswith(".safetensors")]
             if steps:
                 parts.append(f"c{int(steps[-1].rpartition('/')[2].removesuffix('.safetensors'))}")
-        if task.stage == "generate":
-            parts.append(f"s{sum(info.key.endswith('.json') for info in self._run.store.list('generated/'))}")
+        if shared := _SHARED.get(task.stage):
+            parts.append(f"s{sum(info.key.endswith('.json') for info in self._run.store.list(shared))}")
         return ".".join(parts)
 
     def records(self, job: str, final: bool) -> tuple[Record, ...]:
