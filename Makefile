@@ -9,6 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LONGEST_FIRST := --no-loadscope-reorder tests/test_kill.py tests/launch tests/test_chain.py tests
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-slow check format render images lock clean
@@ -18,7 +19,7 @@ demo: $(VENV)/.demo
 
 test: check
 	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m "not slow" -ra --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m "not slow" -ra --numprocesses 2 --dist loadfile $(LONGEST_FIRST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
