@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import yaml
 
 from adainf import arguments, exitcodes
 from adainf.chain import chain
-from adainf.recipe import Arm, Recipe
+from adainf.recipe import Arm, Recipe, Verify
 from adainf.recipefile import load_recipe
 from adainf.render import K8S
 from tests.manifests.objects import (
@@ -27,7 +28,9 @@ from tests.manifests.objects import (
     template,
 )
 
-RUN_ARMS: tuple[Arm, ...] = ("none", "vanilla", "adainf")
+RUN_ARMS: tuple[Arm, ...] = get_args(Arm)
+SHARED = ("generate", "verify", "evaluate")
+"""Stages whose work any number of pods share."""
 
 
 def everything() -> Iterator[tuple[str, list[Object]]]:
@@ -194,7 +197,7 @@ def test_exit_codes_are_those_of_the_code(stage: str, overlay: str | None) -> No
     if stage in GANGS:
         assert by_action == [("FailJob", [exitcodes.INTERRUPTED]), ("FailJob", [*permanent, exitcodes.SUPERSEDED])]
         assert found.job["backoffLimit"] == 0
-    elif stage in ("generate", "evaluate"):
+    elif stage in SHARED:
         assert by_action == [("FailJob", permanent), ("Ignore", [exitcodes.INTERRUPTED])]
     else:
         assert by_action == [("FailJob", permanent)]
@@ -213,8 +216,7 @@ def test_sizes_agree(overlay: str | None) -> None:
         count = {
             "fit": "ADAINF_NNODES",
             "pretrain": "ADAINF_NNODES",
-            "generate": "ADAINF_WORKERS",
-            "evaluate": "ADAINF_WORKERS",
+            **dict.fromkeys(SHARED, "ADAINF_WORKERS"),
         }
         if stage in count:
             assert job["completionMode"] == "Indexed"
@@ -251,7 +253,8 @@ def test_tasks_wait_for_what_they_read(recipe: str) -> None:
     """Every artifact that a stage reads is made by what its template waits for, directly or not. Nothing waits in a ring."""
     arms = load_recipe(K8S / recipe).arms
     assert tuple(arms) == ("none", "adainf")
-    with_all = load_recipe(K8S / recipe).model_copy(update={"arms": RUN_ARMS})
+    read = load_recipe(K8S / recipe)
+    with_all = read.model_copy(update={"arms": RUN_ARMS, "plan": read.plan.model_copy(update={"verify": Verify()})})
     before = _after(with_all)
     assert set(before) == {*(set(STAGES) - {"pretrain"}), *(f"pretrain.{arm}" for arm in RUN_ARMS)}
     links = chain(with_all)
