@@ -13,13 +13,14 @@ import yaml
 from adainf.artifacts import Run
 from adainf.chain import chain
 from adainf.checkpoint import decode
+from adainf.cli import main
 from adainf.exitcodes import OK
 from adainf.recipefile import load_recipe
 from tests.cluster import Cluster, Process
 from tests.cluster.store import Object
 from tests.conftest import S3Server
 from tests.orchestrate.chain import ROOT, task
-from tests.tiny import RECIPE, adainf, write_recipe
+from tests.tiny import RECIPE, write_recipe
 
 SHORT = RECIPE.replace("name: tiny", "name: tiny\narms: [none, adainf]").replace("  steps: 12\n", "  steps: 5\n")
 """Five steps: with more the last digits of sums in another order grow."""
@@ -93,7 +94,9 @@ def encoder(run: Run) -> bytes:
     return run.store.get("pretrain/none/seed-0/encoder.safetensors")
 
 
-def test_from_apply_to_complete(cluster: Cluster, s3_server: S3Server, s3_env: str, tmp_path: Path) -> None:
+def test_from_apply_to_complete(
+    cluster: Cluster, s3_server: S3Server, s3_env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each stage once, by the workers and nodes of the manifest; what they leave is a run as `adainf run` leaves it."""
     real = RealChain(cluster, s3_server, s3_env, SHORT)
     real.apply()
@@ -105,37 +108,42 @@ def test_from_apply_to_complete(cluster: Cluster, s3_server: S3Server, s3_env: s
         "report-1",
     ]
     recipe = write_recipe(tmp_path, SHORT)
-    again = adainf("run", recipe, "--run", s3_env)
-    assert again.returncode == OK, again.stderr
-    assert again.stdout.count("done already") == len(chain(load_recipe(recipe))) + 1  # and the report
+    capsys.readouterr()
+    assert main(["run", str(recipe), "--run", s3_env]) == OK
+    assert capsys.readouterr().out.count("done already") == len(chain(load_recipe(recipe))) + 1  # and the report
     one = tmp_path / "one"
     for stage, *options in (["ingest"], ["pretrain", "--arm", "none"]):
-        assert adainf(stage, recipe, "--run", one, *options).returncode == OK
+        assert main([stage, str(recipe), "--run", str(one), *options]) == OK
     expected, found = (decode(encoder(run), "encoder")[0] for run in (Run(str(one)), real.run))
     assert expected.keys() == found.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(found[key], value, atol=1e-6, rtol=1e-6, msg=key)
 
 
 @pytest.mark.slow
 def test_a_preempted_gang_goes_on(s3_server: S3Server, s3_env: str, tmp_path: Path) -> None:
     """SIGTERM to one of two pods: the next attempt begins at what was saved, and makes the same bytes as none before it."""
-    encoders = []
-    for preempted in (True, False):
-        folder = tmp_path / str(preempted)
-        folder.mkdir()
-        with Cluster(folder, speed=SPEED) as cluster:
-            real = RealChain(cluster, s3_server, f"{s3_env}-{preempted}", LONG)
-            real.apply()
-            if preempted:
-                cluster.preempt(cluster.until(lambda real=real: at_work(real), 90))
-            cluster.until(lambda cluster=cluster: mirrored(cluster), 90)
-            real.complete(180)
-            assert ("pretrain.none-2" in real.tasks()) == preempted
-            assert "pretrain.none-3" not in real.tasks()
-            assert ("saved at step" in real.log()) == preempted
-            encoders.append(encoder(real.run))
-    assert encoders[0] == encoders[1]
+    once = encoder_of_gang(tmp_path / "once", s3_server, f"{s3_env}-once", preempt=False)
+    twice = encoder_of_gang(tmp_path / "twice", s3_server, f"{s3_env}-twice", preempt=True)
+    assert once == twice
+
+
+def encoder_of_gang(folder: Path, server: S3Server, uri: str, preempt: bool) -> bytes:
+    """Of a chain in which one pod is preempted once, or none is."""
+    folder.mkdir()
+    with Cluster(folder, speed=SPEED) as cluster:
+        real = RealChain(cluster, server, uri, LONG)
+        real.apply()
+        if preempt:
+            pod = cluster.until(lambda: at_work(real), 90)
+            assert pod
+            cluster.preempt(pod)
+        cluster.until(lambda: mirrored(cluster), 90)
+        real.complete(180)
+        attempts = [each for each in real.tasks() if each.startswith("pretrain")]
+        assert attempts == (["pretrain.none-1", "pretrain.none-2"] if preempt else ["pretrain.none-1"])
+        assert ("saved at step" in real.log()) == preempt
+    return encoder(real.run)
 
 
 def at_work(real: RealChain) -> Object | None:
