@@ -94,13 +94,14 @@ def encoder(run: Run) -> bytes:
     return run.store.get("pretrain/none/seed-0/encoder.safetensors")
 
 
+@pytest.mark.slow
 def test_from_apply_to_complete(
     cluster: Cluster, s3_server: S3Server, s3_env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each stage once, by the workers and nodes of the manifest; what they leave is a run as `adainf run` leaves it."""
     real = RealChain(cluster, s3_server, s3_env, SHORT)
     real.apply()
-    real.complete(180)
+    real.complete(300)
     arms = ["pretrain.adainf-1", "pretrain.none-1"]
     assert real.tasks() == [
         *(f"{each}-1" for each in ("evaluate", "fit", "generate", "ingest", "measure", "plan")),
@@ -139,7 +140,7 @@ def encoder_of_gang(folder: Path, server: S3Server, uri: str, preempt: bool) -> 
             assert pod
             cluster.preempt(pod)
         cluster.until(lambda: mirrored(cluster), 90)
-        real.complete(180)
+        real.complete(300)
         attempts = [each for each in real.tasks() if each.startswith("pretrain")]
         assert attempts == (["pretrain.none-1", "pretrain.none-2"] if preempt else ["pretrain.none-1"])
         assert ("saved at step" in real.log()) == preempt
