@@ -36,6 +36,8 @@ class Chain:
         """CronJob to the image of its stage; others have the manifest's."""
         self.grace_s: int | None = None
         """Of stage pods; None: the manifest's."""
+        self.start_timeout_s: int | None = None
+        """Of stages; None: the manifest's."""
         self.started: list[str] = []
         """Tasks in the order in which their first pods began."""
         cluster.on_pod(self._play)
@@ -55,6 +57,8 @@ class Chain:
             if each["kind"] == "CronJob":
                 pod = each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
                 pod["containers"][0]["image"] = self.images.get(each["metadata"]["name"], pod["containers"][0]["image"])
+                if self.start_timeout_s is not None:
+                    each["metadata"]["annotations"]["adainf.dev/start-timeout"] = str(self.start_timeout_s)
                 if self.grace_s is not None:
                     pod["terminationGracePeriodSeconds"] = self.grace_s
         return yaml.safe_dump_all(objects)

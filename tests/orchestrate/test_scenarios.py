@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from adainf.orchestrate.graph import artifacts_of
 from adainf.recipefile import load_recipe
 from tests.cluster import Cluster, Exit, Script
 from tests.cluster.access import Call
 from tests.cluster.store import Object
-from tests.orchestrate.chain import FOREVER, RECIPE, ROOT, Chain, Play, task
+from tests.orchestrate.chain import FOREVER, RECIPE, Chain, Play, task
 
 TASKS = sorted(artifacts_of(load_recipe(RECIPE)))
 ONCE = [f"{name}-1" for name in TASKS]
@@ -36,24 +35,12 @@ def hold(name: str) -> Play:
     return lambda pod: FOREVER if task(pod["metadata"]["labels"]) == name else None
 
 
-def test_the_chain_and_its_rights(chain: Chain, cluster: Cluster) -> None:
-    """From apply to Complete; each call that was made is in the Role, and each right of the Role was used."""
+def test_the_chain(chain: Chain) -> None:
+    """From apply to Complete."""
     chain.apply()
     assert chain.end()["type"] == "Complete"
     assert chain.jobs() == ONCE
     assert chain.log().rstrip().endswith("every stage is done")
-    used = {(call.group, call.resource, call.verb) for call in cluster.calls_of("adainf-orchestrator")}
-    role = next(each for each in yaml.safe_load_all((ROOT / "jobs" / "adainf.yaml").read_text()) if each["kind"] == "Role")
-    granted = {
-        (group, resource, verb)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    assert used <= granted
-    # What a smooth run has no use for: adopting, mirroring, and asking why there are no pods.
-    assert granted - used <= {("batch", "jobs", "get"), ("batch", "jobs", "patch"), ("events.k8s.io", "events", "list")}
 
 
 def test_apply_twice(chain: Chain) -> None:
