@@ -30,6 +30,7 @@ class Chain:
     def __init__(self, cluster: Cluster, folder: Path, play: Play = lambda pod: None) -> None:
         self.cluster, self.play = cluster, play
         self.run = Run(str(folder / "run"))
+        self.recipe = RECIPE
         self.env = {"ADAINF_BACKOFF_S": "0.2", "ADAINF_STUCK_S": "1"}
         """Of the orchestrator."""
         self.images: dict[str, str] = {}
@@ -51,7 +52,7 @@ class Chain:
         for each in objects:
             match each["metadata"]["name"]:
                 case "adainf-recipe":
-                    each["data"] = {"recipe.yaml": RECIPE.read_text()}
+                    each["data"] = {"recipe.yaml": self.recipe.read_text()}
                 case "adainf-store":
                     each["data"] = {"ADAINF_RUN": self.run.locate("")}
             if each["kind"] == "CronJob":
@@ -111,7 +112,7 @@ class Chain:
 
     def commit(self, name: str) -> None:
         """A task's artifacts, empty but answering the recipe."""
-        recipe = load_recipe(RECIPE)
+        recipe = load_recipe(self.recipe)
         for artifact in artifacts_of(recipe)[name]:
             if self.run.find(artifact):
                 continue

@@ -9,7 +9,7 @@ import yaml
 from tests.cluster import Cluster
 from tests.cluster.access import Call
 from tests.cluster.statuses import Refusal
-from tests.orchestrate.chain import ROOT, Chain
+from tests.orchestrate.chain import RECIPE, ROOT, Chain
 
 
 def granted() -> set[tuple[str, str, str, str]]:
@@ -39,6 +39,10 @@ def test_each_right_is_used_and_no_other(tmp_path: Path) -> None:
         cluster.faults.after = lose
         cluster.request("POST", "resourcequotas", {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}})
         chain = Chain(cluster, tmp_path)
+        chain.recipe = tmp_path / "verified.yaml"  # so that it has every stage
+        chain.recipe.write_text(
+            "arms: [none, vanilla, adainf, verified]\n" + RECIPE.read_text().replace("plan:", "plan:\n  verify: {}")
+        )
         chain.start_timeout_s = 3
         chain.apply()
         cluster.until(lambda: "ingest-2" in chain.jobs(), 60)
