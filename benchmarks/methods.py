@@ -30,9 +30,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "spectral": {"projector_hidden": 512, "projector_out": 256},
     "dino": {
         "projector_hidden": 512,
-        "prototypes": 1024,
+        "prototypes": 4096,
         "local_crops": 0,
-        "momentum": 0.97,
+        "momentum": 0.99,
         "freeze_prototypes_fraction": 0.02,
     },
     "clip": {"projector_out": 64},
