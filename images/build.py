@@ -1,7 +1,7 @@
 """Builds the images of images/matrix.yaml and runs each: ``python images/build.py [TARGET …] [-- OPTION …]``.
 
-Takes docker, or else buildah, which can build inside a container (`--isolation chroot --network host`). What follows ``--``
-goes to the build, ``--build-arg BASE=…`` say.
+Takes docker where its daemon answers, else buildah, which can build inside a container (`--isolation chroot --network host`;
+BUILDAH_ISOLATION=chroot for running, too). What follows ``--`` goes to the build, ``--build-arg BASE=…`` say.
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ USER = "12345:0"
 """Any uid, in group 0, as OpenShift runs containers."""
 
 
-def build(target: str, options: list[str]) -> None:
-    tool = "docker" if shutil.which("docker") else "buildah"
+def tool_here() -> str:
+    """The client `docker` may be installed without a daemon."""
+    docker = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    return "docker" if docker else "buildah"
+
+
+def build(tool: str, target: str, options: list[str]) -> None:
     subprocess.run([tool, "build", *options, "--target", target, "--tag", f"adainf-{target}:{VERSION}", str(ROOT)], check=True)
     for command in (["adainf", "--version"], ["adainf", "doctor"]):
         _run(tool, f"adainf-{target}:{VERSION}", command)
@@ -40,10 +45,14 @@ def _run(tool: str, image: str, command: list[str]) -> None:
 
 def main(arguments: list[str]) -> None:
     at = arguments.index("--") if "--" in arguments else len(arguments)
+    tool = tool_here()
     matrix = yaml.safe_load((ROOT / "images" / "matrix.yaml").read_text())
     for target in arguments[:at] or [image["target"] for image in matrix["images"]]:
-        build(target, arguments[at + 1 :])
+        build(tool, target, arguments[at + 1 :])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except subprocess.CalledProcessError as error:  # the tool has said why
+        sys.exit(f"{' '.join(error.cmd)} ended with exit code {error.returncode}")

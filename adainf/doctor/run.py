@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 
 from adainf.artifacts import Run
 from adainf.doctor.finding import Finding, failed
 from adainf.exitcodes import AdaInfError
 from adainf.recipe import Recipe
-from adainf.shards.cache import default_folder
-from adainf.shards.manifest import ShardSet
 from adainf.storage import PreconditionFailed, Store, open_store
 
 SKEW_WARN_S, SKEW_FAIL_S = 60, 900
@@ -94,8 +93,11 @@ def _date(uri: str) -> datetime | None:
 
 def cache(uri: str, recipe: Recipe) -> Iterator[Finding]:
     """Room for the decoded images that pretraining keeps on each node, once their size is known."""
-    if recipe.pretrain.stream.window_shards is not None:
+    if recipe.pretrain.stream.window_shards is not None or find_spec("numpy") is None:  # the orchestrator's image reads none
         return
+    from adainf.shards.cache import default_folder
+    from adainf.shards.manifest import ShardSet
+
     try:
         folder, manifest = default_folder(), Run(uri).find("real")
     except AdaInfError:
