@@ -46,8 +46,7 @@ class Orchestrator:
         self._lookout = Lookout(api, owner, Run(run_uri), recipe_file, self._wake.set)
         self._hands = Hands(api, owner, self._lookout.jobs.put, log)
         self._patience = Patience(
-            backoff_s=float(os.environ.get("ADAINF_BACKOFF_S", Patience.backoff_s)),
-            stuck_s=float(os.environ.get("ADAINF_STUCK_S", Patience.stuck_s)),
+            backoff_s=_seconds("ADAINF_BACKOFF_S", Patience.backoff_s), stuck_s=_seconds("ADAINF_STUCK_S", Patience.stuck_s)
         )
         self._rehearsed = False
 
@@ -115,3 +114,11 @@ def _setting(name: str) -> str:
     if not value:
         raise BadInput(f"the environment has no {name}: run this by `kubectl apply -f jobs/adainf.yaml`, which sets it")
     return value
+
+
+def _seconds(name: str, default: float) -> float:
+    text = os.environ.get(name, str(default))
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInput(f"{name} is {text!r}; write a number of seconds into the orchestrator's environment") from None
