@@ -17,6 +17,9 @@ from adainf.recipe import Arm, External, ImportedImages, Recipe
 UNTRAINED = "untrained"
 """The encoder that every arm starts from, judged beside the arms."""
 
+SHARED = {"generate": ("generated/", ".index.json"), "verify": ("verify/probes/", ".json"), "evaluate": ("evaluate/", ".json")}
+"""The stages that workers share, and the keys of what they commit one by one: how these begin and end."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -37,6 +40,14 @@ def pretrained(arm: str, seed: int) -> str:
 def evaluated(arm: str) -> str:
     """The artifact with the scores of one arm."""
     return f"evaluate/{arm}"
+
+
+def committed_pieces(run: Run, stage: str) -> int:
+    """How many pieces of a stage that workers share are in the store: shards, probes, arms; 0 for any other stage."""
+    if stage not in SHARED:
+        return 0
+    begin, end = SHARED[stage]
+    return sum(info.key.endswith(end) for info in run.store.list(begin))
 
 
 def judging_encoder(recipe: Recipe) -> str | None:

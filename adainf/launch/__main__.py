@@ -20,6 +20,7 @@ from pathlib import Path
 
 from adainf.arguments import STAGES, build_parser
 from adainf.artifacts import Run
+from adainf.chain import SHARED, committed_pieces
 from adainf.exitcodes import INTERRUPTED, AdaInfError, BadInput
 from adainf.launch import tree
 from adainf.launch.gang import run_gang
@@ -28,14 +29,6 @@ from adainf.launch.record import SENTENCE, Record, reason_of, write_termination_
 from adainf.launch.stop import Stop
 from adainf.launch.watch import Progress, serve
 from adainf.pod import Pod
-
-_COMMITTED = {
-    "generate": ("generated/", ".index.json"),
-    "verify": ("verify/probes/", ".json"),
-    "evaluate": ("evaluate/", ".json"),
-}
-"""What such a stage leaves of its work: keys that begin and end so. A Job of these starts an interrupted pod again as often as
-it comes, so one that has left nothing must count as failed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,9 +69,10 @@ def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop
     command = ["-m", "adainf", *arguments]
     if pod.nodes > 1 or pod.processes:
         return run_gang(pod, command, stop)
-    before = _committed(run, stage)
+    before = committed_pieces(run, stage)
     code = _run_alone(command, stop)
-    if code == INTERRUPTED and stage in _COMMITTED and _committed(run, stage) == before:
+    # The Job of such a stage starts an interrupted pod again as often as it comes: without progress it has failed.
+    if code == INTERRUPTED and stage in SHARED and committed_pieces(run, stage) == before:
         print(f"{SENTENCE}{stage}: stopped before anything new was in the store, which counts as a failure", file=sys.stderr)
         return 1
     return code
@@ -92,13 +86,6 @@ def _run_alone(command: Sequence[str], stop: Stop) -> int:
     if stop.received and code == -signal.SIGTERM:  # before it could take signals over, so before anything began
         return INTERRUPTED
     return code if code >= 0 else 128 - code
-
-
-def _committed(run: Run, stage: str) -> int:
-    if stage not in _COMMITTED:
-        return 0
-    begin, end = _COMMITTED[stage]
-    return sum(info.key.endswith(end) for info in run.store.list(begin))
 
 
 def _leave(run: Run | None, record: Record) -> None:

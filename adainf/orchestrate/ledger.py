@@ -6,15 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 
 from adainf.artifacts import Manifest, Run, sha256
-from adainf.chain import Link, chain, extends, request
+from adainf.chain import Link, chain, committed_pieces, extends, request
 from adainf.exitcodes import BadInput
 from adainf.orchestrate.graph import REPORT, Task
 from adainf.orchestrate.observed import Record
 from adainf.recipe import Recipe
 from adainf.storage import NotFound
-
-_SHARED = {"generate": "generated/", "verify": "verify/probes/"}
-"""Where workers that share a stage leave what they have done of it: an index for each shard, or a probe."""
 
 
 class Ledger:
@@ -68,8 +65,8 @@ class Ledger:
             steps = [info.key for info in self._run.store.list(f"{name}/checkpoints/") if info.key.endswith(".safetensors")]
             if steps:
                 parts.append(f"c{int(steps[-1].rpartition('/')[2].removesuffix('.safetensors'))}")
-        if shared := _SHARED.get(task.stage):
-            parts.append(f"s{sum(info.key.endswith('.json') for info in self._run.store.list(shared))}")
+        if pieces := committed_pieces(self._run, task.stage):
+            parts.append(f"s{pieces}")
         return ".".join(parts)
 
     def records(self, job: str, final: bool) -> tuple[Record, ...]:
