@@ -6,7 +6,8 @@
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
-further cell after so many seconds. Two processes of one thread. Writes study-fashion-mnist.json and .md to --output.
+further cell after so many seconds. Two processes of one thread. Writes study-fashion-mnist.json and .md to --output; the scores
+of all cells are in the former, so that another machine goes on from it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,16 @@ import yaml
 
 from benchmarks.common import ROOT, THREADS, commit
 from benchmarks.studies import data, results
-from benchmarks.studies.cells import PRIVILEGED_IMAGES, Part, Setup, export_images, quality_line, score_file, share_controls
+from benchmarks.studies.cells import (
+    PRIVILEGED_IMAGES,
+    Part,
+    Setup,
+    export_images,
+    quality_line,
+    score_file,
+    share_controls,
+    write_score,
+)
 
 PROCESSES = 2
 REGIMES = (
@@ -105,6 +114,7 @@ class Study:
 
     def run(self, name: str) -> None:
         """Make the block's cells as far as time allows, and write what is there."""
+        self._restore()
         setups, part = self.block(name)
         if not self.quick and len(commit().split()) > 1:
             print("study: the working tree has changes; commit them, or the results name no commit", flush=True)
@@ -113,6 +123,15 @@ class Study:
         for tasks in self._phases(setups, part):
             self._work_off(tasks)
         self._write(name, setups, part)
+
+    def _restore(self) -> None:
+        """Lay the scores that --output knows where the cells would lay them."""
+        for name, block in self.found["blocks"].items():
+            setups, part = self.block(name)
+            for arm, seed, file in _files(name, setups, part, self.work):
+                score = block["scores"].get(arm, {}).get(str(seed))
+                if score and not file.exists():
+                    write_score(file, score)
 
     def _phases(self, setups: Sequence[Setup], part: Part) -> Iterator[list[Command]]:
         """Tasks that may run side by side, phase after phase. What is done already is in none."""
@@ -174,21 +193,15 @@ class Study:
 
     def _write(self, name: str, setups: Sequence[Setup], part: Part) -> None:
         scores: dict[str, dict[int, Any]] = {}
-        wanted = missing = 0
-        for setup in setups:
-            for arm in setup.arms:
-                for seed in setup.seeds:
-                    wanted += 1
-                    file = score_file(setup.run(self.work), arm, seed, part)
-                    if file.exists():
-                        scores.setdefault(_arm_name(name, setup, arm), {})[seed] = json.loads(file.read_text())
-                    else:
-                        missing += 1
+        files = list(_files(name, setups, part, self.work))
+        for arm, seed, file in files:
+            if file.exists():
+                scores.setdefault(arm, {})[seed] = json.loads(file.read_text())
+        made = [score for of in scores.values() for score in of.values()]
+        wanted, missing = len(files), sum(not file.exists() for _, _, file in files)
         block: dict[str, Any] = {
             "command": f"python -m benchmarks.study {shlex.join(sys.argv[1:])}",
-            "commit": commit(),
-            "date": date.today().isoformat(),
-            "machine": _machine(),
+            **{told: ", ".join(sorted({score[told] for score in made})) for told in ("commit", "date", "machine")},
             "judged_on": part,
             "cells": wanted,
             "missing": missing,
@@ -209,12 +222,21 @@ class Study:
         if name == "main":
             block["primary"] = results.primary(scores, "more")
             self.found |= {key: block[key] for key in ("arms", "differences", "command", "commit", "machine")}
+        block["scores"] = scores
         self.output.mkdir(parents=True, exist_ok=True)
         self.json.write_text(json.dumps(self.found, indent=2) + "\n")
         self.json.with_suffix(".md").write_text(results.markdown(self.found))
         if name in results.PAPER and block["arms"]:
             results.draw(block["arms"], results.TITLES[name], self.output / f"study-{name}.svg")
         print(f"study: {name}: {wanted - missing} of {wanted} cells; {self.json}", flush=True)
+
+
+def _files(block: str, setups: Sequence[Setup], part: Part, work: Path) -> Iterator[tuple[str, int, Path]]:
+    """Of each cell of a block: the arm as the results name it, the seed, and where its scores lie."""
+    for setup in setups:
+        for arm in setup.arms:
+            for seed in setup.seeds:
+                yield _arm_name(block, setup, arm), seed, score_file(setup.run(work), arm, seed, part)
 
 
 def _arm_name(block: str, setup: Setup, arm: str) -> str:
@@ -230,11 +252,6 @@ def _gate_differences(scores: results.Scores) -> dict[str, Any]:
     regimes = [arm.removeprefix("none-") for arm in scores if arm.startswith("none-") and f"vanilla-{arm[5:]}" in scores]
     found = {f"vanilla-{of} - none-{of}": results.paired(scores, f"vanilla-{of}", f"none-{of}") for of in regimes}
     return {name: row for name, row in found.items() if row is not None}
-
-
-def _machine() -> str:
-    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    return f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores"
 
 
 def main() -> None:

@@ -9,10 +9,12 @@ Every task is done once: a run's artifacts and the scores beside them tell what 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ from adainf.stages.measure import measure as measure_quality
 from adainf.stages.plan import plan
 from adainf.stages.pretrain import pretrain
 from adainf.stages.verify import verify
+from benchmarks.common import commit
 from benchmarks.studies import data
 
 Part = Literal["validation", "test"]
@@ -165,15 +168,26 @@ def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) ->
         "knn": scores.accuracy("knn"),
         "images": len(splits["test"].labels),
         "encoder_sha256": subject.sha256,
+        "commit": commit(),
+        "date": date.today().isoformat(),
+        "machine": _machine(),
         "train_s": round(trained_s, 2),
         "train_cpu_s": round(trained_cpu_s, 2),
         "cpu_s": round(time.process_time() - cpu, 2),
     }
-    file = score_file(Path(folder), arm, seed, part)
+    write_score(score_file(Path(folder), arm, seed, part), found)
+
+
+def write_score(file: Path, found: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(found, indent=2) + "\n")
     unfinished.rename(file)
+
+
+def _machine() -> str:
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores"
 
 
 def _judging_splits(cut: data.Parts, part: Part) -> dict[str, Labelled]:

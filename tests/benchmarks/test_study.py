@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 
 from adainf.recipefile import load_recipe
 from benchmarks.studies import data, results
+from benchmarks.studies.cells import score_file, write_score
 from benchmarks.study import Study
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
@@ -120,3 +122,19 @@ def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> N
     study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=False, budget_s=None))
     with pytest.raises(SystemExit, match="the gate has chosen no regime"):
         study.block("main")
+
+
+def test_another_machine_goes_on_from_the_results(tmp_path: Path) -> None:
+    """Would catch cells that are made again, or scores that are laid beside another arm or seed."""
+    first, second = (
+        Study(argparse.Namespace(work=tmp_path / work, output=tmp_path / "out", quick=False, budget_s=None)) for work in "ab"
+    )
+    setups, part = first.block("gate")
+    score = {"linear": 0.7, "knn": 0.6, "commit": "0123456", "date": "2026-01-02", "machine": "here"}
+    write_score(score_file(setups[2].run(first.work), "vanilla", 101, part), score)
+    first._write("gate", setups, part)
+    second.found = json.loads(second.json.read_text())
+    second._restore()
+    assert json.loads(score_file(setups[2].run(second.work), "vanilla", 101, part).read_text()) == score
+    assert len(list(second.work.rglob("seed-*.json"))) == 1
+    assert second.found["blocks"]["gate"]["missing"] == 47
