@@ -55,7 +55,10 @@ DOCTOR = "what this machine and a run's store lack, each with its mend"
 
 FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
 
-EPILOG = "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 75 interrupted after saving (run again)."
+EPILOG = (
+    "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 66 another start of the stage goes on, 75 "
+    "interrupted after saving (run again)."
+)
 
 
 class _Parser(argparse.ArgumentParser):
