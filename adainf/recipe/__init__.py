@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from adainf.recipe.arm import Arm
 from adainf.recipe.augmentation import Augmentation
 from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
-from adainf.recipe.evaluate import Evaluate, Finetune
+from adainf.recipe.evaluate import Evaluate, Finetune, Published
 from adainf.recipe.external import External, ExternalSampler
 from adainf.recipe.gan import Gan, GanSampler
 from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
@@ -57,6 +58,7 @@ __all__ = [
     "Plan",
     "Pretrain",
     "Provenance",
+    "Published",
     "Quality",
     "Real",
     "Recipe",
@@ -71,11 +73,6 @@ __all__ = [
     "Verify",
     "VicReg",
 ]
-
-Arm = Literal["none", "vanilla", "reweighted", "weak", "adainf", "verified"]
-"""`none`: real images only. `vanilla`: real and generated, weight 1 each. `adainf`: as the plan says. Half of the plan each:
-`reweighted`, its weight with the default augmentation, and `weak`, its augmentation with weight 1. `verified`: as probes
-around the plan choose."""
 
 
 class Plan(Section):
@@ -111,6 +108,8 @@ class Recipe(Section):
     """How the encoders are trained."""
     evaluate: Evaluate = Evaluate()
     """How the encoders are judged."""
+    published: Published | None = None
+    """Published numbers, for the report to show beside those of this run; no part of any artifact's identity."""
     cpu_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads of the numerical libraries; null leaves them alone. Fixing it makes CPU results the same on any number of
     cores."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from adainf.recipe.arm import Arm
 from adainf.recipe.sections import Positive, PositiveInt, Rate, Section
 
 
@@ -41,3 +42,12 @@ class Evaluate(Section):
     """Fine-tune every encoder too; null does not. It costs a training of its own."""
     batch: PositiveInt = 512
     """Images whose features are computed together; no part of the identity."""
+
+
+class Published(Section):
+    """Numbers that others have published for this experiment, for the report to show beside ours."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """Where they stand, and what they are of: backbone, budget, split."""
+    linear_pct: Annotated[dict[Arm, Annotated[float, Field(ge=0, le=100)]], Field(min_length=1)]
+    """Accuracy of the linear probe by arm, in percent; also of arms that this recipe does not run."""

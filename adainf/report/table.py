@@ -31,8 +31,8 @@ def cells(row: Row, digits: int) -> tuple[str, ...]:
     mixed = arm is not None and arm.generated_share > 0
     return (
         row.name,
-        _score(row.linear, digits),
-        _score(row.knn, digits),
+        score_text(row.linear, digits),
+        score_text(row.knn, digits),
         NOTHING if row.difference is None else signed(row.difference, digits),
         f"{arm.real_weight:g}" if arm and mixed else NOTHING,
         NOTHING if arm is None else f"{100 * arm.generated_share:.0f} %",
@@ -51,7 +51,8 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _score(score: Score | None, digits: int) -> str:
+def score_text(score: Score | None, digits: int) -> str:
+    """In per cent, with the deviation over the seeds."""
     if score is None:
         return NOTHING
     spread = "" if score.deviation is None else f" ± {percent(score.deviation, digits)}"

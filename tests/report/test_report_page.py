@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from adainf.artifacts import Run
 from adainf.exitcodes import BadInput
 from adainf.progress import Reporter
-from adainf.recipe import Recipe
+from adainf.recipe import Published, Recipe
 from adainf.report.summary import collect
 from adainf.report.table import amount, results_table, signed
 from adainf.stages.report import PAGE, report
@@ -340,3 +340,14 @@ def test_damaged_shard_is_refused_and_nothing_is_committed(build: Build) -> None
 
 def test_a_generator_that_used_labels_is_not_kept_quiet(build: Build) -> None:
     assert "Labels were used for the generated images." in page_of(*build(Made(fitted_with_labels=True)))
+
+
+def test_published_numbers_stand_beside_ours_and_what_was_not_run_is_empty(build: Build) -> None:
+    """Would catch numbers beside another arm, or in parts of one where the others are in percent."""
+    recipe, run = build(seeds())
+    published = Published(source="some <table>", linear_pct={"adainf": 93.42, "weak": 90.5})
+    page = page_of(recipe.model_copy(update={"published": published}), run)
+    section = page.partition("Beside published numbers</h3>")[2].partition("</table>")[0]
+    assert "Published: some &lt;table&gt;." in section
+    cells = [re.sub(r"<[^>]*>", "|", row).strip("|\n ") for row in section.partition("<tbody>")[2].split("</tr>")[:2]]
+    assert [re.split(r"\|+", row) for row in cells] == [["adainf", "96.0 ± 1.0", "93.42"], ["weak", "–", "90.5"]]
