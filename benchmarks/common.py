@@ -23,7 +23,6 @@ from benchmarks.server import Server
 
 Key = TypeVar("Key", bound=Hashable)
 ROOT = Path(__file__).parent.parent
-TIMEOUT_S = 900
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Threads that spin while they wait would count as work."""
 
@@ -119,6 +118,7 @@ class Job:
     function: str
     arguments: dict[str, Any]
     env: dict[str, str]
+    timeout_s: float = 900
 
     @property
     def name(self) -> str:
@@ -133,12 +133,12 @@ def run(job: Job) -> Values | str:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     child = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
     try:
-        output, problems = child.communicate(timeout=TIMEOUT_S)
+        output, problems = child.communicate(timeout=job.timeout_s)
     except BaseException as error:
         os.killpg(child.pid, signal.SIGKILL)  # it and the processes that it started
         child.wait()
         if isinstance(error, subprocess.TimeoutExpired):
-            return f"not done after {TIMEOUT_S} s"
+            return f"not done after {job.timeout_s:g} s"
         raise
     if child.returncode:
         lines = [line for line in problems.splitlines() if line and not line.startswith(" ")]
