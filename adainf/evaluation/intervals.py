@@ -34,9 +34,13 @@ def wilson(accuracy: float, images: int) -> Interval:
 
 def student(accuracies: Sequence[float]) -> Interval:
     """Of the mean accuracy over two seeds or more: what other seeds would change, but not other test images."""
-    mean = statistics.fmean(accuracies)
-    half = t_quantile(len(accuracies) - 1) * statistics.stdev(accuracies) / math.sqrt(len(accuracies))
+    mean, half = statistics.fmean(accuracies), margin(accuracies)
     return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
+
+
+def margin(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean over two values or more: its standard error times Student's t."""
+    return t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def t_quantile(freedom: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,42 @@ def test_what_was_chosen_and_why_is_in_the_plan_on_the_page_and_in_the_browser(
     for line in why:
         assert line in printed
         assert line.strip() in page
+
+
+def test_the_choice_is_in_the_plans_json_where_it_answers_the_recipe(
+    finished: tuple[Recipe, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Would catch scores of seeds that chose finalists among those that decide, and a choice that another recipe asked for."""
+    recipe, run = finished
+    verified = Verified.model_validate(_content(run, "verify"))
+
+    def told(recipe: Recipe) -> Any:
+        plan(recipe, run, Reporter(), as_json=True)
+        return json.loads(capsys.readouterr().out)["verify"]
+
+    found = told(recipe)
+    assert found["chosen"] == verified.chosen.name
+    assert (found["real_weight"], found["generated_weight"]) == (verified.chosen.real_weight, verified.chosen.generated_weight)
+    view = verified.chosen.views[0]
+    assert found["augmentation"] == {
+        "profile": "symmetric",
+        "crop_min_scale": view.min_scale,
+        "jitter_strength": view.brightness,
+        "jitter_probability": view.jitter_probability,
+    }
+    assert verified.decision is not None
+    decision = verified.decision.model_dump()
+    assert found["decision"] == {name: decision[name] for name in ("rival", "difference", "noise")}
+    assert found["why"] == [line.strip() for line in verified.why]
+    finalists = {name: _deciding(verified, name) for name in verified.scores if _deciding(verified, name)}
+    assert found["scores"].keys() == finalists.keys()
+    for name, (one, other) in finalists.items():
+        mean, half = (one + other) / 2, 12.706 * abs(one - other) / 2  # Student's t for one degree of freedom
+        assert found["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
+        assert found["scores"][name]["interval"] == pytest.approx([mean - half, mean + half], abs=1e-6)
+        assert found["scores"][name]["seeds"] == 2
+    asked = recipe.plan.model_copy(update={"verify": Verify(budget=0.5, deciding_seeds=2)})
+    assert told(recipe.model_copy(update={"plan": asked})) is None
 
 
 def test_probes_that_are_there_are_not_made_again(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
