@@ -9,6 +9,7 @@ from adainf.augment.profiles import Profile
 from adainf.evaluation.intervals import margin
 from adainf.inflation.policy import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan
 from adainf.inflation.verify import Verified
+from adainf.inflation.weakening import draws_until_all_seen
 
 _SHORT: dict[Basis, str] = {"paper's point": "paper", "interpolation": "interpolation", "our prior": "prior"}
 
@@ -37,6 +38,7 @@ def as_json(plan: InflationPlan, family: str, draws: int, verified: Verified | N
         },
         "real_share": round(1 - plan.generated_share, 6),
         "augmentation": _augmentation(plan.views[0], family),
+        "schedule": plan.schedule,
         "basis": {
             "sources.generated.replication_of_real": basis[REAL_WEIGHT],
             "real_share": basis[GENERATED_SHARE],
@@ -98,4 +100,7 @@ def lines(plan: InflationPlan, draws: int) -> list[str]:
     said += [f"  {choice.name} {choice.value:g}  = {choice.formula}  ({choice.basis})" for choice in plan.choices]
     drawn = passes(plan, draws)
     said.append(f"  passes over each real image {drawn['real']:g}, over each generated image {drawn['generated']:g}")
+    if plan.schedule == "seen":
+        until = f"{draws_until_all_seen(plan):,.0f} of {draws:,} draws"
+        said.append(f"  while it trains, views weaken from the default's to these, with the images seen: all after {until}")
     return said + [f"  warning: {warning}" for warning in plan.warnings]
