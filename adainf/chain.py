@@ -84,6 +84,7 @@ def chain(recipe: Recipe) -> dict[str, Link]:
         "seeds": list(seeds),
         "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"batch"}),
         "backbone": recipe.pretrain.backbone.model_dump(mode="json"),
+        "augmentation": recipe.pretrain.augmentation.model_dump(mode="json"),  # the views of InfoNCE, for every arm
     }
     for judged in (*recipe.arms, UNTRAINED):
         encoders = tuple(pretrained(judged, seed) for seed in seeds if judged != UNTRAINED)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
+NORMAL_QUANTILE = statistics.NormalDist().inv_cdf(0.975)
 
 # Student's t, 97.5 % quantile, for 1, 2, … 30 degrees of freedom. A table, as scipy.stats is slow to import.
 _T_QUANTILES = (
@@ -26,17 +26,21 @@ class Interval(NamedTuple):
 
 def wilson(accuracy: float, images: int) -> Interval:
     """Of an accuracy on so many test images (one or more): Wilson's score interval (1927), which never leaves 0..1."""
-    z2 = _NORMAL_QUANTILE**2 / images
+    z2 = NORMAL_QUANTILE**2 / images
     centre = (accuracy + z2 / 2) / (1 + z2)
-    half = _NORMAL_QUANTILE / (1 + z2) * math.sqrt(accuracy * (1 - accuracy) / images + z2 / (4 * images))
+    half = NORMAL_QUANTILE / (1 + z2) * math.sqrt(accuracy * (1 - accuracy) / images + z2 / (4 * images))
     return Interval(max(centre - half, 0.0), min(centre + half, 1.0))
 
 
 def student(accuracies: Sequence[float]) -> Interval:
     """Of the mean accuracy over two seeds or more: what other seeds would change, but not other test images."""
-    mean = statistics.fmean(accuracies)
-    half = t_quantile(len(accuracies) - 1) * statistics.stdev(accuracies) / math.sqrt(len(accuracies))
+    mean, half = statistics.fmean(accuracies), margin(accuracies)
     return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
+
+
+def margin(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean over two values or more: its standard error times Student's t."""
+    return t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def t_quantile(freedom: int) -> float:

@@ -76,6 +76,24 @@ class SeedScores(Record):
         return next(measure.accuracy for measure in self.measures if measure.protocol == protocol)
 
 
+class InfoNceGap(Record):
+    """InfoNCE of images that an encoder was trained on and of held-out ones: how much it overfits, told without labels."""
+
+    images: int
+    """Of either side."""
+    batch: int
+    """Images among which each is to be told; the more, the larger both losses."""
+    temperature: float
+    train: float
+    """Of training images, in nats; less is better."""
+    held_out: float
+    """Of images of the validation split."""
+    gap: float
+    """`held_out` less `train`: beyond zero, the encoder knows images that it was trained on better than others."""
+    interval: tuple[float, float]
+    """95 % of the gap: what other images would change."""
+
+
 class ArmScores(Record):
     """All seeds of one arm, or of the untrained encoder."""
 
@@ -87,3 +105,5 @@ class ArmScores(Record):
     """Test accuracy of always naming the most common label of the training split."""
     seeds: dict[str, SeedScores]
     """By seed; empty where train or test have no labels (of two classes), and then no probe is possible."""
+    infonce: dict[str, InfoNceGap]
+    """By seed; empty where the validation split has fewer than three images."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
+from adainf.augment.profiles import Profile
+from adainf.evaluation.intervals import margin
 from adainf.inflation.policy import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan
+from adainf.inflation.verify import Verified
+from adainf.inflation.weakening import draws_until_all_seen
 
 _SHORT: dict[Basis, str] = {"paper's point": "paper", "interpolation": "interpolation", "our prior": "prior"}
 
@@ -16,9 +21,9 @@ def passes(plan: InflationPlan, draws: int) -> dict[str, float]:
     return {"real": round(real, 2), "generated": round(generated, 2)}
 
 
-def as_json(plan: InflationPlan, family: str, draws: int) -> dict[str, Any]:
-    """`sources`, `real_share`, `augmentation`, `basis` of each number (paper, interpolation or prior) and `warnings`."""
-    view, basis = plan.views[0], {choice.name: _SHORT[choice.basis] for choice in plan.choices}
+def as_json(plan: InflationPlan, family: str, draws: int, verified: Verified | None = None) -> dict[str, Any]:
+    """`sources`, `real_share`, `augmentation`, `basis` of each number (paper, interpolation or prior), `warnings`, `verify`."""
+    basis = {choice.name: _SHORT[choice.basis] for choice in plan.choices}
     drawn = passes(plan, draws)
     used = plan.generated_weight > 0
     return {
@@ -32,12 +37,8 @@ def as_json(plan: InflationPlan, family: str, draws: int) -> dict[str, Any]:
             },
         },
         "real_share": round(1 - plan.generated_share, 6),
-        "augmentation": {
-            "profile": family,
-            "crop_min_scale": view.min_scale,
-            "jitter_strength": view.brightness,
-            "jitter_probability": view.jitter_probability,
-        },
+        "augmentation": _augmentation(plan.views[0], family),
+        "schedule": plan.schedule,
         "basis": {
             "sources.generated.replication_of_real": basis[REAL_WEIGHT],
             "real_share": basis[GENERATED_SHARE],
@@ -47,7 +48,39 @@ def as_json(plan: InflationPlan, family: str, draws: int) -> dict[str, Any]:
         },
         "refused": plan.refused,
         "warnings": plan.warnings,
+        "verify": verified and _verified(verified, family),
     }
+
+
+def _augmentation(view: Profile, family: str) -> dict[str, Any]:
+    return {
+        "profile": family,
+        "crop_min_scale": view.min_scale,
+        "jitter_strength": view.brightness,
+        "jitter_probability": view.jitter_probability,
+    }
+
+
+def _verified(verified: Verified, family: str) -> dict[str, Any]:
+    """The setting that the probes chose, and what for."""
+    chosen, decision = verified.chosen, verified.decision
+    return {
+        "chosen": chosen.name,
+        "real_weight": chosen.real_weight,
+        "generated_weight": chosen.generated_weight,
+        "augmentation": _augmentation(chosen.views[0], family),
+        "decision": decision and decision.model_dump(mode="json", exclude={"chosen"}),
+        "scores": {name: _score(values) for name, values in verified.deciding.items()},
+        "judged_by": verified.judged_by,
+        "validation_images": verified.validation_images,
+        "probe_steps": verified.probe_steps,
+        "why": [line.strip() for line in verified.why],
+    }
+
+
+def _score(values: list[float]) -> dict[str, Any]:
+    mean, half = statistics.fmean(values), margin(values)
+    return {"mean": round(mean, 6), "interval": [round(mean - half, 6), round(mean + half, 6)], "seeds": len(values)}
 
 
 def lines(plan: InflationPlan, draws: int) -> list[str]:
@@ -67,4 +100,7 @@ def lines(plan: InflationPlan, draws: int) -> list[str]:
     said += [f"  {choice.name} {choice.value:g}  = {choice.formula}  ({choice.basis})" for choice in plan.choices]
     drawn = passes(plan, draws)
     said.append(f"  passes over each real image {drawn['real']:g}, over each generated image {drawn['generated']:g}")
+    if plan.schedule == "seen":
+        until = f"{draws_until_all_seen(plan):,.0f} of {draws:,} draws"
+        said.append(f"  while it trains, views weaken from the default's to these, with the images seen: all after {until}")
     return said + [f"  warning: {warning}" for warning in plan.warnings]

@@ -17,7 +17,7 @@ from pydantic import Field
 from adainf.artifacts import Record
 from adainf.augment.profiles import Profile, Views
 from adainf.inflation.worth import Measured, quality, refusal
-from adainf.recipe import Plan
+from adainf.recipe import Plan, Schedule
 
 Basis = Literal["paper's point", "interpolation", "our prior"]
 PRIOR: Basis = "our prior"
@@ -69,6 +69,8 @@ class InflationPlan(Record):
     """Probability that an item of a batch is generated."""
     views: tuple[Profile, Profile]
     """The augmentation of the two views."""
+    schedule: Schedule
+    """Whether training has these views from the first step on; see `weakening`."""
     choices: list[Choice]
     refused: str | None = None
     """Why the generated images are left out."""
@@ -94,23 +96,22 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     generated = inputs.generated_images * (1 - copies)
     weight, weight_basis = _real_weight(inputs, q, generated, rule) if generated else (1.0, PRIOR)
     share = round(generated / (weight * inputs.real_images + generated), 6)
-    effective = inputs.real_images + q * generated
+    effective = round(inputs.real_images + q * generated, 1)
     augmentation = _augmentation(effective, rule, default[0].min_scale) if generated else _unchanged(default)
     choices = [
         Choice(name=QUALITY, value=round(q, 4), formula=formula, basis=PRIOR),
         Choice(name=REAL_WEIGHT, value=weight, formula="10 / q, real share at least 1 - max", basis=weight_basis),
         Choice(name=GENERATED_SHARE, value=share, formula="M' / (w N + M')", basis=weight_basis),
-        Choice(name=EFFECTIVE, value=round(effective, 1), formula="N + q M'", basis=PRIOR),
+        Choice(name=EFFECTIVE, value=effective, formula="N + q M'", basis=PRIOR),
         *augmentation,
     ]
-    scale, jitter = (choice.value for choice in augmentation)
-    first, second = (view.weakened(scale, jitter, is_symmetric(default)) for view in default)
     return InflationPlan(
         inputs=inputs,
         real_weight=weight,
         generated_weight=float(generated > 0),
         generated_share=share,
-        views=(first, second),
+        views=_weakened(default, augmentation),
+        schedule=rule.schedule if generated else "constant",
         choices=choices,
         refused=refused,
         warnings=_warnings(inputs, refused),
@@ -125,6 +126,17 @@ def _real_weight(inputs: Inputs, quality: float, generated: float, rule: Plan) -
     known = inputs.measured is not None and inputs.measured.fid is not None
     at_the_point = known and (inputs.real_images, generated, quality) == (*PAPER_WEIGHT_AT, 1.0)
     return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else PRIOR
+
+
+def views_for(effective: float, rule: Plan, default: Views) -> tuple[Profile, Profile]:
+    """The views that so many effective images deserve."""
+    return _weakened(default, _augmentation(effective, rule, default[0].min_scale))
+
+
+def _weakened(default: Views, augmentation: tuple[Choice, Choice]) -> tuple[Profile, Profile]:
+    scale, jitter = (choice.value for choice in augmentation)
+    first, second = (view.weakened(scale, jitter, is_symmetric(default)) for view in default)
+    return first, second
 
 
 def _unchanged(default: Views) -> tuple[Choice, Choice]:

@@ -7,14 +7,13 @@ strength where the crop is not. Settings of the controls stand beside it, so tha
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from adainf.artifacts import Record
 from adainf.augment.profiles import LEAST_SCALE, MAX_HUE, Profile, Views
-from adainf.evaluation.intervals import t_quantile
+from adainf.evaluation.intervals import margin, t_quantile
 from adainf.inflation.policy import InflationPlan, is_symmetric
 
 PRIOR, NONE, VANILLA = "prior", "none", "vanilla"
@@ -73,6 +72,13 @@ class Verified(Record):
         name = self.decision.chosen if self.decision else PRIOR
         return next(setting for setting in self.settings if setting.name == name)
 
+    @property
+    def deciding(self) -> dict[str, list[float]]:
+        """The scores that decided, of the finalists whose training never failed: by the prior's seeds, as it has no others."""
+        seeds = self.scores.get(PRIOR, {})
+        found = {name: [of.get(seed) for seed in seeds] for name, of in self.scores.items()}
+        return {name: [v for v in values if v is not None] for name, values in found.items() if None not in values}
+
 
 def settings_around(plan: InflationPlan, default: Views) -> list[Setting]:
     """The prior, the controls, then the settings around the prior; none that is the same as one before it."""
@@ -113,8 +119,7 @@ def noise(one: Sequence[float], other: Sequence[float]) -> float:
     That is more than two standard errors, and as many more as so few seeds tell little of them: where nothing differs, one
     comparison in forty exceeds it upward.
     """
-    differences = [a - b for a, b in zip(one, other, strict=True)]
-    return t_quantile(len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return margin([a - b for a, b in zip(one, other, strict=True)])
 
 
 def decide(scores: Mapping[str, Sequence[float]]) -> Decision:

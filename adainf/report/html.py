@@ -20,6 +20,7 @@ from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
 from adainf.report.measures import beside_published, measured
+from adainf.report.overfitting import overfitting
 from adainf.report.quality import by_space, extremes, of_pixels, shards_text
 from adainf.report.summary import Summary, Trained
 from adainf.report.table import COLUMNS, NOTHING, amount, cells
@@ -105,6 +106,7 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "table": [(row, cells(row, digits)) for row in summary.rows],
         "measures": measured(summary.scores, digits),
         "published": beside_published(recipe.published, summary.rows, digits),
+        "overfitting": overfitting(summary.scores),
         "grids": _grids(summary, run),
         "quality": _quality(summary, run),
         "accuracy_svg": _markup(figures.accuracy(summary.rows, summary.test_images)),

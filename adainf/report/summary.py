@@ -15,6 +15,7 @@ from adainf.inflation.policy import InflationPlan
 from adainf.inflation.verify import Verified
 from adainf.quality.record import Quality
 from adainf.recipe import FittedGenerator, Recipe
+from adainf.report.overfitting import overfitting
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
 from adainf.shards.manifest import ShardSet
 
@@ -189,7 +190,7 @@ def _rows(
 
 
 def rows_as_json(summary: Summary) -> dict[str, JsonValue]:
-    """The results for the report's own manifest: fractions 0..1, null where there is nothing."""
+    """The results for the report's own manifest: fractions 0..1 and nats, null where there is nothing."""
 
     def score(value: Score | None) -> JsonValue:
         if value is None:
@@ -198,12 +199,14 @@ def rows_as_json(summary: Summary) -> dict[str, JsonValue]:
         interval: list[JsonValue] = [round(end, 6) for end in value.interval(summary.test_images)]
         return {"mean": round(value.mean, 6), "deviation": deviation, "interval": interval}
 
+    overfits = {one.arm: one for one in overfitting(summary.scores)}
     rows: list[JsonValue] = [
         {
             "name": row.name,
             "linear": score(row.linear),
             "knn": score(row.knn),
             "difference_to_none": None if row.difference is None else round(row.difference, 6),
+            "infonce": overfits[row.name].as_json() if row.name in overfits else None,
         }
         for row in summary.rows
     ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
 
 from adainf import dist
 from adainf.artifacts import Manifest, Run
+from adainf.augment.profiles import default_views
 from adainf.chain import UNTRAINED, begin, evaluated, pretrained
 from adainf.compute import prepare
+from adainf.evaluation.infonce import infonce_gap
 from adainf.evaluation.protocol import SPLITS, can_judge, measure
-from adainf.evaluation.scores import ArmScores, SeedScores
+from adainf.evaluation.scores import ArmScores, InfoNceGap, SeedScores
 from adainf.exitcodes import BadInput
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import build_encoder
@@ -17,6 +22,7 @@ from adainf.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.shards import reader
 from adainf.shards.folder import ShardFolder
+from adainf.shards.reader import Labelled
 
 
 def evaluate(
@@ -47,11 +53,14 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
     normalisation = Normalisation.of(folder.shards.splits["train"])
     splits = {name: reader.read_split(folder, name) for name in SPLITS}
     seeds: dict[str, SeedScores] = {}
+    gaps: dict[str, InfoNceGap] = {}
     with reporter.track(f"evaluate {arm}", len(recipe.pretrain.seeds)) as track:
         for seed in recipe.pretrain.seeds:
+            encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, normalisation)
             if can_judge(splits):
-                encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, normalisation)
                 seeds[str(seed)] = measure(encoder, splits, recipe.evaluate, seed, processes.device)
+            if gap := _gap(recipe, encoder, splits, processes.device):
+                gaps[str(seed)] = gap
             track.advance()
     train, test = (splits[name].labels[splits[name].labels >= 0] for name in ("train", "test"))
     scores = ArmScores(
@@ -59,12 +68,21 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
         test_images=len(test),
         chance=float(np.mean(test == np.bincount(train).argmax())) if len(train) and len(test) else 0.0,
         seeds=seeds,
+        infonce=gaps,
     )
     manifest = Manifest(request=wanted, content=scores.model_dump(mode="json"))
     if dist.rank() == 0:
         run.commit(name, manifest)
     reporter.say(f"evaluate {arm}: done, {scores.test_images:,} test images")
     return manifest
+
+
+def _gap(recipe: Recipe, encoder: Encoder, splits: Mapping[str, Labelled], device: torch.device) -> InfoNceGap | None:
+    """Under the recipe's default views for every arm: losses under different views do not compare, and these every recipe
+    has, whatever the plan."""
+    augmentation = recipe.pretrain.augmentation
+    train, held_out = (splits[name].images for name in ("train", "validation"))
+    return infonce_gap(encoder, train, held_out, default_views(augmentation), augmentation.hue, device)
 
 
 def _encoder(recipe: Recipe, run: Run, trained: Manifest | None, seed: int, normalisation: Normalisation) -> Encoder:

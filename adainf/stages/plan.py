@@ -6,7 +6,7 @@ import json
 
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import begin, chain, require, require_inputs
+from adainf.chain import begin, chain, request, require_inputs
 from adainf.inflation import explain
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
 from adainf.inflation.verify import Verified
@@ -30,10 +30,7 @@ def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) ->
         manifest = run.commit(NAME, Manifest(request=wanted, content=chosen.model_dump(mode="json")))
     if not as_json:
         reporter.say("plan: done already (same recipe and inputs)" if finished else "plan: done")
-    _show(chosen, recipe.pretrain, reporter, as_json)
-    if not as_json and recipe.plan.verify is not None and run.find("verify"):
-        for line in require(recipe, run, ["verify"])["verify"].content_as(Verified).why:
-            reporter.say(line)
+    _show(chosen, recipe.pretrain, reporter, as_json, _verified(recipe, run))
     return manifest
 
 
@@ -59,10 +56,20 @@ def _inputs(recipe: Recipe, sources: dict[str, Manifest]) -> Inputs:
     )
 
 
-def _show(chosen: InflationPlan, pretrain: Pretrain, reporter: Reporter, as_json: bool) -> None:
+def _verified(recipe: Recipe, run: Run) -> Verified | None:
+    """What the probes chose, where they have answered this recipe."""
+    found = run.find("verify") if recipe.plan.verify is not None else None
+    if found is None or found.request != request(recipe, "verify", require_inputs(recipe, run, "verify")):
+        return None
+    return found.content_as(Verified)
+
+
+def _show(
+    chosen: InflationPlan, pretrain: Pretrain, reporter: Reporter, as_json: bool, verified: Verified | None = None
+) -> None:
     draws = pretrain.steps * pretrain.global_batch
     if as_json:
-        print(json.dumps(explain.as_json(chosen, pretrain.augmentation.family, draws), indent=2))
-    else:
-        for line in explain.lines(chosen, draws):
-            reporter.say(line)
+        print(json.dumps(explain.as_json(chosen, pretrain.augmentation.family, draws, verified), indent=2))
+        return
+    for line in [*explain.lines(chosen, draws), *(verified.why if verified else ())]:
+        reporter.say(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from accelerate import Accelerator
@@ -22,12 +23,13 @@ from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.policy import InflationPlan
 from adainf.inflation.verify import Verified
+from adainf.inflation.weakening import views_when_seen
 from adainf.methods.clip import tokens_of
 from adainf.models.backbones import Backbone
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
-from adainf.pretraining.trainer import Experiment
+from adainf.pretraining.trainer import Experiment, ViewSchedule
 from adainf.progress import Reporter
 from adainf.recipe import Arm, Clip, Pretrain, Recipe
 from adainf.shards import Source, Stream, open_stream, reader
@@ -73,7 +75,8 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
     """Write ``pretrain/ARM/seed-SEED/`` with the encoder and its card."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
-    mixture = _mixture(recipe, run, arm, require_inputs(recipe, run, name))
+    inputs = require_inputs(recipe, run, name)
+    mixture = _mixture(recipe, run, arm, inputs)
     # Before the claim, so that a recipe can still be mended.
     check_batch(recipe, arm, mixture.counts, mixture.weights)
     tokens = captions(recipe.pretrain, mixture)
@@ -88,7 +91,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     normalisation = Normalisation.of(mixture.folders[0].split("train"))
     try:
         with checkpoints, open_mixture(recipe.pretrain, mixture, seed, accelerator) as stream:
-            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
+            schedule = _schedule(recipe, arm, inputs)
+            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens, schedule)
             judges = _judges(recipe, mixture.folders[0], normalisation, accelerator)
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
             _tell(stream, reporter, label)
@@ -127,6 +131,14 @@ def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) ->
         weight, views = 1.0 if arm == "weak" else plan.real_weight, default if arm == "reweighted" else plan.views
         return Mixture.of(folders, weight, plan.generated_weight, views)
     return Mixture.of(folders, 1.0, 1.0, default)
+
+
+def _schedule(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> ViewSchedule | None:
+    """How views weaken while the arm trains, where it has the plan's views and the plan says so."""
+    plan = inputs["plan"].content_as(InflationPlan) if "plan" in inputs and arm != "reweighted" else None
+    if plan is None or plan.schedule == "constant":
+        return None
+    return partial(views_when_seen, plan, recipe.plan, default_views(recipe.pretrain.augmentation))
 
 
 def captions(config: Pretrain, mixture: Mixture) -> list[NDArray[np.uint8]]:

@@ -14,7 +14,7 @@ from adainf.artifacts import Run
 from adainf.augment.profiles import Views
 from adainf.checkpoints import Checkpoints
 from adainf.evaluation.features import Features, extract_alone
-from adainf.evaluation.infonce import MOST_IMAGES, held_out_infonce
+from adainf.evaluation.infonce import MOST_IMAGES, infonce
 from adainf.evaluation.linear import lbfgs_probe
 from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
@@ -94,7 +94,7 @@ class Probe:
         device, judged = self.accelerator.device, self.recipe.evaluate
         if self.judge == "infonce":
             images, hue = self.splits["validation"].images, self.config.augmentation.hue
-            return -held_out_infonce(encoder, images, self.judging_views, hue, device)
+            return -infonce(encoder, images, self.judging_views, hue, device).loss
         train, validation = (
             Features(extract_alone(encoder, images[labels >= 0], judged.batch, device), labels[labels >= 0])
             for images, labels in (self.splits["train"], self.splits["validation"])

@@ -12,7 +12,7 @@ import numpy as np
 from adainf.artifacts import Manifest, Output, Run
 from adainf.augment.profiles import default_views
 from adainf.chain import chain, evaluated, pretrained, request
-from adainf.evaluation.scores import ArmScores, Measure, SeedScores
+from adainf.evaluation.scores import ArmScores, InfoNceGap, Measure, SeedScores
 from adainf.inflation.policy import InflationPlan, Inputs, make_plan
 from adainf.inflation.worth import Measured
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
@@ -211,4 +211,12 @@ def _scores(made: Made, arm: str, accuracies: list[float]) -> ArmScores:
     test_images = made.test_images if made.labelled else 0
     probed = test_images > 0 and not made.one_class
     seeds = {str(seed): of_seed(seed, accuracy) for seed, accuracy in enumerate(accuracies) if probed}
-    return ArmScores(arm=arm, test_images=test_images, chance=0.10 if probed else 0.0, seeds=seeds)
+    gaps = {str(seed): _gap(accuracy) for seed, accuracy in enumerate(accuracies)}
+    return ArmScores(arm=arm, test_images=test_images, chance=0.10 if probed else 0.0, seeds=seeds, infonce=gaps)
+
+
+def _gap(accuracy: float) -> InfoNceGap:
+    """A gap of as many nats as the accuracy, less a half, and half an interval of 0.05."""
+    gap = round(accuracy - 0.5, 6)
+    interval = (round(gap - 0.05, 6), round(gap + 0.05, 6))
+    return InfoNceGap(images=64, batch=64, temperature=0.2, train=3.0, held_out=3 + gap, gap=gap, interval=interval)

@@ -145,6 +145,27 @@ def test_the_page_has_every_measure_with_its_interval(build: Build) -> None:
     assert "Wilson" in page_of(*build(folder="one"))
 
 
+def test_overfitting_stands_beside_the_untrained_encoder(build: Build) -> None:
+    """Would catch sides that are swapped, and an interval that more seeds narrow although they share the images."""
+    recipe, run = build(seeds())
+    rows = {row["name"]: row["infonce"] for row in report(recipe, run, Reporter(None)).content["rows"]}
+    assert rows["adainf"] == {"images": 64, "train": 3.0, "held_out": 3.46, "gap": 0.46, "interval": [0.41, 0.51]}
+    assert rows["untrained"]["gap"] == 0
+    assert rows["chance"] is None
+    _, section = page_of(recipe, run).split("<h3>Overfitting")
+    lines = re.findall(r'<span class="dot (\w+)">\1</span></th><td>(.*?)</td></tr>', section)[:4]
+    assert [arm for arm, _ in lines] == ["none", "vanilla", "adainf", "untrained"]
+    assert lines[2][1].split("</td><td>") == ["3.000", "3.460", "+0.460", "+0.410 to +0.510"]
+    assert lines[3][1].endswith("<td>−0.050 to +0.050")
+
+
+def test_seeds_that_differ_more_than_images_widen_the_interval(build: Build) -> None:
+    apart = Made(linear={arm: [0.8, 0.9] for arm in ("none", "vanilla", "adainf", "untrained")})
+    row = report(*build(apart), Reporter(None)).content["rows"][0]["infonce"]
+    half = 12.706 * 0.05  # Student's t for one degree of freedom, times the standard error of two seeds
+    assert row["interval"] == pytest.approx([0.35 - half, 0.35 + half], abs=1e-6)
+
+
 def test_page_asks_no_other_host_and_runs_nothing(build: Build) -> None:
     page = page_of(*build(seeds()))
     assert "<script" not in page

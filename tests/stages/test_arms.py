@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from adainf.artifacts import Run
 from adainf.browse.overview import Overview
 from adainf.chain import pretrained
 from adainf.exitcodes import BadInput
+from adainf.inflation.policy import min_scale
 from adainf.inflation.verify import Verified, decide
 from adainf.progress import Reporter
 from adainf.recipe import Recipe, Verify
 from adainf.recipefile import load_recipe
 from adainf.shards.reader import Labelled
 from adainf.stages.plan import plan
+from adainf.stages.pretrain import pretrain
 from adainf.stages.probe import judge_for
 from adainf.stages.run import run as run_chain
 from adainf.stages.verify import verify
@@ -74,6 +77,32 @@ def test_reweighted_and_weak_are_each_one_half_of_the_plan(finished: tuple[Recip
     assert shares["reweighted"] == shares["adainf"] == pytest.approx(400 / (400 + 256 * weight), abs=1e-6)
 
 
+def test_views_weaken_while_the_arms_train_that_have_the_plans(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
+    """Each by the images that it has seen itself: `weak` has seen more generated ones. `reweighted` is trained as without."""
+    recipe, constant = finished
+    given = recipe.model_dump(mode="json")
+    given |= {"arms": ["reweighted", "weak", "adainf"], "plan": {"reference_images": 256, "schedule": "seen"}}
+    scheduled, run = Recipe.model_validate(given), Run(str(tmp_path / "run"))
+    for name in ("real", "generated"):
+        shutil.copytree(constant.locate(name), run.locate(name))
+    plan(scheduled, run, Reporter(quiet=True))
+    reporter = Reporter(run.store, "pretrain")
+    pretrain(scheduled, run, reporter)
+    reporter.flush()
+    lines = [json.loads(line) for info in run.store.list("logs/") for line in run.store.get(info.key).splitlines()]
+    drawn = {arm: [line for line in lines if line["event"] == "step" and f" {arm} " in line["label"]] for arm in scheduled.arms}
+    assert not any("min_scale" in line for line in drawn["reweighted"])
+    for arm in ("weak", "adainf"):
+        effective = [min(line["real_images"], 256) + min(line["generated_images"], 400) for line in drawn[arm]]
+        expected = [min(min_scale(max(seen, 256), 256)[0], 0.2) for seen in effective]
+        assert [line["min_scale"] for line in drawn[arm]] == expected
+        assert expected[0] == 0.08 < expected[-1]
+    assert drawn["weak"][-1]["min_scale"] > drawn["adainf"][-1]["min_scale"]
+    weights = {arm: f"{pretrained(arm, 0)}/encoder.safetensors" for arm in scheduled.arms}
+    same = [arm for arm, key in weights.items() if run.store.get(key) == constant.store.get(key)]
+    assert same == ["reweighted"]
+
+
 def test_the_report_has_a_colour_and_a_row_for_every_arm(finished: tuple[Recipe, Run]) -> None:
     recipe, run = finished
     page = Path(run.locate("report/index.html")).read_text()
@@ -119,6 +148,42 @@ def test_what_was_chosen_and_why_is_in_the_plan_on_the_page_and_in_the_browser(
     for line in why:
         assert line in printed
         assert line.strip() in page
+
+
+def test_the_choice_is_in_the_plans_json_where_it_answers_the_recipe(
+    finished: tuple[Recipe, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Would catch scores of seeds that chose finalists among those that decide, and a choice that another recipe asked for."""
+    recipe, run = finished
+    verified = Verified.model_validate(_content(run, "verify"))
+
+    def told(recipe: Recipe) -> Any:
+        plan(recipe, run, Reporter(), as_json=True)
+        return json.loads(capsys.readouterr().out)["verify"]
+
+    found = told(recipe)
+    assert found["chosen"] == verified.chosen.name
+    assert (found["real_weight"], found["generated_weight"]) == (verified.chosen.real_weight, verified.chosen.generated_weight)
+    view = verified.chosen.views[0]
+    assert found["augmentation"] == {
+        "profile": "symmetric",
+        "crop_min_scale": view.min_scale,
+        "jitter_strength": view.brightness,
+        "jitter_probability": view.jitter_probability,
+    }
+    assert verified.decision is not None
+    decision = verified.decision.model_dump()
+    assert found["decision"] == {name: decision[name] for name in ("rival", "difference", "noise")}
+    assert found["why"] == [line.strip() for line in verified.why]
+    finalists = {name: _deciding(verified, name) for name in verified.scores if _deciding(verified, name)}
+    assert found["scores"].keys() == finalists.keys()
+    for name, (one, other) in finalists.items():
+        mean, half = (one + other) / 2, 12.706 * abs(one - other) / 2  # Student's t for one degree of freedom
+        assert found["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
+        assert found["scores"][name]["interval"] == pytest.approx([mean - half, mean + half], abs=1e-6)
+        assert found["scores"][name]["seeds"] == 2
+    asked = recipe.plan.model_copy(update={"verify": Verify(budget=0.5, deciding_seeds=2)})
+    assert told(recipe.model_copy(update={"plan": asked})) is None
 
 
 def test_probes_that_are_there_are_not_made_again(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
