@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from adainf.exitcodes import OK, BadInput
 from adainf.orchestrate import labels
 from adainf.orchestrate.actions import Action, Create, Finish, Mirror, Release, Tell
 from adainf.orchestrate.api import EVENTS, JOBS, Api, Refused
+from adainf.orchestrate.graph import Task
 from adainf.orchestrate.templates import Object, Owner, Source, Template, make_job
 
 _NOTE_LETTERS = 1024
@@ -24,6 +26,7 @@ class Hands:
     def __init__(self, api: Api, owner: Owner, made: Callable[[Object], None], log: Callable[[str], None]) -> None:
         self._api, self._owner, self._made, self._log = api, owner, made, log
         self._told: set[str] = set()
+        self._outline = ""
 
     def apply(self, action: Action, templates: Mapping[str, Template], source: Source) -> None:
         """Raises `BadInput` where the cluster does not take a Job, `Refused` and `Unavailable` as `Api`."""
@@ -48,6 +51,14 @@ class Hands:
     def rehearse(self, task: str, template: Template, source: Source) -> None:
         """Ask the server whether it would take the task's Job. Raises `BadInput` with its reason where it would not."""
         self._post(make_job(template, self._owner, task, 0, source, ""), dry_run=True)
+
+    def outline(self, tasks: Mapping[str, Task], done: frozenset[str]) -> None:
+        """Note on the owner what each task waits for, for `adainf status`: what was done before has no Job that tells."""
+        waits = {name: None if name in done else sorted(task.after - done) for name, task in tasks.items()}
+        outline = json.dumps(waits)
+        if outline != self._outline:
+            self._api.patch(JOBS, "jobs", self._owner.name, {"metadata": {"annotations": {labels.OUTLINE: outline}}})
+            self._outline = outline
 
     def _create(self, job: Object) -> None:
         name = job["metadata"]["name"]

@@ -19,6 +19,8 @@ RECIPE = f"{PREFIX}recipe"
 STARTED_WITH = f"{PREFIX}started-with"
 PROGRESS = f"{PREFIX}progress"
 RELEASED = f"{PREFIX}released"
+OUTLINE = f"{PREFIX}outline"
+"""On the orchestrator's Job: what each task still waits for, null where it is done; JSON."""
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 INDEX = "batch.kubernetes.io/job-completion-index"

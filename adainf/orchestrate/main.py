@@ -99,6 +99,8 @@ class Orchestrator:
         self._rehearsed = True
 
     def _do(self, seen: Observed, actions: list[Action]) -> Finish | None:
+        if seen.tasks:
+            self._hands.outline(seen.tasks, seen.done)
         for action in actions:
             self._hands.apply(action, seen.templates, self._lookout.source)
         return next((action for action in actions if isinstance(action, Finish)), None)

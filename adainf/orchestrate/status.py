@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from rich.console import Console
@@ -21,7 +22,10 @@ _LOOK_S = 2
 
 
 def status(namespace: str | None = None, name: str = "adainf") -> None:
-    """Print one table: the newest attempt of each task, and how the whole is. Raises `BadInput` where there is no chain."""
+    """Print one table: the newest attempt of each task, or what it waits for, and how the whole is.
+
+    Raises `BadInput` where there is no chain.
+    """
     api = connect(namespace)
     owner = _owner(api, name)
     chain = Owner(name, owner["metadata"]["uid"], api.namespace)
@@ -31,24 +35,14 @@ def status(namespace: str | None = None, name: str = "adainf") -> None:
         map(read_attempt, jobs.values()), key=lambda a: (STAGES.index(a.task.partition(".")[0]), a.task, a.number)
     )
     newest = {attempt.task: attempt for attempt in attempts}
+    waits = _outline(owner)
     table = Table(
         "stage", "arm", "attempt", "state", "progress", "ETA", "GPU time", "reason", title=f"Job/{name} in {api.namespace}"
     )
-    for task, attempt in newest.items():
+    for task in dict.fromkeys([*waits, *newest]):
         stage, _, arm = task.partition(".")
-        progress, _, eta = attempt.progress.partition("eta ")
-        spent_s = sum(_gpu_seconds(jobs[other.job]) for other in attempts if other.task == task)
-        cells = (
-            stage,
-            arm,
-            str(attempt.number),
-            _state(attempt),
-            progress,
-            eta,
-            duration(spent_s) if spent_s else "",
-            _why(attempt),
-        )
-        table.add_row(*cells)
+        gpu_s = sum(_gpu_seconds(jobs[attempt.job]) for attempt in attempts if attempt.task == task)
+        table.add_row(stage, arm, *(_of_attempt(newest[task], gpu_s) if task in newest else _without_attempt(waits[task])))
     console = Console(highlight=False)
     console.print(table)
     console.print(outcome(api, owner)[1], markup=False, soft_wrap=True)
@@ -106,14 +100,29 @@ def _list(api: Api, group: str, kind: str, **query: str) -> list[Object]:
         raise BadInput(f"the API server refuses ({error}): ask for the right to list {kind} in {api.namespace}") from None
 
 
+def _outline(owner: Object) -> dict[str, list[str] | None]:
+    """What each task waits for; None: it is done. Empty before the orchestrator's first look."""
+    outline: dict[str, list[str] | None] = json.loads(owner["metadata"].get("annotations", {}).get(labels.OUTLINE, "{}"))
+    return outline
+
+
+def _of_attempt(attempt: Attempt, gpu_s: float) -> tuple[str, ...]:
+    progress, _, eta = attempt.progress.partition("eta ")
+    why = attempt.message if attempt.state == "failed" else ""
+    return str(attempt.number), _state(attempt), progress, eta, duration(gpu_s) if gpu_s else "", why
+
+
+def _without_attempt(waits_for: list[str] | None) -> tuple[str, ...]:
+    """Of a task that has no Job: an earlier chain has done it, or its turn will come."""
+    if waits_for is None:
+        return "", "done before", "", "", "", ""
+    return "", "waits" if waits_for else "next", "", "", "", f"for {', '.join(waits_for)}" if waits_for else ""
+
+
 def _state(attempt: Attempt) -> str:
     if attempt.released and attempt.state != "failed":
         return "ending"
     return {"active": "running", "ending": "ending", "failed": "failed", "complete": "done"}[attempt.state]
-
-
-def _why(attempt: Attempt) -> str:
-    return attempt.message if attempt.state == "failed" else ""
 
 
 def _gpu_seconds(job: Object) -> float:

@@ -158,7 +158,9 @@ def test_killed_it_goes_on(server: ApiServer, s3_env: str) -> None:
     assert all(name.endswith("-1") for name in kubelet.seen_at), "nothing was done twice"
 
 
-def test_a_stage_that_fails_for_good(server: ApiServer, s3_env: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_that_fails_for_good(
+    server: ApiServer, s3_env: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     kubelet = Kubelet(server, s3_env, fail={"adainf-ingest-ab12-1": {"exit_code": 65, "reason": "no image is left"}})
     kubelet.start()
     with orchestrator(s3_env) as process:
@@ -170,10 +172,32 @@ def test_a_stage_that_fails_for_good(server: ApiServer, s3_env: str, capsys: pyt
     server.put(f"{JOBS}/adainf", {**server.objects[f"{JOBS}/adainf"], "status": {"conditions": [condition]}})
     assert main(["wait"]) == 1
     assert "no image is left" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "160")
     assert main(["status"]) == 0
-    shown = capsys.readouterr().out
-    assert "ingest" in shown
-    assert "failed" in shown
+    rows = table(capsys.readouterr().out)
+    assert rows["ingest", ""][1:2] == ["failed"]
+    assert rows["generate", ""] == ["", "waits", "", "", "", "for fit, ingest"]
+
+
+def test_status_tells_what_an_earlier_chain_has_done(
+    server: ApiServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch tasks without a Job that are left out, as if the chain ended before them."""
+    outline = {"ingest": None, "fit": [], "pretrain.none": ["fit"]}
+    about = {"name": "adainf", "uid": "ab12cd34", "annotations": {"adainf.dev/outline": json.dumps(outline)}}
+    server.put(f"{JOBS}/adainf", {"metadata": about, "status": {}})
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["status"]) == 0
+    rows = table(capsys.readouterr().out)
+    assert {task: row[1] for task, row in rows.items()} == {
+        ("ingest", ""): "done before", ("fit", ""): "next", ("pretrain", "none"): "waits",
+    }  # fmt: skip
+
+
+def table(shown: str) -> dict[tuple[str, str], list[str]]:
+    """Stage and arm to the other cells."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line.startswith("│")]
+    return {(stage, arm): rest for stage, arm, *rest in rows}
 
 
 def test_sigterm_is_no_failure(server: ApiServer, s3_env: str) -> None:
