@@ -1,4 +1,5 @@
-"""How good the shards of generated images are, where the run has measured it: by the columns of ``quality/manifest.json``.
+"""How good the shards of generated images are, where the run has measured it: by the columns of ``quality/manifest.json``,
+of several sources ``quality/NAME/manifest.json``.
 
 Of its content only ``shards.fd`` is read: by space, the Fréchet distance of each generated shard to real images, in the order
 of the split `train`. What is not so shaped counts as not measured.
@@ -6,6 +7,7 @@ of the split `train`. What is not so shaped counts as not measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, get_args
@@ -17,7 +19,7 @@ from adainf.browse.sources import Source
 from adainf.exitcodes import BadInput
 
 MEASURED = "generated/train"
-"""The source whose shards have a quality."""
+"""The images of a run's only generator."""
 _SPACES = ("ssl", "rand")
 """What judges, the first that is there: the run's own encoder, a random network."""
 
@@ -41,23 +43,24 @@ class ShardQuality(NamedTuple):
         return thirds.get(order, best_first).tolist()
 
 
-def measurement(run: Run) -> Manifest | None:
-    """The manifest of ``quality/``; None where it is damaged, too, as images are to be seen without it."""
+def measurement(run: Run, name: str = "quality") -> Manifest | None:
+    """The manifest of that measurement; None where it is damaged, too, as images are to be seen without it."""
     with suppress(BadInput):
-        return run.find("quality")
+        return run.find(name)
     return None
 
 
 def quality_of(run: Run, source: Source) -> ShardQuality | None:
     """None where it has not been measured, or not of these shards."""
-    manifest = measurement(run) if source.name == MEASURED else None
+    found = re.fullmatch(r"generated(|/[^/]+)/train", source.name)
+    manifest = measurement(run, f"quality{found[1]}") if found else None
     shards = manifest.content.get("shards") if manifest else None
     by_space = shards.get("fd") if isinstance(shards, dict) else None
     if not isinstance(by_space, dict):
         return None
     space = next((name for name in (*_SPACES, *by_space) if name in by_space), "")
-    found = by_space.get(space)
-    if not isinstance(found, Sequence) or len(found) != source.shards:
+    column = by_space.get(space)
+    if not isinstance(column, Sequence) or len(column) != source.shards:
         return None
-    distances = [float(value) for value in found if isinstance(value, int | float)]
+    distances = [float(value) for value in column if isinstance(value, int | float)]
     return ShardQuality(space, distances) if len(distances) == source.shards else None
