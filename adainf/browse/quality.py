@@ -18,8 +18,6 @@ from adainf.artifacts import Manifest, Run
 from adainf.browse.sources import Source
 from adainf.exitcodes import BadInput
 
-MEASURED = "generated/train"
-"""The images of a run's only generator."""
 _SPACES = ("ssl", "rand")
 """What judges, the first that is there: the run's own encoder, a random network."""
 
@@ -43,24 +41,30 @@ class ShardQuality(NamedTuple):
         return thirds.get(order, best_first).tolist()
 
 
-def measurement(run: Run, name: str = "quality") -> Manifest | None:
-    """The manifest of that measurement; None where it is damaged, too, as images are to be seen without it."""
+def measurement(run: Run, source: str) -> Manifest | None:
+    """That of a source's images; None where it is damaged, too, as images are to be seen without it."""
+    artifact = quality_artifact(source)
     with suppress(BadInput):
-        return run.find(name)
+        return run.find(artifact) if artifact else None
     return None
+
+
+def quality_artifact(source: str) -> str:
+    """The artifact that says how good a source's images are: ``quality`` or ``quality/NAME``; empty for real images."""
+    found = re.fullmatch(r"generated(|/[^/]+)/train", source)
+    return f"quality{found[1]}" if found else ""
 
 
 def quality_of(run: Run, source: Source) -> ShardQuality | None:
     """None where it has not been measured, or not of these shards."""
-    found = re.fullmatch(r"generated(|/[^/]+)/train", source.name)
-    manifest = measurement(run, f"quality{found[1]}") if found else None
+    manifest = measurement(run, source.name)
     shards = manifest.content.get("shards") if manifest else None
     by_space = shards.get("fd") if isinstance(shards, dict) else None
     if not isinstance(by_space, dict):
         return None
     space = next((name for name in (*_SPACES, *by_space) if name in by_space), "")
-    column = by_space.get(space)
-    if not isinstance(column, Sequence) or len(column) != source.shards:
+    found = by_space.get(space)
+    if not isinstance(found, Sequence) or len(found) != source.shards:
         return None
-    distances = [float(value) for value in column if isinstance(value, int | float)]
+    distances = [float(value) for value in found if isinstance(value, int | float)]
     return ShardQuality(space, distances) if len(distances) == source.shards else None

@@ -118,7 +118,7 @@ def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int]
     prepare(recipe.cpu_threads)
     plan = begun.inputs["plan"].content_as(InflationPlan)
     default = default_views(recipe.pretrain.augmentation)
-    probe = _probe(recipe, run, begun, plan)
+    probe = probe_of(recipe, run, begun, plan)
     settings = [one for one in settings_around(plan, default) if one.name == PRIOR or _fits(recipe, probe, one)]
     verified = Verified(
         judged_by=probe.judge,
@@ -168,7 +168,8 @@ def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps
     return verified.model_copy(update={"scores": scores, "decision": decision, "why": why})
 
 
-def _probe(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Probe:
+def probe_of(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Probe:
+    """What the probes of a run share."""
     assert recipe.plan.verify is not None
     real, sources = ShardFolder.of(run, "real", begun.inputs["real"]), planned_sources(run, plan, begun.inputs)
     splits = {name: reader.read_split(real, name) for name in ("train", "validation")}

@@ -166,6 +166,27 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(made: tuple[Made, Served], 
         assert not browser.execute_script(f"return {wide}")
 
 
+def test_the_map_of_another_source_is_painted_anew(tmp_path: Path, open_page: Open) -> None:
+    """Would catch points kept from the first source's map, and a way to the real images that forgets whose map it was."""
+    (run, _), (_, of_b) = (make_mapped(str(tmp_path), source, seed) for source, seed in (("a", 0), ("b", 1)))
+    part = "-1.5_-1_1.2_-1.1_0_0_1_1.5_-1_1"
+    with served(run.uri) as server:
+        browser = open_page(f"{server.address}/#/images/generated%2Fa%2Ftrain?map=all")
+        _wait(browser, "document.querySelectorAll('#map-counts a').length === 2")
+        links = browser.execute_script(
+            "return [...document.querySelectorAll('#sources a[href*=map]')].map((one) => one.innerText)"
+        )
+        assert [text.split("\n")[1] for text in links] == [f"real and generated/{name}/train, by features" for name in "ab"]
+        browser.execute_script(f"location.hash = '#/images/generated%2Fb%2Ftrain?map={part}'")
+        chosen = int(inside(of_b.generated_xy, part).sum())
+        _wait(browser, f"document.getElementById('map-counts').innerText.includes('{chosen} generated')")
+        _wait(browser, f"{POSITION}.endsWith('of {chosen}')")
+        real = int(inside(of_b.real_xy, part).sum())
+        assert f"{real} real" in browser.execute_script("return document.getElementById('map-counts').innerText")
+        browser.execute_script("document.querySelector('#map-counts a').click()")
+        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.endsWith('&of=generated%2Fb%2Ftrain')")
+
+
 def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open) -> None:
     """Drawn around with the mouse, then by the keyboard alone; and a sample shows the real image that is nearest."""
     from selenium.webdriver.common.action_chains import ActionChains

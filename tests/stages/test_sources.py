@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,21 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
-from adainf.artifacts import Run
+from adainf.artifacts import Manifest, Run
 from adainf.browse.catalog import Catalog
 from adainf.browse.facts import plan_of, quality_in, weight_in
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
-from adainf.chain import chain, pretrained
+from adainf.chain import begin, chain, pretrained
 from adainf.exitcodes import BadInput
 from adainf.inflation.record import InflationPlan
+from adainf.inflation.verify import Verified, settings_around
 from adainf.orchestrate.graph import artifacts_of
 from adainf.orchestrate.ledger import Ledger
 from adainf.pretraining.loop import make_accelerator
 from adainf.progress import Reporter
 from adainf.quality.record import Quality
-from adainf.recipe import Recipe
+from adainf.recipe import Recipe, Verify
 from adainf.recipefile import load_recipe
 from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
@@ -33,9 +35,10 @@ from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
 from adainf.stages.plan import plan
-from adainf.stages.pretrain import Mixture, open_mixture, planned_sources
+from adainf.stages.pretrain import Mixture, open_mixture, planned_sources, pretrain
 from adainf.stages.regenerate import regenerate
 from adainf.stages.run import run as run_chain
+from adainf.stages.verify import probe_of
 from tests.tiny import RECIPE, artifact_hashes, write_recipe
 
 QUIET = Reporter(quiet=True)
@@ -158,6 +161,38 @@ def test_the_stream_draws_each_source_in_the_plans_share(finished: tuple[Recipe,
         assert shares[name] == pytest.approx(plan.sources[name].share, abs=1e-6)
     digits = read_split(ShardFolder.of(run, "generated/mixed", manifests["generated/mixed"]), "train").images
     assert np.array_equal(images["generated/mixed:tier-1"], digits[: 4 * SHARD])
+
+
+def test_probes_and_arm_verified_mix_the_plans_sources(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
+    """Halving a real image's weight doubles the share of each source; vanilla's setting has every shard at weight 1."""
+    whole, run = finished
+    folder = tmp_path / "run"
+    shutil.copytree(run.locate(""), folder)
+    config = whole.plan.model_copy(update={"verify": Verify(budget=0.25, deciding_seeds=2)})
+    recipe, copy = whole.model_copy(update={"plan": config, "arms": (*whole.arms, "verified")}), Run(str(folder))
+    begun, plan = begin(recipe, copy, "verify"), _plan(run)
+    probe = probe_of(recipe, copy, begun, plan)
+    settings = {one.name: one for one in settings_around(plan, plan.views)}
+    mixed = {name: probe.mixture(settings[name]) for name in ("prior", "half-weight", "vanilla", "none")}
+    assert mixed["prior"].weights == {"real": plan.real_weight, **plan.weights}
+    assert mixed["half-weight"].weights == mixed["prior"].weights | {"real": plan.real_weight / 2}
+    assert set(mixed["vanilla"].weights.values()) == {1}
+    assert sum(mixed["vanilla"].counts) == 976
+    assert mixed["none"].weights == {"real": 1}
+    score = probe.score(settings["prior"], 0)
+    assert score is not None
+    verified = Verified(
+        judged_by="linear",
+        validation_images=1,
+        probe_steps=3,
+        settings=list(settings.values()),
+        scores={},
+        decision=None,
+        why=[],
+    )
+    copy.commit("verify", Manifest(request=begun.request, content=verified.model_dump(mode="json")))
+    (encoder,) = pretrain(recipe, copy, QUIET, "verified")
+    assert encoder.content["shares"] == _content(run, pretrained("adainf", 0))["shares"]
 
 
 def test_the_controls_draw_from_whole_sources(finished: tuple[Recipe, Run]) -> None:
