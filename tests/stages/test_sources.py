@@ -205,6 +205,30 @@ def test_the_controls_draw_from_whole_sources(finished: tuple[Recipe, Run]) -> N
     assert of_arm["weak"]["shares"] == {name: pytest.approx(count / 616, abs=1e-6) for name, count in used.items()}
 
 
+def test_a_named_generator_is_what_it_is_alone(tmp_path: Path) -> None:
+    """Would catch a second fit that begins where the first has left a generator of random numbers, or its checkpoints."""
+    text = yaml.safe_load(RECIPE) | {"arms": ["vanilla"], "quality": None}
+    alone = Recipe.model_validate(text | {"generate": {"images": 32, "shard_images": 16}})
+    gan = {"kind": "gan", "steps": 3, "batch": 8, "channels": [8, 16], "latent": 4, "sampler": {"batch": 16}}
+    named = {"a-gan": {"generator": gan}, "b": {"generator": text.pop("generator")}}
+    beside = Recipe.model_validate(text | {"generators": named, "generate": {"images": 32, "shard_images": 16}})
+    made = {}
+    for name, recipe in (("alone", alone), ("beside", beside)):
+        run = Run(str(tmp_path / name))
+        for stage in (ingest, fit, generate):
+            stage(recipe, run, QUIET)
+        made[name] = run
+    for first, second in (("generator", "generator/b"), ("generated", "generated/b")):
+        one, other = (made[name].find(artifact) for name, artifact in (("alone", first), ("beside", second)))
+        assert one is not None
+        assert other is not None
+        if first == "generator":
+            assert one.output("model.safetensors").sha256 == other.output("model.safetensors").sha256
+        else:
+            shards = [manifest.content_as(ShardSet).splits["train"] for manifest in (one, other)]
+            assert shards[0].tar_sha256s == shards[1].tar_sha256s
+
+
 def test_workers_share_the_shards_of_all_sources(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
     """Would catch sources that are shared one by one, and an import that two workers do; the end is the same bytes."""
     recipe, whole = finished
