@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
                 "--regenerate",
                 metavar="N",
                 type=_positive,
-                help="draw N shards of RUN/generated again and compare their pixels",
+                help="draw N shards of RUN/generated (or RUN/generated/NAME) again and compare their pixels",
             )
             action.add_argument("--seed", type=int, help="which ones (default: any; it is told)")
         _add_browse_arguments(action, name)

@@ -138,6 +138,16 @@ class Run:
             return None
         return self.parse(Manifest, key, data)
 
+    def claimed(self, name: str) -> list[str]:
+        """The artifact `name` or, where there is none, those in its folder (``generated/NAME``), finished or not."""
+        if self._is_claimed(name):
+            return [name]
+        marks = ("/request.json", "/manifest.json")
+        return sorted({info.key.rpartition("/")[0] for info in self.store.list(f"{name}/") if info.key.endswith(marks)})
+
+    def _is_claimed(self, name: str) -> bool:
+        return any(self.store.head(key) is not None for key in (self.manifest_key(name), f"{name}/request.json"))
+
     def claim(
         self, name: str, request: Request, extends: Callable[[Request, Request], bool] = lambda stored, wanted: False
     ) -> Manifest | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from adainf.artifacts import Manifest, Request, Run
 from adainf.exitcodes import BadInput
-from adainf.recipe import Arm, External, ImportedImages, Recipe
+from adainf.recipe import Arm, External, ImportedImages, Recipe, Source
 
 UNTRAINED = "untrained"
 """The encoder that every arm starts from, judged beside the arms."""
@@ -30,6 +30,30 @@ class Link:
     """The artifacts that it is made from."""
     settings: dict[str, Any]
     """The part of the recipe that decides it; places of data and how often to save are no part."""
+
+
+def fitted(source: str) -> str:
+    """The artifact with the generator of a source, by the source's name: that of a recipe's only one is empty."""
+    return _of("generator", source)
+
+
+def generated(source: str) -> str:
+    """The artifact with the images of a source."""
+    return _of("generated", source)
+
+
+def measured(source: str) -> str:
+    """The artifact with the quality of a source's images."""
+    return _of("quality", source)
+
+
+def _of(artifact: str, source: str) -> str:
+    return f"{artifact}/{source}" if source else artifact
+
+
+def generated_sets(recipe: Recipe) -> tuple[str, ...]:
+    """The artifacts with generated images, in the order of their names."""
+    return tuple(generated(source) for source in recipe.sources)
 
 
 def pretrained(arm: str, seed: int) -> str:
@@ -59,23 +83,25 @@ def chain(recipe: Recipe) -> dict[str, Link]:
     """All artifacts of a recipe but the report of them, each after those that it is made from."""
     links = {"real": Link("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
     if recipe.uses_generated:
-        links |= _generated(recipe)
+        for source in recipe.sources.values():
+            links |= _generated(source)
     if "none" in recipe.arms:
         links |= _pretrained(recipe, "none")  # first, as its encoder judges the generated images
+    qualities = tuple(measured(source) for source in recipe.sources) if recipe.measures_quality else ()
     if recipe.measures_quality:
         assert recipe.quality is not None
         judge = judging_encoder(recipe)
         settings = recipe.quality.model_dump(mode="json", exclude={"batch": True, "inception": {"weights"}})
-        links["quality"] = Link("measure", ("real", "generated", *([judge] if judge else [])), settings)
+        for quality, images in zip(qualities, generated_sets(recipe), strict=True):
+            links[quality] = Link("measure", ("real", images, *([judge] if judge else [])), settings)
     if recipe.uses_plan:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
         settings = {"plan": recipe.plan.model_dump(mode="json", exclude={"verify"}), "augmentation": augmentation}
-        measured = ("quality",) if recipe.measures_quality else ()
-        links["plan"] = Link("plan", ("real", "generated", *measured), settings)
+        links["plan"] = Link("plan", ("real", *generated_sets(recipe), *qualities), settings)
     if recipe.plan.verify is not None:
         probed = {"verify": recipe.plan.verify.model_dump(mode="json"), "l2_grid": list(recipe.evaluate.l2_grid)}
         judged_by = {**probed, "knn_neighbours": recipe.evaluate.knn_neighbours}
-        links["verify"] = Link("verify", ("real", "generated", "plan"), {**judged_by, **_training(recipe)})
+        links["verify"] = Link("verify", ("real", *generated_sets(recipe), "plan"), {**judged_by, **_training(recipe)})
     for arm in recipe.arms:
         if arm != "none":
             links |= _pretrained(recipe, arm)
@@ -103,30 +129,28 @@ def _training(recipe: Recipe) -> dict[str, Any]:
     return recipe.pretrain.model_dump(mode="json", exclude=unseen)
 
 
-_INPUTS: dict[Arm, tuple[str, ...]] = {
-    "none": ("real",),
-    "vanilla": ("real", "generated"),
-    "verified": ("real", "generated", "verify"),
-}
+_DECIDED_BY: dict[Arm, tuple[str, ...]] = {"vanilla": (), "verified": ("plan", "verify")}
+"""What an arm with generated images goes by, where it is not the plan alone."""
 
 
 def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
-    inputs, common = _INPUTS.get(arm, ("real", "generated", "plan")), _training(recipe)
-    seeds = recipe.pretrain.seeds
+    generated_inputs = () if arm == "none" else (*generated_sets(recipe), *_DECIDED_BY.get(arm, ("plan",)))
+    inputs, common, seeds = ("real", *generated_inputs), _training(recipe), recipe.pretrain.seeds
     return {pretrained(arm, seed): Link("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 
 
-def _generated(recipe: Recipe) -> dict[str, Link]:
-    generator = recipe.generator
-    generate = recipe.generate.model_dump(mode="json")
+def _generated(source: Source) -> dict[str, Link]:
+    generator, images = source.generator, generated(source.name)
+    generate = source.generate.model_dump(mode="json")
     if isinstance(generator, ImportedImages):
         imported = generator.model_dump(mode="json", exclude={"path"})
-        return {"generated": Link("generate", ("real",), {"generator": imported, "generate": generate})}
+        return {images: Link("generate", ("real",), {"generator": imported, "generate": generate})}
     sampled: set[str] = {"sampler", "command", "callable"} if isinstance(generator, External) else {"sampler"}
     unseen = {"checkpoint_every_steps", "checkpoint", "time_limit_s"}
     fit = generator.model_dump(mode="json", exclude=sampled | unseen)
     sampling = {**generator.model_dump(mode="json", include=sampled), "generate": generate}
-    return {"generator": Link("fit", ("real",), fit), "generated": Link("generate", ("real", "generator"), sampling)}
+    made_by = fitted(source.name)
+    return {made_by: Link("fit", ("real",), fit), images: Link("generate", ("real", made_by), sampling)}
 
 
 def request(recipe: Recipe, name: str, inputs: Mapping[str, Manifest], data_sha256: str | None = None) -> Request:
@@ -204,7 +228,7 @@ def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifes
         # Data from outside the run are known to the stage alone that read them.
         data = manifest.request.inputs.get("data")
         wanted = request(recipe, name, {before: found[before] for before in link.inputs}, data)
-        if name == "generated" and extends(manifest.request, wanted):
+        if link.stage == "generate" and extends(manifest.request, wanted):
             raise BadInput(
                 f"{run.locate(name)} holds fewer images than generate.images asks for: run `adainf generate RECIPE` on this "
                 "run to extend it"

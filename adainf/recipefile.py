@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,8 +15,9 @@ from adainf.exitcodes import BadInput
 from adainf.recipe import Recipe
 from adainf.storage import NotFound, open_store
 
-_UNIONS: list[list[Any]] = [["real"], ["generator"], ["generator", "diffusion", "objective"], ["pretrain", "method"]]
-"""Settings whose `kind` says what else they hold; pydantic puts it into the place of an error."""
+_GENERATORS = [["generator"], ["generators", "*", "generator"]]
+_UNIONS = [["real"], *_GENERATORS, *([*one, "diffusion", "objective"] for one in _GENERATORS), ["pretrain", "method"]]
+"""Settings whose `kind` says what else they hold; pydantic puts it into the place of an error. `*` stands for any name."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -114,9 +115,14 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
     """The sections that an annotation may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) in (Annotated, UnionType):
+    elif get_origin(annotation) in (Annotated, UnionType, Union, dict):
         for argument in get_args(annotation):
             yield from _sections(argument)
+
+
+def _is_by_name(annotation: Any) -> bool:
+    """Whether it holds sections by names of the user's."""
+    return get_origin(annotation) is dict or any(_is_by_name(argument) for argument in get_args(annotation))
 
 
 def _tag(section: type[BaseModel]) -> tuple[str, ...]:
@@ -127,14 +133,19 @@ def _section_at(location: list[Any]) -> type[BaseModel] | None:
     """The section that a pydantic error location points at; tags of unions are part of such a location."""
     section: type[BaseModel] = Recipe
     options: list[type[BaseModel]] = []
+    named = False
     for part in location:
+        if named:
+            named = False
+            continue
         tagged = [option for option in options if part in _tag(option)]
         if tagged:
             section = tagged[0]
             continue
         if part not in section.model_fields:
             return None
-        options = list(_sections(section.model_fields[part].annotation))
+        annotation = section.model_fields[part].annotation
+        options, named = list(_sections(annotation)), _is_by_name(annotation)
         if options:
             section = options[0]
     return section
@@ -144,9 +155,13 @@ def _without_tags(location: list[Any]) -> list[Any]:
     """The location as the user wrote it: without the tags of unions."""
     path: list[Any] = []
     for index, part in enumerate(location):
-        if location[:index] not in _UNIONS:
+        if not any(_is_at(location[:index], union) for union in _UNIONS):
             path.append(part)
     return path
+
+
+def _is_at(location: list[Any], pattern: list[str]) -> bool:
+    return len(location) == len(pattern) and all(at in ("*", part) for part, at in zip(location, pattern, strict=True))
 
 
 def _tags_at(location: list[Any]) -> str:

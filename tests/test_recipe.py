@@ -96,6 +96,9 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ("arms: [none, verified]", "arms lists verified and plan.verify is null; set plan.verify"),
         ("plan: {verify: {}}", "plan.verify is for arm verified, which arms does not list"),
         ("plan: {verify: {budget: 0}}", "plan.verify.budget is 0; input should be greater"),
+        ("quality: null\nplan: {tiers: 2}", "plan.tiers ranks shards by their measured quality, and quality is null"),
+        ("plan: {tiers: 0}", "plan.tiers is 0; input should be greater"),
+        ("generators: {a: {generator: {kind: gan, steps: 1}}}", "generator and generators are both there; leave one"),
         ("arms: [none, none]", "arms holds an arm twice"),
         (
             "arms: [none, best]",
@@ -150,6 +153,44 @@ def test_a_wrong_recipe_is_explained(tmp_path: Path, old: str, new: str, sentenc
     with pytest.raises(BadInput) as error:
         load(tmp_path, MINIMAL.replace(old, new))
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("generators", "sentence"),
+    [
+        ("", "generator is missing; add it, or name several in generators"),
+        ("generators: {}", "generators is {}; dictionary should have at least 1 item"),
+        ("generators: {A b: {generator: {kind: gan, steps: 1}}}", "'A b'; string should match pattern"),
+        ("generators: {a: {kind: gan}}", "generators.a.kind is not a setting; known here: generator, generate"),
+        ("generators: {a: {generatr: {kind: gan}}}", "generators.a.generatr is not a setting; did you mean 'generator'?"),
+        ("generators: {a: {generator: {kind: gann}}}", "generators.a.generator.kind must be one of 'diffusion', 'gan'"),
+        (
+            "generators: {a: {generator: {kind: gan, stps: 1}}}",
+            "generators.a.generator.stps is not a setting; did you mean 'steps'",
+        ),
+        (
+            "generators: {a: {generator: {kind: diffusion, steps: 1, objective: {kind: ddpm, timestep: 9}}}}",
+            "generators.a.generator.objective.timestep is not a setting; did you mean 'timesteps'?",
+        ),
+        (
+            "generators: {a: {generator: {kind: gan, steps: 1}, generate: {seed: 1}}}",
+            "generators.a.generate.images is missing; set how many images to generate",
+        ),
+    ],
+)
+def test_a_wrong_source_is_named(tmp_path: Path, generators: str, sentence: str) -> None:
+    with pytest.raises(BadInput) as error:
+        load(tmp_path, MINIMAL.replace("generator: {kind: diffusion, steps: 10}", generators))
+    assert sentence in str(error.value)
+
+
+def test_sources_take_the_recipes_number_of_images_and_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """Their order in the file must not be part of the stream's."""
+    named = "generators: {b: {generator: {kind: gan, steps: 1}}, a: {generator: {kind: gan, steps: 2}, generate: {images: 7}}}"
+    sources = load(tmp_path, MINIMAL.replace("generator: {kind: diffusion, steps: 10}", named)).sources
+    assert [(name, one.generator.steps, one.generate.images) for name, one in sources.items()] == [("a", 2, 7), ("b", 1, 100)]
+    (one,) = load(tmp_path, MINIMAL).sources.values()
+    assert (one.name, one.where("generate"), one.label("fit")) == ("", "generate", "fit")
 
 
 def test_a_missing_and_a_binary_file_are_bad_input(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from adainf.sources.tars import find_tars
 from adainf.storage import open_store
 
 SETS = ("real", "generated")
-"""The artifacts of a run that are sets of shards."""
+"""The artifacts of a run that are sets of shards, or whose folder holds several."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -28,7 +28,8 @@ class Place(NamedTuple):
 
 
 class Catalog:
-    """The sources at a URI, by name: ``real/train``, ``generated/train`` of a run, ``train`` of a set, ``tars`` of a folder."""
+    """The sources at a URI, by name: ``real/train``, ``generated/train`` (``generated/NAME/train``) of a run, ``train`` of a
+    set, ``tars`` of a folder."""
 
     def __init__(self, uri: str) -> None:
         """Raises `BadInput` where there is nothing to look at."""
@@ -44,12 +45,10 @@ class Catalog:
 
     def refresh(self) -> None:
         """Look again for sets that a run did not have before."""
-        for name in SETS:
+        for name in (one for folder in SETS for one in self.run.claimed(folder)):
+            self.is_run = True  # if only at work
             if (manifest := self.run.find(name)) is not None:
-                self.is_run = True
                 self._add(ShardFolder.of(self.run, name, manifest), f"{name}/")
-            elif self.run.store.head(f"{name}/request.json") is not None:
-                self.is_run = True  # at work
         if not self.is_run and not self.sources and self.run.store.head("manifest.json") is not None:
             self._add(ShardFolder.open(self.uri), "")
 

@@ -8,7 +8,7 @@ from adainf.artifacts import sha256
 from adainf.browse.catalog import Catalog, Place
 from adainf.browse.reading import Reader
 from adainf.browse.sources import Source
-from adainf.inflation.policy import ASSUMED, QUALITY, InflationPlan
+from adainf.inflation.record import InflationPlan, Weighed, artifact_of
 from adainf.shards.arrays import owners
 
 
@@ -19,17 +19,21 @@ def plan_of(catalog: Catalog) -> InflationPlan | None:
 
 
 def weight_in(source: str, plan: InflationPlan | None) -> str:
-    """How often an image of the source is drawn, compared with a generated one; empty where nothing is trained on it."""
-    weights = {} if plan is None else {"real/train": f"{plan.real_weight:g}", "generated/train": f"{plan.generated_weight:g}"}
-    return weights.get(source, "")
+    """How often an image of the source is drawn, compared with one of the best generated ones; empty where none is."""
+    if plan is not None and source == "real/train":
+        return f"{plan.real_weight:g}"
+    return " ".join(f"{one.weight:g}" for one in _weighed(source, plan))
 
 
 def quality_in(source: str, plan: InflationPlan | None) -> str:
-    """The q of the generated images that the plan goes by, and whether anybody has measured it."""
-    if plan is None or not source.startswith("generated/"):
-        return ""
-    quality = plan.choice(QUALITY)
-    return f"{quality.value:g}" + " (assumed)" * (quality.formula == ASSUMED)
+    """The q of its images that the plan goes by, and whether anybody has measured it; empty for real ones."""
+    return " ".join(f"{one.quality:g}" + " (assumed)" * (not one.is_measured) for one in _weighed(source, plan))
+
+
+def _weighed(source: str, plan: InflationPlan | None) -> list[Weighed]:
+    """What the plan makes of its images: one, or one a tier."""
+    weighed = plan.sources if plan else {}
+    return [one for name, one in weighed.items() if source == f"{artifact_of(name)}/train"]
 
 
 def label_counts(source: Source) -> dict[int, int]:

@@ -1,4 +1,7 @@
-"""The map of a run's images: which of them lie in a part of it, and which real one is nearest to a generated one."""
+"""The map of a run's images: which of them lie in a part of it, and which real one is nearest to a generated one.
+
+Each source of generated images has a map of its own, which has real images beside them.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ from numpy.typing import NDArray
 
 from adainf.artifacts import Manifest
 from adainf.browse.catalog import Catalog, Place, places, row_of
-from adainf.browse.quality import MEASURED, measurement
+from adainf.browse.quality import measurement, quality_artifact
 from adainf.browse.sources import Source
 from adainf.exitcodes import BadInput
 from adainf.quality.embedding import MAP, EmbeddingMap
 from adainf.shards.arrays import Integers
 
 REAL = "real/train"
-KEY = f"quality/{MAP}"
 MOST_BYTES = 64 * 2**20
 MOST_CORNERS = 128
 
@@ -26,52 +28,58 @@ ByRealism = Literal["realistic", "unrealistic"]
 
 
 class MapReader:
-    """Reads the map once, and again where the run has been measured anew. Safe among threads."""
+    """Reads a map once, and again where its images have been measured anew. Safe among threads."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._held: tuple[str, EmbeddingMap] | None = None
+        self._held: dict[str, tuple[str, EmbeddingMap]] = {}
 
     def sources(self) -> tuple[str, ...]:
-        """The names of those whose images are in the map; none where there is no map."""
-        return (REAL, MEASURED) if self._manifest() else ()
+        """The names of those whose images are in a map; none where there is no map."""
+        mapped = self._mapped()
+        return (REAL, *mapped) if mapped else ()
 
-    def read(self) -> EmbeddingMap:
-        """Raises as `find` does, and where there is none."""
-        found = self.find()
+    def _mapped(self) -> list[str]:
+        """The sources of generated images that have a map."""
+        return [name for name in self._catalog.sources if self._manifest(name)]
+
+    def read(self, of: str | None) -> EmbeddingMap:
+        """That of this source of generated images, of the first where None. Raises as `find` does, and where there is none."""
+        found = self.find(of or next(iter(self._mapped()), ""))
         if found is None:
             raise BadInput(f"{self._catalog.uri} has no map: run `adainf measure RECIPE` on it")
         return found
 
-    def find(self) -> EmbeddingMap | None:
+    def find(self, of: str) -> EmbeddingMap | None:
         """Raises `BadInput` where it is damaged, and where it is of other images than the run has now."""
-        run, manifest = self._catalog.run, self._manifest()
+        run, manifest, artifact = self._catalog.run, self._manifest(of), quality_artifact(of)
         if manifest is None:
             return None
-        output, where = manifest.output(MAP), run.locate(KEY)
-        real, generated = (self._catalog.source(name) for name in (REAL, MEASURED))
-        for name, source in (("real", real), ("generated", generated)):
-            if manifest.request.inputs.get(name) != source.digest:
+        output, where = manifest.output(MAP), run.locate(f"{artifact}/{MAP}")
+        real, generated = (self._catalog.source(name) for name in (REAL, of))
+        for source in (real, generated):
+            if manifest.request.inputs.get(source.name.removesuffix("/train")) != source.digest:
                 raise BadInput(f"{where} is a map of other images than those of {source.name}; measure them again")
-        held = self._held
+        held = self._held.get(of)
         if held is None or held[0] != output.sha256:
             try:
                 if output.size_bytes > MOST_BYTES:
                     raise ValueError(f"{output.size_bytes:,} bytes are too many for a map")
                 found = EmbeddingMap.from_bytes(run.read(output), sum(generated.known), sum(real.known))
             except ValueError as error:
-                raise BadInput(f"{where}: {error}; delete quality/ and run `adainf measure` again") from None
-            held = self._held = output.sha256, found
+                raise BadInput(f"{where}: {error}; delete {artifact}/ and run `adainf measure` again") from None
+            held = self._held[of] = output.sha256, found
         return held[1]
 
-    def _manifest(self) -> Manifest | None:
-        """That of ``quality/``, where it has a map."""
-        manifest = measurement(self._catalog.run) if self._catalog.is_run else None
-        return manifest if manifest and any(output.key == KEY for output in manifest.outputs) else None
+    def _manifest(self, of: str) -> Manifest | None:
+        """That of the measurement of a source, where it has a map."""
+        manifest = measurement(self._catalog.run, of) if self._catalog.is_run else None
+        key = f"{quality_artifact(of)}/{MAP}"
+        return manifest if manifest and any(output.key == key for output in manifest.outputs) else None
 
     def nearest(self, source: Source, place: Place) -> dict[str, Any]:
         """What the map says of a sample, ready for JSON: nothing where it is not in it. Raises as `find` does."""
-        embedding = self.find() if source.name == MEASURED else None
+        embedding = self.find(source.name)
         if embedding is None:
             return {}
         found = np.flatnonzero(embedding.generated_rows == row_of(source, place))[:1]
@@ -84,15 +92,16 @@ class MapReader:
     def chosen(self, source: Source, query: Mapping[str, str]) -> Integers | None:
         """The images that the viewer has chosen by the map, by their numbers in the source; None is all images.
 
-        ``map``: `all` of it, or the corners of a part of it, "x_y_x_y_…". ``quality``: see `ByRealism`. Raises `BadInput`.
+        ``map``: `all` of it, or the corners of a part of it, "x_y_x_y_…". ``quality``: see `ByRealism`. ``of``: of real images,
+        the source whose map is meant. Raises `BadInput`.
         """
         part, order = query.get("map"), query.get("quality")
         by_realism = order in get_args(ByRealism)
         if not part and not by_realism:
             return None
-        if source.name not in ((MEASURED,) if by_realism else (REAL, MEASURED)):
+        if not quality_artifact(source.name) and (by_realism or source.name != REAL):
             raise BadInput(f"the map says nothing of that about {source.name}")
-        embedding = self.read()
+        embedding = self.read(query.get("of") if source.name == REAL else source.name)
         rows, points_n2 = embedding.generated_rows, embedding.generated_xy
         if source.name == REAL:
             rows, points_n2 = embedding.real_rows, embedding.real_xy

@@ -13,7 +13,7 @@ from adainf.browse.lru import Lru
 from adainf.exitcodes import BadInput
 from adainf.storage import NotFound
 
-_FIRST, _LAST = ("real", "generator", "generated", "quality", "plan", "verify"), ("report",)
+_FIRST, _LAST = ("real", "generator", "generated", "quality", "plan", "verify", "pretrain"), "report"
 _MOST_POINTS = 400
 """Of a curve: a screen has few more."""
 _HELD_BYTES = 32_000_000
@@ -70,16 +70,9 @@ class Overview:
 
     def _names(self) -> list[str]:
         """Artifacts that are there, or at work."""
-        store = self._run.store
-        found = [name for name in _FIRST if self._is_there(name)]
-        marks = ("/request.json", "/manifest.json")
-        trained = {info.key.rpartition("/")[0] for info in store.list("pretrain/") if info.key.endswith(marks)}
-        judged = [info.key.removesuffix(".json") for info in store.list("evaluate/") if info.key.endswith(".json")]
-        return [*found, *sorted(trained), *judged, *(name for name in _LAST if self._is_there(name))]
-
-    def _is_there(self, name: str) -> bool:
-        head = self._run.store.head
-        return head(self._run.manifest_key(name)) is not None or head(f"{name}/request.json") is not None
+        found = [one for name in _FIRST for one in self._run.claimed(name)]
+        judged = [info.key.removesuffix(".json") for info in self._run.store.list("evaluate/") if info.key.endswith(".json")]
+        return [*found, *judged, *self._run.claimed(_LAST)]
 
     def _manifest(self, name: str) -> tuple[Manifest, str] | None:
         key = self._run.manifest_key(name)

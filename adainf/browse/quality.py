@@ -1,4 +1,5 @@
-"""How good the shards of generated images are, where the run has measured it: by the columns of ``quality/manifest.json``.
+"""How good the shards of generated images are, where the run has measured it: by the columns of ``quality/manifest.json``,
+of several sources ``quality/NAME/manifest.json``.
 
 Of its content only ``shards.fd`` is read: by space, the Fréchet distance of each generated shard to real images, in the order
 of the split `train`. What is not so shaped counts as not measured.
@@ -6,6 +7,7 @@ of the split `train`. What is not so shaped counts as not measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, get_args
@@ -16,8 +18,6 @@ from adainf.artifacts import Manifest, Run
 from adainf.browse.sources import Source
 from adainf.exitcodes import BadInput
 
-MEASURED = "generated/train"
-"""The source whose shards have a quality."""
 _SPACES = ("ssl", "rand")
 """What judges, the first that is there: the run's own encoder, a random network."""
 
@@ -41,16 +41,23 @@ class ShardQuality(NamedTuple):
         return thirds.get(order, best_first).tolist()
 
 
-def measurement(run: Run) -> Manifest | None:
-    """The manifest of ``quality/``; None where it is damaged, too, as images are to be seen without it."""
+def measurement(run: Run, source: str) -> Manifest | None:
+    """That of a source's images; None where it is damaged, too, as images are to be seen without it."""
+    artifact = quality_artifact(source)
     with suppress(BadInput):
-        return run.find("quality")
+        return run.find(artifact) if artifact else None
     return None
+
+
+def quality_artifact(source: str) -> str:
+    """The artifact that says how good a source's images are: ``quality`` or ``quality/NAME``; empty for real images."""
+    found = re.fullmatch(r"generated(|/[^/]+)/train", source)
+    return f"quality{found[1]}" if found else ""
 
 
 def quality_of(run: Run, source: Source) -> ShardQuality | None:
     """None where it has not been measured, or not of these shards."""
-    manifest = measurement(run) if source.name == MEASURED else None
+    manifest = measurement(run, source.name)
     shards = manifest.content.get("shards") if manifest else None
     by_space = shards.get("fd") if isinstance(shards, dict) else None
     if not isinstance(by_space, dict):

@@ -137,7 +137,7 @@ class _Viewer:
 
     def map(self, query: QueryParams) -> Response:
         """The number of real points and of generated ones, 32 bits each; then x and y of all, float32 (all little endian)."""
-        found = self._map.read()
+        found = self._map.read(query.get("of"))
         points = [xy.astype("<f4").tobytes() for xy in (found.real_xy, found.generated_xy)]
         counts = struct.pack("<II", len(found.real_xy), len(found.generated_xy))
         return Response(b"".join([counts, *points]), media_type="application/octet-stream")

@@ -105,7 +105,7 @@ def cache(uri: str, recipe: Recipe) -> Iterator[Finding]:
     if manifest is None:
         return
     shards = manifest.content_as(ShardSet)
-    generated = (recipe.generate.images or 0) if recipe.uses_generated else 0
+    generated = sum(source.generate.images or 0 for source in recipe.sources.values()) if recipe.uses_generated else 0
     height_px, width_px = shards.image_size
     wanted_bytes = (shards.splits["train"].images + generated) * height_px * width_px * 3
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

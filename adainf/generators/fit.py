@@ -32,11 +32,13 @@ def fit(
     checkpoints: Checkpoints,
     reporter: Reporter,
     look: Callable[[Curve], None] = lambda curve: None,
+    label: str = "fit",
 ) -> Curve:
     """Fit `trainee` on `images` (N x H x W x 3 uint8), from the newest checkpoint if there is one; returns the loss curve.
 
-    Every process of a launch calls this; the first one of them saves, and calls `look` with the curve so far. Raises
-    `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no longer finite.
+    Every process of a launch calls this; the first one of them saves, and calls `look` with the curve so far. `label` stands
+    before each line and in the log. Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no
+    longer finite.
     """
     main = dist.rank() == 0
     start, curve = _restore(trainee, checkpoints, main, device)
@@ -48,14 +50,14 @@ def fit(
     batches = Batches(config, images, device)
     every = max(config.steps // CURVE_POINTS, 1)
     began_s = time.monotonic()
-    with reporter.track("fit", config.steps, start) as track, deferred() as stop:
+    with reporter.track(label, config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
             loss = trainee.step(step, *batches.at(step))
             done = step + 1
             if done % every == 0 or done == config.steps:
                 value = dist.mean_over_ranks(loss)
                 if not np.isfinite(value):
-                    raise StageFailed(f"fit: the loss is {value} at step {done}; lower generator.learning_rate")
+                    raise StageFailed(f"{label}: the loss is {value} at step {done}; lower the generator's learning_rate")
                 curve.append((done, round(value, 6)))
                 taken, began_s = time.monotonic() - began_s, time.monotonic()
                 speed = (done - track.done) * config.batch / taken
@@ -67,7 +69,7 @@ def fit(
                 save(done)
                 checkpoints.wait()
                 dist.wait_for_all()
-                raise Interrupted(f"fit: saved at step {done} of {config.steps}; run the same command to go on")
+                raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 save(done)
     return curve

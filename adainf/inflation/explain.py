@@ -7,7 +7,7 @@ from typing import Any
 
 from adainf.augment.profiles import Profile
 from adainf.evaluation.intervals import margin
-from adainf.inflation.policy import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan
+from adainf.inflation.record import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan, Source
 from adainf.inflation.verify import Verified
 from adainf.inflation.weakening import draws_until_all_seen
 
@@ -16,31 +16,38 @@ _SHORT: dict[Basis, str] = {"paper's point": "paper", "interpolation": "interpol
 
 def passes(plan: InflationPlan, draws: int) -> dict[str, float]:
     """How often each image of a source is drawn, on average, when `draws` images are drawn in all."""
-    inputs, share = plan.inputs, plan.generated_share
-    real, generated = draws * (1 - share) / inputs.real_images, draws * share / inputs.generated_images
-    return {"real": round(real, 2), "generated": round(generated, 2)}
+    inputs, weights = plan.inputs, {"real": plan.real_weight} | {name: one.weight for name, one in plan.sources.items()}
+    counts = {"real": inputs.real_images} | {name: source.images for name, source in inputs.sources.items()}
+    total = sum(weight * counts[name] for name, weight in weights.items())
+    return {name: round(draws * weight / total, 2) for name, weight in weights.items()}
 
 
 def as_json(plan: InflationPlan, family: str, draws: int, verified: Verified | None = None) -> dict[str, Any]:
     """`sources`, `real_share`, `augmentation`, `basis` of each number (paper, interpolation or prior), `warnings`, `verify`."""
     basis = {choice.name: _SHORT[choice.basis] for choice in plan.choices}
     drawn = passes(plan, draws)
-    used = plan.generated_weight > 0
+    generated = {
+        name: {
+            "images": plan.inputs.sources[name].images,
+            "quality": one.quality,
+            "weight": one.weight,
+            "replication_of_real": round(plan.real_weight / one.weight, 2) if one.weight else None,
+            "share": one.share,
+            "passes": drawn[name],
+            "refused": one.refused,
+        }
+        for name, one in plan.sources.items()
+    }
     return {
         "sources": {
             "real": {"images": plan.inputs.real_images, "weight": plan.real_weight, "passes": drawn["real"]},
-            "generated": {
-                "images": plan.inputs.generated_images,
-                "weight": plan.generated_weight,
-                "replication_of_real": plan.real_weight if used else None,
-                "passes": drawn["generated"],
-            },
+            **generated,
         },
         "real_share": round(1 - plan.generated_share, 6),
         "augmentation": _augmentation(plan.views[0], family),
         "schedule": plan.schedule,
         "basis": {
-            "sources.generated.replication_of_real": basis[REAL_WEIGHT],
+            **{f"sources.{name}.replication_of_real": basis[REAL_WEIGHT] for name in plan.sources},
             "real_share": basis[GENERATED_SHARE],
             "augmentation.crop_min_scale": basis[MIN_SCALE],
             "augmentation.jitter_strength": basis[JITTER],
@@ -67,7 +74,7 @@ def _verified(verified: Verified, family: str) -> dict[str, Any]:
     return {
         "chosen": chosen.name,
         "real_weight": chosen.real_weight,
-        "generated_weight": chosen.generated_weight,
+        "weights": chosen.weights,
         "augmentation": _augmentation(chosen.views[0], family),
         "decision": decision and decision.model_dump(mode="json", exclude={"chosen"}),
         "scores": {name: _score(values) for name, values in verified.deciding.items()},
@@ -85,22 +92,33 @@ def _score(values: list[float]) -> dict[str, Any]:
 
 def lines(plan: InflationPlan, draws: int) -> list[str]:
     """What was chosen, from what, by which formula, and what each number rests on."""
-    inputs, measured = plan.inputs, plan.inputs.measured
-    said = [f"for {inputs.real_images:,} real and {inputs.generated_images:,} generated images"]
-    if measured is not None:
-        known = {
-            "coverage": measured.relative_coverage,
-            "FID": measured.fid,
-            "copy rate": measured.copy_rate,
-            "AuthPct": measured.authenticity_pct,
-        }
-        of = f" (features: {measured.space})" if measured.space else ""
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if value is not None)
-        said.append(f"  measured: {numbers}{of}")
+    inputs = plan.inputs
+    several = len(inputs.sources) > 1
+    of = f" of {len(inputs.sources)} sources" if several else ""
+    said = [f"for {inputs.real_images:,} real and {inputs.generated_images:,} generated images{of}"]
+    for name, source in inputs.sources.items():
+        counted = f"{name}: {source.images:,} images" if several else ""
+        said += [f"  {', '.join(filter(None, (counted, _measured(source))))}"] if several or source.measured else []
     said += [f"  {choice.name} {choice.value:g}  = {choice.formula}  ({choice.basis})" for choice in plan.choices]
-    drawn = passes(plan, draws)
-    said.append(f"  passes over each real image {drawn['real']:g}, over each generated image {drawn['generated']:g}")
+    real, *generated = passes(plan, draws).items()
+    over = ", ".join(f"image of {name} {value:g}" if several else f"generated image {value:g}" for name, value in generated)
+    said.append(f"  passes over each real image {real[1]:g}, over each {over}")
     if plan.schedule == "seen":
         until = f"{draws_until_all_seen(plan):,.0f} of {draws:,} draws"
         said.append(f"  while it trains, views weaken from the default's to these, with the images seen: all after {until}")
     return said + [f"  warning: {warning}" for warning in plan.warnings]
+
+
+def _measured(source: Source) -> str:
+    """What is known of its images; empty for nothing."""
+    if source.measured is None:
+        return ""
+    measured = source.measured
+    known = {
+        "coverage": measured.relative_coverage,
+        "FID": measured.fid,
+        "copy rate": measured.copy_rate,
+        "AuthPct": measured.authenticity_pct,
+    }
+    of = f" (features: {measured.space})" if measured.space else ""
+    return f"measured: {', '.join(f'{name} {value:.4g}' for name, value in known.items() if value is not None)}{of}"

@@ -4,28 +4,40 @@ Two measured facts of the paper (Wang, Zhang and Wang, ICLR 2024) carry the rule
 generated ones of a very good generator (figure 2), and the best min crop scale grows with the size of the data: 0.02,
 0.08, 0.20 and 0.30 at 25k, 50k, 150k and 1.05M images (figure 3a). Everything between and beyond those points is
 ours, and the plan says which is which.
+
+Several sources of generated images are weighed by that one rule: if a real image is worth 10 / q images of quality q, one of
+those is worth q / best q images of the best source.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pydantic import Field
 
-from adainf.artifacts import Record
 from adainf.augment.profiles import Profile, Views
-from adainf.inflation.worth import Measured, quality, refusal
-from adainf.recipe import Plan, Schedule
+from adainf.inflation.record import (
+    EFFECTIVE,
+    GENERATED_SHARE,
+    JITTER,
+    MIN_SCALE,
+    PAPER_REFERENCE_IMAGES,
+    PRIOR,
+    QUALITY,
+    REAL_WEIGHT,
+    SHARE,
+    WEIGHT,
+    Basis,
+    Choice,
+    InflationPlan,
+    Inputs,
+    Weighed,
+    of_source,
+)
+from adainf.inflation.worth import Worth
+from adainf.recipe import Plan
 
-Basis = Literal["paper's point", "interpolation", "our prior"]
-PRIOR: Basis = "our prior"
-QUALITY, REAL_WEIGHT, GENERATED_SHARE = "quality", "real weight", "generated share"
-ASSUMED = "assumed, not measured"
-EFFECTIVE, MIN_SCALE, JITTER = "effective images", "min crop scale", "jitter multiplier"
-
-PAPER_REFERENCE_IMAGES = 50_000
 PAPER_SIZES = (25_000, 50_000, 150_000, 1_050_000)
 PAPER_MIN_SCALES = (0.02, 0.08, 0.20, 0.30)
 PAPER_WEIGHT = 10.0
@@ -37,94 +49,71 @@ RECIPE_MIN_SCALE = 0.20
 """Weakest crop together with weaker jitter: both spend the same budget, the paper ships 0.20 with half the jitter."""
 
 
-class Inputs(Record):
-    """What the plan is made from."""
-
-    real_images: Annotated[int, Field(ge=1)]
-    """Real training images."""
-    generated_images: Annotated[int, Field(ge=1)]
-    measured: Measured | None = None
-    """None: the images' quality is unknown, and taken for the paper's best."""
-    reference_images: Annotated[int, Field(ge=1)] = PAPER_REFERENCE_IMAGES
-
-
-class Choice(Record):
-    """One number of the plan, how it came about and how far it can be trusted."""
-
-    name: str
-    value: float
-    formula: str
-    basis: Basis
-
-
-class InflationPlan(Record):
-    """The plan of the `adainf` arm: what a person reads, and what `pretrain` obeys."""
-
-    inputs: Inputs
-    real_weight: float
-    """Weight of one real image."""
-    generated_weight: float
-    """Weight of one generated image: 1, or 0 where they are refused."""
-    generated_share: float
-    """Probability that an item of a batch is generated."""
-    views: tuple[Profile, Profile]
-    """The augmentation of the two views."""
-    schedule: Schedule
-    """Whether training has these views from the first step on; see `weakening`."""
-    choices: list[Choice]
-    refused: str | None = None
-    """Why the generated images are left out."""
-    warnings: list[str]
-
-    def choice(self, name: str) -> Choice:
-        """The choice of that name: `QUALITY`, `REAL_WEIGHT`, …"""
-        return next(choice for choice in self.choices if choice.name == name)
-
-
 def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
-    """The plan for these sizes and this quality.
+    """The plan for these sizes and qualities; the order of the sources is of no consequence.
 
-    Effective size n = N + q M', with M' the generated images that are no copies; weight w = 10 / q, at least so much
-    that a batch holds `max_generated_share` generated images at most; min crop scale s(n) through the paper's points.
-    Images that `worth.refusal` refuses have weight 0, and the plan is that of the real images alone.
+    Of source s let M'_s be the generated images that are no copies and q_s their quality. Effective size
+    n = N + sum of q_s M'_s; weight of a real image w = 10 / q against one of the best source, whose q that is, and of an image
+    of source s q_s / q; w at least so much that a batch holds `max_generated_share` generated images at most; min crop scale
+    s(n) through the paper's points. A source that is refused (`worth.refusal`) has weight 0, and where none is left the plan
+    is that of the real images alone.
     """
-    measured = inputs.measured or Measured()
-    refused = refusal(measured)
-    found = quality(measured)
-    q, formula = found or (1.0, ASSUMED)
-    copies = 1.0 if refused else measured.copy_rate
-    generated = inputs.generated_images * (1 - copies)
-    weight, weight_basis = _real_weight(inputs, q, generated, rule) if generated else (1.0, PRIOR)
-    share = round(generated / (weight * inputs.real_images + generated), 6)
-    effective = round(inputs.real_images + q * generated, 1)
-    augmentation = _augmentation(effective, rule, default[0].min_scale) if generated else _unchanged(default)
+    worths = {name: Worth.of(source.measured) for name, source in sorted(inputs.sources.items())}
+    used = {name: worth for name, worth in worths.items() if worth.refused is None}
+    best = max((worth.quality for worth in used.values()), default=1.0)
+    weights = {name: _weight(worth, best) if name in used else 0.0 for name, worth in worths.items()}
+    masses = {name: weights[name] * inputs.sources[name].images for name in worths}
+    mass = sum(masses.values())
+    weight, basis = _real_weight(inputs, list(used.values()), mass, rule) if used else (1.0, PRIOR)
+    drawn = weight * inputs.real_images + mass
+    generated_share = round(mass / drawn, 6)
+    sources = {
+        name: Weighed(
+            quality=round(worth.quality, 4),
+            is_measured=worth.is_measured,
+            weight=weights[name],
+            share=round(masses[name] / drawn, 6),
+            refused=worth.refused,
+        )
+        for name, worth in worths.items()
+    }
+    effective = inputs.real_images + sum(used[name].effective(inputs.sources[name].images) for name in used)
+    augmentation = _augmentation(effective, rule, default[0].min_scale) if used else _unchanged(default)
     choices = [
-        Choice(name=QUALITY, value=round(q, 4), formula=formula, basis=PRIOR),
-        Choice(name=REAL_WEIGHT, value=weight, formula="10 / q, real share at least 1 - max", basis=weight_basis),
-        Choice(name=GENERATED_SHARE, value=share, formula="M' / (w N + M')", basis=weight_basis),
-        Choice(name=EFFECTIVE, value=effective, formula="N + q M'", basis=PRIOR),
+        *_of_sources(sources, worths),
+        *_of_all(sources, weight, generated_share, basis, effective),
         *augmentation,
     ]
     return InflationPlan(
         inputs=inputs,
         real_weight=weight,
-        generated_weight=float(generated > 0),
-        generated_share=share,
+        sources=sources,
+        generated_share=generated_share,
         views=_weakened(default, augmentation),
-        schedule=rule.schedule if generated else "constant",
+        schedule=rule.schedule if used else "constant",
         choices=choices,
-        refused=refused,
-        warnings=_warnings(inputs, refused),
+        warnings=_warnings(inputs, sources),
     )
 
 
-def _real_weight(inputs: Inputs, quality: float, generated: float, rule: Plan) -> tuple[float, Basis]:
-    wanted = min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
-    least = generated / inputs.real_images * (1 - rule.max_generated_share) / rule.max_generated_share
-    weight = _three_digits(max(wanted, least))
+def _replication(quality: float) -> float:
+    """How many images of that quality a real one is worth."""
+    return min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
+
+
+def _weight(worth: Worth, best_quality: float) -> float:
+    """Of one image, where one of the best source that is no copy has 1; in three digits, as the shares must be exact."""
+    return _three_digits(_replication(best_quality) / _replication(worth.quality) * worth.original_share)
+
+
+def _real_weight(inputs: Inputs, used: Sequence[Worth], mass: float, rule: Plan) -> tuple[float, Basis]:
+    """`mass`: the generated images, each by its weight."""
+    best, worst = max(worth.quality for worth in used), min(worth.quality for worth in used)
+    least = mass / inputs.real_images * (1 - rule.max_generated_share) / rule.max_generated_share
+    weight = _three_digits(max(_replication(best), least))
     # The paper swept the weight once, with a generator of the best quality: that must be known, not assumed.
-    known = inputs.measured is not None and inputs.measured.fid is not None
-    at_the_point = known and (inputs.real_images, generated, quality) == (*PAPER_WEIGHT_AT, 1.0)
+    known = all(worth.by_fid for worth in used)
+    at_the_point = known and (inputs.real_images, mass, worst) == (*PAPER_WEIGHT_AT, 1.0)
     return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else PRIOR
 
 
@@ -137,6 +126,31 @@ def _weakened(default: Views, augmentation: tuple[Choice, Choice]) -> tuple[Prof
     scale, jitter = (choice.value for choice in augmentation)
     first, second = (view.weakened(scale, jitter, is_symmetric(default)) for view in default)
     return first, second
+
+
+def _of_sources(sources: Mapping[str, Weighed], worths: Mapping[str, Worth]) -> list[Choice]:
+    """What was chosen for each; the weight and the share of a single one are those of the whole plan."""
+    choices = []
+    for name, one in sources.items():
+        numbers = {QUALITY: (one.quality, worths[name].formula)}
+        if len(sources) > 1 and not one.refused:
+            numbers |= {WEIGHT: (one.weight, "q / best q, less copies"), SHARE: (one.share, "weight M / (w N + G)")}
+        choices += [
+            Choice(name=of_source(what, name, len(sources)), value=value, formula=formula, basis=PRIOR)
+            for what, (value, formula) in numbers.items()
+        ]
+    return choices
+
+
+def _of_all(sources: Mapping[str, Weighed], weight: float, share: float, basis: Basis, effective: float) -> list[Choice]:
+    several = len(sources) > 1
+    mixed = "G / (w N + G), G = sum of weight M" if several else "M' / (w N + M')"
+    worth = f"10 / {'best ' * several}q, real share at least 1 - max"
+    return [
+        Choice(name=REAL_WEIGHT, value=weight, formula=worth, basis=basis),
+        Choice(name=GENERATED_SHARE, value=share, formula=mixed, basis=basis),
+        Choice(name=EFFECTIVE, value=round(effective, 1), formula=f"N + {'sum of ' * several}q M'", basis=PRIOR),
+    ]
 
 
 def _unchanged(default: Views) -> tuple[Choice, Choice]:
@@ -190,15 +204,17 @@ def _three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _warnings(inputs: Inputs, refused: str | None) -> list[str]:
-    warnings = []
-    if refused:
-        warnings.append(f"the generated images are left out: {refused}; fit the generator longer, or on more images")
-    elif inputs.measured is None or quality(inputs.measured) is None:
-        warnings.append(
-            "the generated images' quality was not measured: the weight assumes a generator as good as the paper's best "
-            "(q = 1), and a worse one deserves less weight"
-        )
+def _warnings(inputs: Inputs, sources: Mapping[str, Weighed]) -> list[str]:
+    warnings, several = list(inputs.remarks), len(sources) > 1
+    for name, one in sources.items():
+        if one.refused:
+            left_out = f"{name} is" if several else "the generated images are"
+            warnings.append(f"{left_out} left out: {one.refused}; fit the generator longer, or on more images")
+        elif not one.is_measured:
+            warnings.append(
+                f"the quality of {name if several else 'the generated images'} was not measured: the weight assumes a "
+                "generator as good as the paper's best (q = 1), and a worse one deserves less weight"
+            )
     if inputs.real_images < 10_000:
         warnings.append(
             f"with {inputs.real_images:,} real images this is far below the paper's smallest set: every number is a prior"

@@ -14,7 +14,8 @@ from typing import Literal
 from adainf.artifacts import Record
 from adainf.augment.profiles import LEAST_SCALE, MAX_HUE, Profile, Views
 from adainf.evaluation.intervals import margin, t_quantile
-from adainf.inflation.policy import InflationPlan, is_symmetric
+from adainf.inflation.policy import is_symmetric
+from adainf.inflation.record import InflationPlan
 
 PRIOR, NONE, VANILLA = "prior", "none", "vanilla"
 FINALISTS = (PRIOR, NONE, VANILLA)
@@ -36,8 +37,8 @@ class Setting(Record):
 
     name: str
     real_weight: float
-    generated_weight: float
-    """0: real images alone."""
+    weights: dict[str, float]
+    """Of one image of each source of generated images that is drawn from; none: real images alone."""
     views: tuple[Profile, Profile]
 
 
@@ -84,19 +85,19 @@ def settings_around(plan: InflationPlan, default: Views) -> list[Setting]:
     """The prior, the controls, then the settings around the prior; none that is the same as one before it."""
     found: list[Setting] = []
 
-    def add(name: str, real_weight: float, generated_weight: float, views: Views) -> None:
-        one = Setting(name=name, real_weight=real_weight, generated_weight=generated_weight, views=(views[0], views[1]))
+    def add(name: str, real_weight: float, weights: dict[str, float], views: Views) -> None:
+        one = Setting(name=name, real_weight=real_weight, weights=weights, views=(views[0], views[1]))
         if all(one != other.model_copy(update={"name": name}) for other in found):
             found.append(one)
 
-    add(PRIOR, plan.real_weight, plan.generated_weight, plan.views)
-    add(NONE, 1.0, 0.0, default)
-    add(VANILLA, 1.0, 1.0, default)
+    add(PRIOR, plan.real_weight, plan.weights, plan.views)
+    add(NONE, 1.0, {}, default)
+    add(VANILLA, 1.0, dict.fromkeys(plan.sources, 1.0), default)
     if not plan.refused:
         for by_weight, factor in _WEIGHTS.items():
             for by_views, (crop, jitter) in _NOTCHES.items():
                 views = tuple(_notched(view, crop, jitter, is_symmetric(default)) for view in plan.views)
-                add("-".join(filter(None, (by_weight, by_views))), factor * plan.real_weight, plan.generated_weight, views)
+                add("-".join(filter(None, (by_weight, by_views))), factor * plan.real_weight, plan.weights, views)
     return found
 
 
@@ -155,6 +156,6 @@ def explained(decision: Decision, setting: Setting, judge: str, seeds: int) -> l
         first = f"verify: the plan stands: the best other setting ({decision.rival}) is above it, not beyond noise ({size})"
     else:
         first = f"verify: the plan stands: no finalist is above it, the best other is {decision.rival} ({size})"
-    data = f"weight {setting.real_weight:g}" if setting.generated_weight else "real images alone"
+    data = f"weight {setting.real_weight:g}" if setting.weights else "real images alone"
     strength = f"jitter {view.brightness:g} with probability {view.jitter_probability:g}"
     return [first, f"  that is {data}, min crop scale {view.min_scale:g}, {strength}; judged by {judge}"]

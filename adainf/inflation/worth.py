@@ -7,7 +7,7 @@ known. Other Fréchet distances have no exchange rate: they order generators, an
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -55,10 +55,42 @@ class Measured(Record):
             fid=inception.value if inception else None,
         )
 
+    def scaled(self, ratio: float) -> Measured:
+        """Of images whose coverage is `ratio` times as large. What is known of copies holds for them too."""
+        coverage = None if self.coverage is None else min(self.coverage * ratio, 1.0)
+        fid = None if self.fid is None or not ratio else self.fid / ratio
+        return self.model_copy(update={"coverage": coverage, "fid": fid})
+
     @property
     def relative_coverage(self) -> float | None:
         """Coverage as a share of what real images have."""
         return None if self.coverage is None or self.coverage_null is None else self.coverage / self.coverage_null
+
+
+class Worth(NamedTuple):
+    """What the images of one source are worth."""
+
+    quality: float
+    """q, 0..1."""
+    formula: str
+    is_measured: bool
+    by_fid: bool
+    """Whether a true FID is known."""
+    original_share: float
+    """Of those that are no copies."""
+    refused: str | None
+
+    @classmethod
+    def of(cls, measured: Measured | None) -> Worth:
+        """By what was measured; None, nothing, counts as the paper's best."""
+        known = measured or Measured()
+        found = quality(known)
+        q, formula = found or (1.0, "assumed, not measured")
+        return cls(q, formula, found is not None, known.fid is not None, 1 - known.copy_rate, refusal(known))
+
+    def effective(self, images: int) -> float:
+        """How many real images so many of them count for: q M'."""
+        return self.quality * self.original_share * images
 
 
 def quality(measured: Measured) -> tuple[float, str] | None:

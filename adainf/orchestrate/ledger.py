@@ -52,7 +52,7 @@ class Ledger:
             return manifest.request.inputs == {before: made.digest for before, made in found.items()}
         inputs = {before: found[before] for before in link.inputs}
         wanted = request(self._recipe, name, inputs, manifest.request.inputs.get("data"))
-        if name == "generated" and extends(manifest.request, wanted):
+        if link.stage == "generate" and extends(manifest.request, wanted):
             return False
         self._run.check_request(name, manifest.request, wanted)
         return True

@@ -29,7 +29,13 @@ class Manifold:
 
     def coverage(self, queries_nD: Features) -> float:
         """Share of the balls that hold a query (Naeem et al. 2020), 0..1."""
-        return float(np.mean(nearest(self.points_ND, queries_nD, 1, self._device).distances[:, 0] < self.radii_N))
+        return float(np.mean(self.covered(queries_nD)))
+
+    def covered(self, queries_nD: Features) -> NDArray[np.bool_]:
+        """N: which balls hold a query."""
+        if not len(queries_nD):
+            return np.zeros(len(self.radii_N), bool)
+        return nearest(self.points_ND, queries_nD, 1, self._device).distances[:, 0] < self.radii_N
 
     def realism(self, queries_nD: Features) -> NDArray[np.float64]:
         """n: the largest radius / distance over the balls (Kynkäänniemi et al. 2019, equation 3); 1 or more is inside of one.

@@ -57,6 +57,8 @@ class ShardScores(Record):
     """Fréchet distance of all images of the shard to the reference."""
     coverage: dict[str, list[float]]
     """By as many images of the shard as the reference has, or all where it has fewer, which lowers the number."""
+    coverage_halves: dict[str, list[tuple[float, float]]]
+    """By every second one of these, from the first on and from the second on: two measurements that share no image."""
 
 
 class Quality(Record):

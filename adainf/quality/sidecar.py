@@ -17,14 +17,13 @@ from adainf.quality.measure import Reference
 from adainf.quality.statistics import Moments, frechet_distance
 from adainf.shards.png import Pixels
 
-NAME = "quality"
 REFERENCE = "reference.safetensors"
 """The moments of the reference, by space."""
 
 
-def sidecar_key(tar_key: str) -> str:
-    """The key, in the run, of the sidecar of a generated shard."""
-    return f"{NAME}/{PurePosixPath(tar_key).stem}.safetensors"
+def sidecar_key(name: str, tar_key: str) -> str:
+    """The key, in the run, of the sidecar of a generated shard; `name` is the artifact's."""
+    return f"{name}/{PurePosixPath(tar_key).stem}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,27 @@ class Sidecar:
     """Of all its images, as `copies.pixel_words`."""
     fd: dict[str, float]
     coverage: dict[str, float]
+    halves: dict[str, tuple[float, float]]
+    """`ShardScores.coverage_halves`."""
 
     @classmethod
     def of(cls, images: Pixels, chosen: NDArray[np.int64], references: Iterable[Reference]) -> Sidecar:
         """Measure a shard, of whose images `chosen` are in the sample. Raises `BadInput` as `Space.features` does."""
-        moments, sample, fd, coverage = {}, {}, {}, {}
+        moments, sample, fd, coverage, halves = {}, {}, {}, {}, {}
         for reference in references:
             space, features_ND = reference.space.name, reference.space.features(images, "generated")
             moments[space], sample[space] = Moments.of(features_ND), features_ND[chosen]
             fd[space] = frechet_distance(moments[space], reference.moments)
-            coverage[space] = reference.manifold.coverage(features_ND[: len(reference.validation_nD)])
-        return cls(moments, sample, images[chosen], pixel_words(images), fd, coverage)
+            compared_nD = features_ND[: len(reference.validation_nD)]
+            even, odd = (reference.manifold.covered(compared_nD[first::2]) for first in (0, 1))
+            coverage[space], halves[space] = float(np.mean(even | odd)), (float(np.mean(even)), float(np.mean(odd)))
+        return cls(moments, sample, images[chosen], pixel_words(images), fd, coverage, halves)
 
     def to_bytes(self) -> bytes:
         tensors = moments_as_tensors(self.moments)
         tensors |= with_prefix("sample", {space: torch.from_numpy(values) for space, values in self.sample.items()})
         tensors |= {"images": torch.from_numpy(self.sample_images), "words": torch.from_numpy(self.words)}
-        return encode(tensors, {"count": len(self.words), "fd": self.fd, "coverage": self.coverage})
+        return encode(tensors, {"count": len(self.words), "fd": self.fd, "coverage": self.coverage, "halves": self.halves})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sidecar:
@@ -69,6 +72,7 @@ class Sidecar:
             tensors["words"].numpy(),
             extra["fd"],
             extra["coverage"],
+            {space: (even, odd) for space, (even, odd) in extra["halves"].items()},
         )
 
 
@@ -96,5 +100,5 @@ def shards_distance(run: Run, quality: Manifest, space: str, tar_keys: Iterable[
         tensors, extra = decode(run.read(output), run.locate(output.key))
         return moments_of_tensors(tensors, extra["count"])[space]
 
-    first, *others = (moments(PurePosixPath(sidecar_key(key)).name) for key in tar_keys)
+    first, *others = (moments(f"{PurePosixPath(key).stem}.safetensors") for key in tar_keys)
     return frechet_distance(sum(others, start=first), moments(REFERENCE))

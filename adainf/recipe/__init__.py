@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objec
 from adainf.recipe.evaluate import Evaluate, Finetune, Published
 from adainf.recipe.external import External, ExternalSampler
 from adainf.recipe.gan import Gan, GanSampler
-from adainf.recipe.generator import Generate, Generator, ImportedImages, Provenance
+from adainf.recipe.generator import Generate, GeneratedSource, Generator, ImportedImages, Provenance, SourceName
 from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.quality import Inception, Quality
@@ -45,6 +45,7 @@ __all__ = [
     "Gan",
     "GanSampler",
     "Generate",
+    "GeneratedSource",
     "Generator",
     "ImageFolder",
     "ImportedImages",
@@ -67,6 +68,7 @@ __all__ = [
     "Shards",
     "SimClr",
     "SimSiam",
+    "Source",
     "Spectral",
     "Stf",
     "Stream",
@@ -89,8 +91,27 @@ class Plan(Section):
     schedule: Schedule = "constant"
     """`constant`: arms `adainf` and `weak` have the plan's augmentation from the first step on. `seen`: they begin with the
     default's, and it weakens to the plan's with the number of distinct images that training has seen."""
+    tiers: Annotated[int, Field(ge=1, le=8)] = 1
+    """Tiers of measured quality that the shards of a source are weighed in, at most: as many as differ beyond chance."""
     verify: Verify | None = None
     """Probes that try out the plan, for arm `verified`; null makes none. No part of the plan's identity."""
+
+
+class Source(NamedTuple):
+    """Where generated images come from, and how many."""
+
+    name: str
+    """Empty for the one of a recipe with `generator`."""
+    generator: Generator
+    generate: Generate
+
+    def where(self, section: str) -> str:
+        """Its `generator` or `generate` as the recipe has it, for messages."""
+        return f"generators.{self.name}.{section}" if self.name else section
+
+    def label(self, stage: str) -> str:
+        """What a stage calls its work on it, in lines and logs."""
+        return f"{stage} {self.name}" if self.name else stage
 
 
 class Recipe(Section):
@@ -100,11 +121,13 @@ class Recipe(Section):
     """Lower-case letters, digits and hyphens; the run's default folder is runs/NAME."""
     real: Real
     """The real images: `kind` says where they come from."""
-    generator: Generator
+    generator: Generator | None = None
     """The generator to fit (`kind: diffusion` or `gan`), one that was fitted elsewhere (`kind: external`), or images that exist
     already (`kind: import`)."""
+    generators: Annotated[dict[SourceName, GeneratedSource], Field(min_length=1)] | None = None
+    """Several of them, by name, in place of `generator`; each is fitted, measured and weighed by itself."""
     generate: Generate = Generate()
-    """How many images to generate, and how they are stored."""
+    """How many images to generate, and how they are stored; of each of `generators` that has no `generate` of its own."""
     quality: Quality | None = Quality()
     """How generated images are measured, against the validation split; null does not measure them."""
     plan: Plan = Plan()
@@ -125,13 +148,22 @@ class Recipe(Section):
     def _fits_together(self) -> Recipe:
         if len(set(self.arms)) != len(self.arms):
             raise ValueError("arms holds an arm twice; list each arm once")
-        if self.generate.images is None and not isinstance(self.generator, ImportedImages):
-            raise ValueError("generate.images is missing; set how many images to generate")
+        if (self.generator is None) == (self.generators is None):
+            raise ValueError(
+                "generator is missing; add it, or name several in generators"
+                if self.generator is None
+                else "generator and generators are both there; leave one of them out"
+            )
+        for source in self.sources.values():
+            if source.generate.images is None and not isinstance(source.generator, ImportedImages):
+                raise ValueError(f"{source.where('generate')}.images is missing; set how many images to generate")
         if self.measures_quality and not self.real.validation_fraction:
             raise ValueError(
                 "quality is measured against the validation split, and real.validation_fraction is 0; raise that, or set "
                 "quality: null to go without measuring"
             )
+        if self.plan.tiers > 1 and self.quality is None:
+            raise ValueError("plan.tiers ranks shards by their measured quality, and quality is null; set plan.tiers: 1")
         if ("verified" in self.arms) != (self.plan.verify is not None):
             raise ValueError(
                 "arms lists verified and plan.verify is null; set plan.verify: {} for its defaults"
@@ -141,6 +173,16 @@ class Recipe(Section):
         if self.plan.verify is not None and not self.real.validation_fraction:
             raise ValueError("plan.verify judges on the validation split, and real.validation_fraction is 0; raise that")
         return self
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where generated images come from, by name and in the order of names; the one of `generator` has none: ""."""
+        if self.generators is None:
+            assert self.generator is not None
+            return {"": Source("", self.generator, self.generate)}
+        return {
+            name: Source(name, one.generator, one.generate or self.generate) for name, one in sorted(self.generators.items())
+        }
 
     @property
     def uses_generated(self) -> bool:

@@ -1,4 +1,4 @@
-"""The generator, or images that take its place."""
+"""The generator, images that take its place, or several sources of either kind."""
 
 from __future__ import annotations
 
@@ -54,3 +54,15 @@ class Generate(Section):
     """Of the PNGs: stored ones are a quarter larger, many times as fast to write and to read, and the same bytes everywhere."""
     seed: Seed = 0
     """Image i is a function of the generator, this seed and i alone."""
+
+
+class GeneratedSource(Section):
+    """One of several sources of generated images."""
+
+    generator: Generator
+    """As the recipe's `generator`."""
+    generate: Generate | None = None
+    """As the recipe's `generate`, in its place; null takes that."""
+
+
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]

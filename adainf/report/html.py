@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -15,14 +16,16 @@ from pydantic import JsonValue
 from adainf import __version__
 from adainf.artifacts import Run
 from adainf.augment.profiles import Profile
-from adainf.inflation.policy import QUALITY, InflationPlan
+from adainf.chain import generated, measured
+from adainf.inflation.record import QUALITY, InflationPlan, of_source
 from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
-from adainf.report.measures import beside_published, measured
+from adainf.report.measures import beside_published
+from adainf.report.measures import measured as measures
 from adainf.report.overfitting import overfitting
 from adainf.report.quality import by_space, extremes, of_pixels, shards_text
-from adainf.report.summary import Summary, Trained
+from adainf.report.summary import Inflation, Summary, Trained
 from adainf.report.table import COLUMNS, NOTHING, amount, cells
 from adainf.report.verdict import digits_for
 from adainf.shards.folder import ShardFolder
@@ -60,22 +63,31 @@ def render(summary: Summary, run: Run) -> bytes:
 
 def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as the report prints it: without what changes no artifact, and with `PATH` for the paths."""
+    unseen = {"checkpoint_every_steps", "time_limit_s"}
     shown: dict[str, Any] = recipe.model_dump(
         mode="json",
         exclude={
             "real": {"download"},
-            "generator": {"checkpoint_every_steps", "time_limit_s"},
+            "generator": unseen,
+            "generators": {"__all__": {"generator": unseen}},
             "pretrain": {"checkpoint_every_steps": True, "stream": {"prefetch_batches", "check_every_steps", "on_device"}},
             "evaluate": {"batch"},
             "quality": {"batch"},
         },
     )
-    for name in ("real", "generator"):
-        section = {"kind": shown[name].pop("kind"), **shown[name]}  # the kind says what the other settings mean
-        shown[name] = section | {field: PATH for field in _PATHS if field in section}
+    del shown["generator" if recipe.generator is None else "generators"]
+    for holder in (shown, *shown.get("generators", {}).values()):
+        for name in ("real", "generator"):
+            if name in holder:
+                holder[name] = _without_paths(holder[name])
     if recipe.quality is not None and recipe.quality.inception is not None:
         shown["quality"]["inception"]["weights"] = PATH
     return shown
+
+
+def _without_paths(section: dict[str, Any]) -> dict[str, Any]:
+    """The section, its kind first, which says what its other settings mean."""
+    return {"kind": section["kind"], **section} | {field: PATH for field in _PATHS if field in section}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -104,23 +116,27 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "facts": _facts(summary),
         "columns": COLUMNS,
         "table": [(row, cells(row, digits)) for row in summary.rows],
-        "measures": measured(summary.scores, digits),
+        "measures": measures(summary.scores, digits),
         "published": beside_published(recipe.published, summary.rows, digits),
         "overfitting": overfitting(summary.scores),
         "grids": _grids(summary, run),
-        "quality": _quality(summary, run),
+        "qualities": [found for one in summary.sources if (found := _quality(summary, one, run))],
         "accuracy_svg": _markup(figures.accuracy(summary.rows, summary.test_images)),
         "loss_svg": _markup(figures.loss_curves({arm: [one.curve for one in all_] for arm, all_ in summary.trained.items()})),
-        "generator_svg": _markup(figures.generator_curve(summary.fitted.curve) if summary.fitted else None),
+        "generator_svgs": {
+            one.source.name: svg
+            for one in summary.sources
+            if one.fitted and (svg := _markup(figures.generator_curve(one.fitted.curve)))
+        },
         "policy_svg": _markup(figures.crop_policy(summary.plan, recipe) if summary.plan else None),
         "plan_inputs": _plan_inputs(summary.plan) if summary.plan else [],
         "badges": _BADGES,
         "arms": first,
+        "shares": _shares(first),
         "views": [view for arm in first.values() for view in _views(arm)],
         "real_origin": _real_origin(summary),
-        "generated_origin": _generated_origin(summary),
-        "imported": isinstance(recipe.generator, ImportedImages),
-        "external": isinstance(recipe.generator, External),
+        "generated_origins": {one.source.name: _generated_origin(summary, one) for one in summary.sources},
+        "labels_declared": _declared(summary),
         "recipe_yaml": recipe_yaml,
         "has_paths": f": {PATH}\n" in recipe_yaml,
         "digests": {name: manifest.digest for name, manifest in summary.manifests.items()},
@@ -138,8 +154,9 @@ def _facts(summary: Summary) -> list[str]:
     """The experiment's size in a few words each."""
     seeds = f"{summary.seeds} seeds" if summary.seeds > 1 else "one seed"
     facts = [f"{summary.real.splits['train'].images:,} real training images"]
-    if summary.generated:
-        facts.append(f"{summary.generated.splits['train'].images:,} generated")
+    if summary.sources:
+        of = f" of {len(summary.sources)} sources" if len(summary.sources) > 1 else ""
+        facts.append(f"{sum(one.images.splits['train'].images for one in summary.sources):,} generated{of}")
     pretrain = summary.recipe.pretrain
     return [
         *facts,
@@ -152,12 +169,12 @@ def _facts(summary: Summary) -> list[str]:
 
 def _grids(summary: Summary, run: Run) -> list[Grid]:
     grids = []
-    for title, name in (("Real", "real"), ("Generated", "generated")):
-        manifest = summary.manifests.get(name)
-        images = first_images(ShardFolder.of(run, name, manifest)) if manifest else []
+    sets = {"real": "Real"} | {generated(one.source.name): one.source.label("Generated") for one in summary.sources}
+    for name, title in sets.items():
+        images = first_images(ShardFolder.of(run, name, summary.manifests[name]))
         png = grid_png(images)
         if png:
-            alt = f"The first {len(images)} {title.lower()} training images, in a grid"
+            alt = f"The first {len(images)} {title[0].lower()}{title[1:]} training images, in a grid"
             grids.append(Grid(title, len(images), _data_uri(png), alt))
     return grids
 
@@ -166,13 +183,16 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _quality(summary: Summary, run: Run) -> dict[str, Any] | None:
-    """What the section about the quality of the generated images shows; None where it was not measured."""
-    quality = summary.quality
+def _quality(summary: Summary, one: Inflation, run: Run) -> dict[str, Any] | None:
+    """What the section about the quality of a source's images shows; None where it was not measured."""
+    quality = one.quality
     if quality is None:
         return None
-    sheets = {name: extremes(run, summary.manifests["quality"], name, summary.real.image_size) for name in ("best", "worst")}
+    manifest = summary.manifests[measured(one.source.name)]
+    sheets = {name: extremes(run, manifest, name, summary.real.image_size) for name in ("best", "worst")}
     return {
+        "of": one.source.name,
+        "measured": quality,
         "by_space": by_space(quality),
         "of_pixels": of_pixels(quality),
         "shards": shards_text(quality),
@@ -181,16 +201,31 @@ def _quality(summary: Summary, run: Run) -> dict[str, Any] | None:
 
 
 def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:
-    inputs, measured = plan.inputs, plan.inputs.measured
-    worth = plan.choice(QUALITY)
-    copies = "not measured" if measured is None else f"{100 * measured.copy_rate:g} %"
+    inputs = plan.inputs
+    of_sources = []
+    for name, source in inputs.sources.items():
+        worth = plan.choice(of_source(QUALITY, name, len(inputs.sources)))
+        copies = "not measured" if source.measured is None else f"{100 * source.measured.copy_rate:g} %"
+        images = "generated images" if len(inputs.sources) == 1 else f"images of {name}"
+        of_sources += [
+            (f"M, {images}", f"{source.images:,}"),
+            (f"q, quality of the {images} (1 is the paper's best generator)", f"{worth.value:g} ({worth.formula})"),
+            ("share of copies among them (M' = M less the copies)", copies),
+        ]
     return [
         ("N, real training images", f"{inputs.real_images:,}"),
-        ("M, generated images", f"{inputs.generated_images:,}"),
-        ("q, quality of the generated images (1 is the paper's best generator)", f"{worth.value:g} ({worth.formula})"),
-        ("share of copies among them (M' = M less the copies)", copies),
+        *of_sources,
         ("reference images, at which the default crop is right", f"{inputs.reference_images:,}"),
     ]
+
+
+def _shares(arms: Mapping[str, Trained]) -> dict[str, Any]:
+    """How much of a batch each source has in each arm."""
+    sources = ["real", *sorted({source for arm in arms.values() for source in arm.shares} - {"real"})]
+    return {
+        "sources": sources,
+        "arms": {name: [arm.shares.get(source, 0.0) for source in sources] for name, arm in arms.items()},
+    }
 
 
 def _views(arm: Trained) -> list[tuple[str, str, Profile]]:
@@ -216,17 +251,23 @@ def _in_order(splits: dict[str, Split]) -> list[tuple[str, Split]]:
     return sorted(splits.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 
 
-def _generated_origin(summary: Summary) -> list[tuple[str, str]]:
-    """Where the generated images came from: the run's own generator, or what the user declared."""
-    if summary.generated is None:
-        return []
-    images = ("Images", f"{summary.generated.splits['train'].images:,}")
-    digest = ("SHA-256 of the manifest", summary.manifests["generated"].digest)
-    labels = ("Labels used", "yes" if summary.used_labels else "no")
-    origin = {key: str(value) for key, value in summary.generated.origin.items()}
+def _declared(summary: Summary) -> str:
+    """Who says that labels were used, where somebody does."""
+    generators = [one.source.generator for one in summary.sources if one.used_labels]
+    if any(isinstance(generator, ImportedImages) for generator in generators):
+        return "The recipe declares it."
+    return "The generator's manifest declares it." if any(isinstance(generator, External) for generator in generators) else ""
+
+
+def _generated_origin(summary: Summary, one: Inflation) -> list[tuple[str, str]]:
+    """Where the images of a source came from: the run's own generator, or what the user declared."""
+    images = ("Images", f"{one.images.splits['train'].images:,}")
+    digest = ("SHA-256 of the manifest", summary.manifests[generated(one.source.name)].digest)
+    labels = ("Labels used", "yes" if one.used_labels else "no")
+    origin = {key: str(value) for key, value in one.images.origin.items()}
     own = origin.get("trained_on") == summary.manifests["real"].digest
     fitted_on = "the real training images above, and nothing else" if own else origin.get("trained_on", "unknown")
-    if isinstance(summary.recipe.generator, External):
+    if isinstance(one.source.generator, External):
         return [
             ("Kind", "external generator, as its manifest declares"),
             ("Generator", origin["name"]),
@@ -235,7 +276,7 @@ def _generated_origin(summary: Summary) -> list[tuple[str, str]]:
             images,
             digest,
         ]
-    if summary.fitted is None:
+    if one.fitted is None:
         declared = [
             ("Generator", origin.get("generator", "")),
             ("Fitted on", origin.get("trained_on", "")),
@@ -243,7 +284,7 @@ def _generated_origin(summary: Summary) -> list[tuple[str, str]]:
             ("Channel order in the file", origin.get("channel_order_in_file", "")),
         ]
         return [("Kind", "imported, as declared in the recipe"), *((k, v) for k, v in declared if v), labels, images, digest]
-    fitted = summary.fitted
+    fitted = one.fitted
     return [
         ("Kind", f"{_KINDS.get(fitted.kind, fitted.kind)}, fitted in this run"),
         ("Fitted on", fitted_on),

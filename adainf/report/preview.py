@@ -19,10 +19,11 @@ SHARE = 0.02
 
 
 class Preview:
-    """``logs/fit/samples.png`` and ``loss.png`` of a run, written anew every so often."""
+    """``logs/fit/samples.png`` and ``loss.png`` of a run, written anew every so often; of several sources, in a folder each."""
 
-    def __init__(self, store: Store, open_draw: Callable[[], DrawBatch], every_s: float = 30.0) -> None:
+    def __init__(self, store: Store, open_draw: Callable[[], DrawBatch], source: str = "", every_s: float = 30.0) -> None:
         self._store, self._open, self._every_s = store, open_draw, every_s
+        self._folder = f"logs/fit/{source}".rstrip("/")
         self._due_s = time.monotonic() + every_s
 
     def __call__(self, curve: Curve) -> None:
@@ -32,8 +33,8 @@ class Preview:
             return
         grid = grid_png(list(self._open()(range(IMAGES))))
         assert grid is not None
-        self._store.put("logs/fit/samples.png", grid)
-        self._store.put("logs/fit/loss.png", loss_png(curve))
+        self._store.put(f"{self._folder}/samples.png", grid)
+        self._store.put(f"{self._folder}/loss.png", loss_png(curve))
         now_s = time.monotonic()
         self._due_s = now_s + max(self._every_s, (now_s - began_s) / SHARE)
 

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Profile
-from adainf.chain import UNTRAINED, chain, evaluated, pretrained, require
+from adainf.chain import UNTRAINED, chain, evaluated, fitted, generated, measured, pretrained, require
 from adainf.evaluation.scores import ArmScores, Protocol
-from adainf.inflation.policy import InflationPlan
+from adainf.inflation.record import InflationPlan
 from adainf.inflation.verify import Verified
 from adainf.quality.record import Quality
-from adainf.recipe import FittedGenerator, Recipe
+from adainf.recipe import FittedGenerator, Recipe, Source
 from adainf.report.overfitting import overfitting
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
 from adainf.shards.manifest import ShardSet
@@ -49,6 +49,8 @@ class Trained(_Content):
     global_batch: int
     curve: Curve = []
     generated_share: float
+    shares: dict[str, float]
+    """By source, the real images among them."""
     real_weight: float
     passes_per_real_image: float
     passes_per_generated_image: float
@@ -70,6 +72,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Inflation:
+    """One source of generated images."""
+
+    source: Source
+    images: ShardSet
+    fitted: Fitted | None
+    quality: Quality | None
+
+    @property
+    def used_labels(self) -> bool:
+        """Whether its images owe anything to labels, which the method must not use."""
+        return bool(self.fitted and self.fitted.used_labels) or bool(self.images.origin.get("used_labels", False))
+
+    @property
+    def other_images(self) -> bool:
+        """Whether they owe anything to other images than the run's real ones; see `GeneratorManifest.foreign`."""
+        foreign = self.images.origin.get("foreign", [])
+        return isinstance(foreign, list) and "trained_on" in foreign
+
+
+@dataclass(frozen=True)
 class Summary:
     """One run, as the report shows it."""
 
@@ -77,9 +100,8 @@ class Summary:
     manifests: dict[str, Manifest]
     """Every artifact that was read, by name, in the order of the chain."""
     real: ShardSet
-    generated: ShardSet | None
-    fitted: Fitted | None
-    quality: Quality | None
+    sources: list[Inflation]
+    """Of generated images, in the order of their names; none where no arm has any."""
     plan: InflationPlan | None
     verified: Verified | None
     trained: dict[str, list[Trained]]
@@ -95,9 +117,9 @@ class Summary:
     """The recipe's arms in its order, then `untrained` and `chance`."""
     verdict: Verdict
     used_labels: bool
-    """Whether the generated images owe anything to labels, which the method must not use."""
+    """Whether any generated images owe anything to labels, which the method must not use."""
     other_images: bool
-    """Whether they owe anything to other images than the run's real ones."""
+    """Whether any owe anything to other images than the run's real ones."""
 
     @property
     def seeds(self) -> int:
@@ -108,7 +130,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     """Read the manifests of a finished chain. Raises `BadInput` as `chain.require` does."""
     manifests = require(recipe, run, chain(recipe))
     real = manifests["real"].content_as(ShardSet)
-    generated = manifests["generated"].content_as(ShardSet) if "generated" in manifests else None
+    sources = [_inflation(source, manifests) for source in recipe.sources.values()] if recipe.uses_generated else []
     trained: dict[str, list[Trained]] = {
         arm: [manifests[pretrained(arm, s)].content_as(Trained) for s in recipe.pretrain.seeds] for arm in recipe.arms
     }
@@ -118,17 +140,12 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     first = scores[recipe.arms[0]]
     chance = first.chance if linear else None
     lacking = _lacking(real, first.test_images)
-    fits = isinstance(recipe.generator, FittedGenerator) and "generator" in manifests
-    fitted = manifests["generator"].content_as(Fitted) if fits else None
-    used_labels = _used_labels(fitted, generated)
-    other_images = generated is not None and "trained_on" in _foreign(generated)
+    used_labels, other_images = any(one.used_labels for one in sources), any(one.other_images for one in sources)
     return Summary(
         recipe=recipe,
         manifests=manifests,
         real=real,
-        generated=generated,
-        fitted=fitted,
-        quality=manifests["quality"].content_as(Quality) if "quality" in manifests else None,
+        sources=sources,
         plan=manifests["plan"].content_as(InflationPlan) if "plan" in manifests else None,
         verified=manifests["verify"].content_as(Verified) if "verify" in manifests else None,
         trained=trained,
@@ -143,23 +160,21 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     )
 
 
+def _inflation(source: Source, manifests: Mapping[str, Manifest]) -> Inflation:
+    quality, is_fitted = manifests.get(measured(source.name)), isinstance(source.generator, FittedGenerator)
+    return Inflation(
+        source=source,
+        images=manifests[generated(source.name)].content_as(ShardSet),
+        fitted=manifests[fitted(source.name)].content_as(Fitted) if is_fitted else None,
+        quality=quality.content_as(Quality) if quality else None,
+    )
+
+
 def _lacking(real: ShardSet, test_images: int) -> str:
     """Why there is no probe, given that there is none."""
     if test_images:
         return ONE_CLASS
     return NO_TEST_LABELS if real.splits["train"].labelled or real.classes else NO_LABELS
-
-
-def _used_labels(fitted: Fitted | None, generated: ShardSet | None) -> bool:
-    if fitted is not None and fitted.used_labels:
-        return True
-    return generated is not None and bool(generated.origin.get("used_labels", False))
-
-
-def _foreign(generated: ShardSet) -> list[JsonValue]:
-    """Why an external generator was refused until it was allowed; see `GeneratorManifest.foreign`."""
-    foreign = generated.origin.get("foreign", [])
-    return foreign if isinstance(foreign, list) else []
 
 
 def _by_seed(scores: Mapping[str, ArmScores], protocol: Protocol) -> dict[str, Score]:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from adainf.artifacts import Manifest, Run, sha256
-from adainf.chain import request, require_inputs
+from adainf.chain import fitted, request, require_inputs
 from adainf.exitcodes import BadInput
 from adainf.generators.external import GeneratorManifest, check_checkpoint, manifest_path, read_manifest
 from adainf.progress import Reporter
-from adainf.recipe import External, Recipe
+from adainf.recipe import External, Recipe, Source
 from adainf.shards.manifest import ShardSet
 
-NAME = "generator"
 
-
-def adopt(recipe: Recipe, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:
-    """Write ``generator/manifest.json``. Raises `BadInput`, with nothing written, for a checkpoint that does not fit."""
-    inputs = require_inputs(recipe, run, NAME)
-    done = run.find(NAME)
+def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:
+    """Write the manifest of the source's generator. Raises `BadInput`, with nothing written, for a checkpoint that does not
+    fit."""
+    name = fitted(source.name)
+    inputs = require_inputs(recipe, run, name)
+    done = run.find(name)
     if done is not None:
         # Once there are generated images, the run is whole without the checkpoint; but what it says must not change unseen.
         there = manifest_path(config).exists()
         said = sha256(read_manifest(config).to_json()) if there else done.request.inputs.get("data")
-        run.claim(NAME, request(recipe, NAME, inputs, said))
-        reporter.say("fit: done already (same recipe and checkpoint); skipped")
+        run.claim(name, request(recipe, name, inputs, said))
+        reporter.say(f"{source.label('fit')}: done already (same recipe and checkpoint); skipped")
         return done
     real = inputs["real"]
     check_checkpoint(config)
@@ -34,10 +34,10 @@ def adopt(recipe: Recipe, config: External, run: Run, reporter: Reporter, allow_
             f"real.image_size_px: {size_px}, or bring a generator of that size"
         )
     check_foreign(described, real, allow_foreign)
-    wanted = request(recipe, NAME, inputs, sha256(described.to_json()))
-    run.claim(NAME, wanted)
-    manifest = run.commit(NAME, Manifest(request=wanted, content=described.model_dump(mode="json")))
-    reporter.say(f"fit: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
+    wanted = request(recipe, name, inputs, sha256(described.to_json()))
+    run.claim(name, wanted)
+    manifest = run.commit(name, Manifest(request=wanted, content=described.model_dump(mode="json")))
+    reporter.say(f"{source.label('fit')}: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
     return manifest
 
 

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from adainf import dist
 from adainf.artifacts import Manifest, Run
-from adainf.chain import begin, require_inputs
+from adainf.chain import begin, fitted, require_inputs
 from adainf.checkpoint import encode
 from adainf.checkpoints import Checkpoints
 from adainf.compute import prepare
@@ -16,50 +16,58 @@ from adainf.generators.fit import fit as fit_generator
 from adainf.models import gan, unet
 from adainf.models.diffusers_unet import unet2d_model
 from adainf.progress import Reporter
-from adainf.recipe import Diffusion, External, Gan, ImportedImages, Recipe
+from adainf.recipe import Diffusion, External, Gan, ImportedImages, Recipe, Source
 from adainf.report.preview import Preview
 from adainf.shards.folder import ShardFolder
 from adainf.shards.manifest import ShardSet
 from adainf.shards.reader import read_split
 from adainf.stages.adopt import adopt
 
-NAME = "generator"
 
-
-def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> Manifest | None:
-    """Write ``generator/``; None where the recipe imports its generated images and there is nothing to fit.
+def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> list[Manifest]:
+    """Write ``generator/``, of several sources ``generator/NAME/`` each; a source that is imported has nothing to fit.
 
     Every process of a launch calls this with the same arguments.
     """
-    config = recipe.generator
+    for source in recipe.sources.values():  # before any is fitted: a recipe that is mended may be another for all of them
+        if isinstance(source.generator, Diffusion | Gan):
+            real = require_inputs(recipe, run, fitted(source.name))["real"]
+            _check_fit(source, source.generator, real.content_as(ShardSet))
+    made = (_fit_source(recipe, run, reporter, source, allow_foreign) for source in recipe.sources.values())
+    return [manifest for manifest in made if manifest is not None]
+
+
+def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, allow_foreign: bool) -> Manifest | None:
+    """None where images are imported."""
+    config, name, label = source.generator, fitted(source.name), source.label("fit")
     if isinstance(config, External):
-        return adopt(recipe, config, run, reporter, allow_foreign)
+        return adopt(recipe, source, config, run, reporter, allow_foreign)
     if isinstance(config, ImportedImages):
-        reporter.say("fit: not needed, the recipe imports its generated images")
+        reporter.say(f"{label}: not needed, the recipe imports its generated images")
         return None
-    real = require_inputs(recipe, run, NAME)["real"]
-    folder = ShardFolder.of(run, "real", real)
-    _check_fit(config, folder.shards)  # before the claim, so that a recipe can still be mended
-    launched = dist.join("generator.batch", config.batch)
+    launched = dist.join(f"{source.where('generator')}.batch", config.batch)
     main, device = launched.is_main_process, launched.device
-    _, wanted, finished = begin(recipe, run, NAME)
-    checkpoints = Checkpoints(run, NAME, say=reporter.say)
+    inputs, wanted, finished = begin(recipe, run, name)
+    real = inputs["real"]
+    checkpoints = Checkpoints(run, name, say=reporter.say)
     if finished:
         checkpoints.delete()
-        reporter.say("fit: done already (same recipe and inputs); skipped")
+        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    images = read_split(folder, "train").images
+    images = read_split(ShardFolder.of(run, "real", real), "train").images
     kind = KINDS[config.kind]
     try:
         with checkpoints:
             trainee = kind.begin(config, images, device)
-            look = Preview(run.store, lambda: kind.open(config, trainee.fitted(), images.shape[1], config.seed, device))
-            curve = fit_generator(config, trainee, images, device, checkpoints, reporter, look)
+            look = Preview(
+                run.store, lambda: kind.open(config, trainee.fitted(), images.shape[1], config.seed, device), source.name
+            )
+            curve = fit_generator(config, trainee, images, device, checkpoints, reporter, look, label)
     except StageFailed:
         if main:
             checkpoints.delete()
-            run.discard(NAME)
+            run.discard(name)
         raise
     dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
     weights, described = trainee.fitted()
@@ -75,27 +83,27 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
     manifest = Manifest(request=wanted, content=content)
     if main:
         checkpoints.check()
-        output = run.write(f"{NAME}/model.safetensors", encode(weights, described))
-        manifest = run.commit(NAME, manifest.model_copy(update={"outputs": [output]}))
+        output = run.write(f"{name}/model.safetensors", encode(weights, described))
+        manifest = run.commit(name, manifest.model_copy(update={"outputs": [output]}))
         checkpoints.delete()
     dist.wait_for_all()
     processes = f" on {launched.num_processes} processes" if launched.num_processes > 1 else ""
-    reporter.say(f"fit: done, {config.steps:,} steps on {len(images):,} images{processes}")
+    reporter.say(f"{label}: done, {config.steps:,} steps on {len(images):,} images{processes}")
     return manifest
 
 
-def _check_fit(config: Diffusion | Gan, shards: ShardSet) -> None:
+def _check_fit(source: Source, config: Diffusion | Gan, shards: ShardSet) -> None:
     """Raise `BadInput` where generator and real images do not fit each other, or the network's library is missing."""
-    count = shards.splits["train"].images
+    count, section = shards.splits["train"].images, source.where("generator")
     references = (config.reference_images or 0) if isinstance(config, Diffusion) else 0
     for name, wanted in (("batch", config.batch), ("objective.reference_images", references)):
         if wanted > count:
-            raise BadInput(f"generator.{name} is {wanted}, more than the {count} real training images; choose at most that")
+            raise BadInput(f"{section}.{name} is {wanted}, more than the {count} real training images; choose at most that")
     height_px, width_px = shards.image_size
     if isinstance(config, Gan):
-        fits, field, levels = gan.fits(config, height_px, width_px), "generator.channels", len(config.channels)
+        fits, field, levels = gan.fits(config, height_px, width_px), f"{section}.channels", len(config.channels)
     else:
-        fits, field, levels = unet.fits(config.unet, height_px, width_px), "generator.unet", len(config.unet.multipliers)
+        fits, field, levels = unet.fits(config.unet, height_px, width_px), f"{section}.unet", len(config.unet.multipliers)
     if not fits:
         raise BadInput(
             f"{field} with {levels} resolutions needs square images of a multiple of {2 ** (levels - 1)} px, and channels in "

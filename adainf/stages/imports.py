@@ -7,44 +7,42 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from adainf.artifacts import Manifest, Run
-from adainf.chain import request, require_inputs
+from adainf.chain import generated, request, require_inputs
 from adainf.progress import Reporter
-from adainf.recipe import Generate, ImportedImages, Recipe
+from adainf.recipe import Generate, ImportedImages, Recipe, Source
 from adainf.shards.manifest import ShardSet, Split
 from adainf.shards.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.uniform import Chosen
 
-NAME = "generated"
 
-
-def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write the imported images as the generated ones, or find them written already.
+def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
+    """Write the imported images as the generated ones of a source, or find them written already.
 
     They must have the height and width of the run's real images (after `real.image_size_px`); labels are dropped. Raises
     `BadInput`; data that cannot be read leave nothing behind.
     """
-    generator = recipe.generator
+    generator, name, label = source.generator, generated(source.name), source.label("generate")
     if not isinstance(generator, ImportedImages):
-        raise TypeError(f"generator.kind is {generator.kind}, not import")
-    inputs = require_inputs(recipe, run, NAME)
-    done = run.find(NAME)
+        raise TypeError(f"{source.where('generator')}.kind is {generator.kind}, not import")
+    inputs = require_inputs(recipe, run, name)
+    done = run.find(name)
     if done is not None:
         # The images are not asked for again: the run is whole without them.
-        run.claim(NAME, request(recipe, NAME, inputs, done.request.inputs.get("data")))
-        reporter.say("generate: done already (same recipe and data settings); skipped")
+        run.claim(name, request(recipe, name, inputs, done.request.inputs.get("data")))
+        reporter.say(f"{label}: done already (same recipe and data settings); skipped")
         return done
     images, fingerprint = open_import(generator)
-    chosen = _choose(recipe, generator, images, inputs["real"].content_as(ShardSet))
-    wanted = request(recipe, NAME, inputs, fingerprint)
-    finished = run.claim(NAME, wanted)
+    chosen = _choose(recipe, source, generator, images, inputs["real"].content_as(ShardSet))
+    wanted = request(recipe, name, inputs, fingerprint)
+    finished = run.claim(name, wanted)
     if finished is not None:
         return finished
     try:
-        split = _write(run, chosen, recipe.generate, reporter)
+        split = _write(run, name, chosen, source.generate, reporter)
     except BadData:
-        run.discard(NAME)
+        run.discard(name)
         raise
     origin: dict[str, JsonValue] = {
         **generator.provenance.model_dump(mode="json"),
@@ -53,25 +51,25 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     }
     shards = ShardSet(height_px=chosen.height_px, width_px=chosen.width_px, splits={"train": split}, origin=origin)
     manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
-    run.commit(NAME, manifest)
-    reporter.say(f"generate: done, {len(chosen):,} images imported")
+    run.commit(name, manifest)
+    reporter.say(f"{label}: done, {len(chosen):,} images imported")
     return manifest
 
 
-def _write(run: Run, chosen: Chosen, generate: Generate, reporter: Reporter) -> Split:
+def _write(run: Run, name: str, chosen: Chosen, generate: Generate, reporter: Reporter) -> Split:
     with reporter.track("import", total=len(chosen)) as track:
         return write_split(
-            run, NAME, "train", len(chosen), generate.shard_images, chosen.take, track.advance, generate.compression
+            run, name, "train", len(chosen), generate.shard_images, chosen.take, track.advance, generate.compression
         )
 
 
-def _choose(recipe: Recipe, generator: ImportedImages, images: SourceImages, real: ShardSet) -> Chosen:
+def _choose(recipe: Recipe, source: Source, generator: ImportedImages, images: SourceImages, real: ShardSet) -> Chosen:
     """The images to take, checked as far as that costs little: their number, the first sizes, the channel order."""
-    count = recipe.generate.images or len(images)
+    count, setting = source.generate.images or len(images), f"{source.where('generate')}.images"
     if count > len(images):
         raise BadData(
-            f"{generator.path} holds {len(images)} images, fewer than generate.images {count}; set generate.images to at "
-            f"most {len(images)}, or null for all"
+            f"{generator.path} holds {len(images)} images, fewer than {setting} {count}; set {setting} to at most "
+            f"{len(images)}, or null for all"
         )
     chosen = Chosen(
         images,
@@ -81,7 +79,7 @@ def _choose(recipe: Recipe, generator: ImportedImages, images: SourceImages, rea
         bgr=generator.channel_order == "BGR",
         labelled=False,
     )
-    _check_channel_order(generator, chosen, real.splits["train"])
+    _check_channel_order(source, generator, chosen, real.splits["train"])
     return chosen
 
 
@@ -90,12 +88,13 @@ def _spread(available: int, count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) * available // count
 
 
-def _check_channel_order(generator: ImportedImages, chosen: Chosen, real: Split) -> None:
+def _check_channel_order(source: Source, generator: ImportedImages, chosen: Chosen, real: Split) -> None:
     """Refuse an order that the real images contradict."""
     checked = _spread(len(chosen), min(len(chosen), CHECKED_IMAGES))
     contradiction = order_contradiction((chosen[int(position)].image for position in checked), real)
     if contradiction:
         other = "BGR" if generator.channel_order == "RGB" else "RGB"
         raise BadData(
-            f"{generator.path}: read as {generator.channel_order}, {contradiction}; set generator.channel_order: {other}"
+            f"{generator.path}: read as {generator.channel_order}, {contradiction}; set "
+            f"{source.where('generator')}.channel_order: {other}"
         )

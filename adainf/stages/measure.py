@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from adainf.artifacts import Manifest, Output, Run, sha256
-from adainf.chain import begin, judging_encoder, require_inputs
+from adainf.chain import begin, generated, judging_encoder, measured, require_inputs
 from adainf.checkpoint import Damaged, encode
 from adainf.compute import default_device, prepare
 from adainf.exitcodes import BadInput
@@ -19,9 +19,9 @@ from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
 from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
 from adainf.quality.record import Network, Quality, ShardScores, score_name
-from adainf.quality.sidecar import NAME, REFERENCE, Sidecar, moments_as_tensors, sidecar_key
+from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_key
 from adainf.quality.spaces import Space, of_encoder, random_encoder
-from adainf.recipe import Recipe
+from adainf.recipe import Recipe, Source
 from adainf.shards import reader
 from adainf.shards.decode import decode_shard
 from adainf.shards.folder import ShardFolder
@@ -30,32 +30,39 @@ from adainf.shards.png import encode_stored_png
 from adainf.storage import NotFound
 
 
-def measure(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``quality/``: a sidecar for each generated shard as soon as it is measured, then map, gallery and scores.
+def measure(recipe: Recipe, run: Run, reporter: Reporter) -> list[Manifest]:
+    """Write ``quality/``, of several sources ``quality/NAME/`` each: a sidecar for each generated shard as soon as it is
+    measured, then map, gallery and scores.
 
     A shard whose sidecar is there already is not read again.
     """
-    config = recipe.quality
-    if config is None or not recipe.uses_generated:
+    if not recipe.measures_quality:
         raise BadInput(
             "nothing to measure: the recipe has no arm with generated images, or quality: null; mend it, or leave this out"
         )
-    folders = {name: ShardFolder.of(run, name, require_inputs(recipe, run, NAME)[name]) for name in ("real", "generated")}
+    return [_measure_source(recipe, run, reporter, source) for source in recipe.sources.values()]
+
+
+def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
+    config, quality_name, label = recipe.quality, measured(source.name), source.label("measure")
+    assert config is not None
+    made = require_inputs(recipe, run, quality_name)
+    real_folder, folder = (ShardFolder.of(run, name, made[name]) for name in ("real", generated(source.name)))
     # Before the claim, so that a recipe can still be mended.
-    count = compared_images(recipe, folders["real"].shards, folders["generated"].shards)
+    count = compared_images(recipe, real_folder.shards, folder.shards)
     device = default_device()
     by_papers = [] if config.inception is None else [inception(config.inception, config.batch, device)]
-    inputs, wanted, finished = begin(recipe, run, NAME)
+    inputs, wanted, finished = begin(recipe, run, quality_name)
     if finished:
-        reporter.say("measure: done already (same recipe and inputs); skipped")
+        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    training, validation = (reader.read_split(folders["real"], name).images for name in ("train", "validation"))
+    training, validation = (reader.read_split(real_folder, name).images for name in ("train", "validation"))
     real = RealImages.of(training, validation, count)
-    normalisation = Normalisation.of(folders["real"].split("train"))
+    normalisation = Normalisation.of(real_folder.split("train"))
     spaces = [*_own_spaces(recipe, run, inputs, real, normalisation, device), *by_papers]
     references = {space.name: Reference(space, real, config.neighbours, device) for space in spaces}
-    sidecars, outputs = _sidecars(run, folders["generated"], count, list(references.values()), reporter)
+    sidecars, outputs = _sidecars(run, quality_name, folder, count, list(references.values()), reporter)
 
     images = np.concatenate([sidecar.sample_images for sidecar in sidecars])
     samples = {name: np.concatenate([sidecar.sample[name] for sidecar in sidecars]) for name in references}
@@ -73,17 +80,18 @@ def measure(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
             images=[len(sidecar.words) for sidecar in sidecars],
             fd={name: [sidecar.fd[name] for sidecar in sidecars] for name in references},
             coverage={name: [sidecar.coverage[name] for sidecar in sidecars] for name in references},
+            coverage_halves={name: [sidecar.halves[name] for sidecar in sidecars] for name in references},
         ),
         warnings=warnings(scores, count),
     )
     moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
-    outputs.append(run.write(f"{NAME}/{REFERENCE}", encode(moments, {"count": count})))
+    outputs.append(run.write(f"{quality_name}/{REFERENCE}", encode(moments, {"count": count})))
     embedding = references[quality.judge].embed(samples[quality.judge], spread(quality.generated_images, count))
-    outputs.append(run.write(f"{NAME}/{MAP}", embedding.to_bytes()))
+    outputs.append(run.write(f"{quality_name}/{MAP}", embedding.to_bytes()))
     sheets = gallery(embedding, images, training)
-    outputs += [run.write(f"{NAME}/{name}.png", encode_stored_png(sheet)) for name, sheet in sheets.items()]
-    manifest = run.commit(NAME, Manifest(request=wanted, outputs=outputs, content=quality.model_dump(mode="json")))
-    _explain(quality, reporter)
+    outputs += [run.write(f"{quality_name}/{name}.png", encode_stored_png(sheet)) for name, sheet in sheets.items()]
+    manifest = run.commit(quality_name, Manifest(request=wanted, outputs=outputs, content=quality.model_dump(mode="json")))
+    _explain(quality, label, reporter)
     return manifest
 
 
@@ -132,7 +140,7 @@ def _own_spaces(
 
 
 def _sidecars(
-    run: Run, generated: ShardFolder, count: int, references: list[Reference], reporter: Reporter
+    run: Run, name: str, generated: ShardFolder, count: int, references: list[Reference], reporter: Reporter
 ) -> tuple[list[Sidecar], list[Output]]:
     """Those of all shards, made where they are not there yet; `count` images of all shards are in their samples."""
     split = generated.split("train")
@@ -141,7 +149,7 @@ def _sidecars(
     with reporter.track("measure", split.images) as track:
         for shard in split.shards:
             here = chosen[(chosen >= first) & (chosen < first + shard.images)] - first
-            key = sidecar_key(shard.tar.key)
+            key = sidecar_key(name, shard.tar.key)
             try:
                 data = run.store.get(key)
                 sidecar = Sidecar.from_bytes(data)
@@ -156,8 +164,8 @@ def _sidecars(
     return sidecars, outputs
 
 
-def _explain(quality: Quality, reporter: Reporter) -> None:
-    reporter.say(f"measure: done, {quality.images:,} generated against as many held-out real images")
+def _explain(quality: Quality, label: str, reporter: Reporter) -> None:
+    reporter.say(f"{label}: done, {quality.images:,} generated against as many held-out real images")
     for name in ("copy_rate", *(score_name(metric, space) for space in quality.spaces for metric in ("coverage", "fd"))):
         score = quality.scores[name]
         reporter.say(f"  {name} {score.value:.4g}  (real images: {score.null:.4g})")

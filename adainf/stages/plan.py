@@ -6,9 +6,11 @@ import json
 
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import begin, chain, request, require_inputs
+from adainf.chain import begin, chain, generated, measured, request, require_inputs
 from adainf.inflation import explain
-from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.inflation.policy import make_plan
+from adainf.inflation.record import InflationPlan, Inputs, Source, tier_of
+from adainf.inflation.tiers import tiers
 from adainf.inflation.verify import Verified
 from adainf.inflation.what_if import supposed
 from adainf.inflation.worth import Measured
@@ -22,11 +24,11 @@ NAME = "plan"
 
 def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) -> Manifest:
     """Write ``plan.json`` and say what was chosen, and why."""
-    sources, wanted, finished = begin(recipe, run, NAME)
+    inputs, wanted, finished = begin(recipe, run, NAME)
     if finished:
         manifest, chosen = finished, finished.content_as(InflationPlan)
     else:
-        chosen = make_plan(_inputs(recipe, sources), recipe.plan, default_views(recipe.pretrain.augmentation))
+        chosen = make_plan(_inputs(recipe, inputs), recipe.plan, default_views(recipe.pretrain.augmentation))
         manifest = run.commit(NAME, Manifest(request=wanted, content=chosen.model_dump(mode="json")))
     if not as_json:
         reporter.say("plan: done already (same recipe and inputs)" if finished else "plan: done")
@@ -45,15 +47,36 @@ def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: st
     _show(make_plan(inputs, rule, default_views(pretrain.augmentation)), pretrain, reporter, as_json)
 
 
-def _inputs(recipe: Recipe, sources: dict[str, Manifest]) -> Inputs:
-    counts = {name: sources[name].content_as(ShardSet).splits["train"].images for name in ("real", "generated")}
-    measured = sources.get("quality")
-    return Inputs(
-        real_images=counts["real"],
-        generated_images=counts["generated"],
-        measured=Measured.of(measured.content_as(Quality)) if measured else None,
-        reference_images=recipe.plan.reference_images,
-    )
+def _inputs(recipe: Recipe, made: dict[str, Manifest]) -> Inputs:
+    def images(name: str) -> int:
+        return made[name].content_as(ShardSet).splits["train"].images
+
+    sources: dict[str, Source] = {}
+    remarks: list[str] = []
+    for source in recipe.sources:
+        name = generated(source)
+        quality = made[measured(source)].content_as(Quality) if recipe.measures_quality else None
+        found = _tiers(name, quality, recipe.plan.tiers) if quality else {}
+        sources |= found or {name: Source(images=images(name), measured=Measured.of(quality) if quality else None)}
+        if recipe.plan.tiers > 1 and not found:
+            remarks.append(f"the shards of {name} are one tier, as they differ by no more than chance (or are fewer than four)")
+    reference = recipe.plan.reference_images
+    return Inputs(real_images=images("real"), sources=sources, reference_images=reference, remarks=remarks)
+
+
+def _tiers(name: str, quality: Quality, most: int) -> dict[str, Source]:
+    """The tiers of a source as sources; none where there is one."""
+    found, whole = tiers(quality.shards, quality.judge, most), Measured.of(quality)
+    if len(found) == 1:
+        return {}
+    return {
+        tier_of(name, number): Source(
+            images=sum(quality.shards.images[shard] for shard in tier.shards),
+            shards=tier.shards,
+            measured=whole.scaled(tier.ratio),
+        )
+        for number, tier in enumerate(found, 1)
+    }
 
 
 def _verified(recipe: Recipe, run: Run) -> Verified | None:

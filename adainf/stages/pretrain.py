@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,13 +15,13 @@ from pydantic import JsonValue
 from adainf import dist
 from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Views, default_views
-from adainf.chain import begin, pretrained, require_inputs
+from adainf.chain import begin, generated_sets, pretrained, require_inputs
 from adainf.checkpoints import Checkpoints
 from adainf.compute import prepare
 from adainf.evaluation.features import Features, extract_alone
 from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
-from adainf.inflation.policy import InflationPlan
+from adainf.inflation.record import InflationPlan, artifact_of
 from adainf.inflation.verify import Verified
 from adainf.inflation.weakening import views_when_seen
 from adainf.methods.clip import tokens_of
@@ -41,21 +41,33 @@ from adainf.shards.schedule import MixtureSchedule
 class Mixture:
     """What an arm trains on, before any image is read."""
 
-    folders: list[ShardFolder]
-    """Real images, then generated ones where the arm has those."""
-    weights: tuple[float, ...]
+    folders: dict[str, ShardFolder]
+    """`real`, then the sources of generated images that the arm draws from, in the order of their names."""
+    weights: dict[str, float]
+    """Of one image of each."""
     views: Views
 
     @classmethod
-    def of(cls, folders: list[ShardFolder], real_weight: float, generated_weight: float, views: Views) -> Mixture:
-        """Of the real images and perhaps generated ones, which are left out where they weigh nothing."""
-        if len(folders) == 1 or not generated_weight:
-            return cls(folders[:1], (1.0,), views)
-        return cls(folders, (real_weight, generated_weight), views)
+    def of(
+        cls,
+        real: ShardFolder,
+        sources: Mapping[str, ShardFolder],
+        real_weight: float,
+        weights: Mapping[str, float],
+        views: Views,
+    ) -> Mixture:
+        """Of the real images and the `sources` that `weights` has; real images have weight 1 where it has none."""
+        used = {name: folder for name, folder in sorted(sources.items()) if name in weights}
+        drawn = {"real": real_weight if used else 1.0, **{name: weights[name] for name in used}}
+        return cls({"real": real, **used}, drawn, views)
+
+    @property
+    def real(self) -> ShardFolder:
+        return self.folders["real"]
 
     @property
     def counts(self) -> list[int]:
-        return [folder.shards.splits["train"].images for folder in self.folders]
+        return [folder.shards.splits["train"].images for folder in self.folders.values()]
 
 
 def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, seed: int | None = None) -> list[Manifest]:
@@ -78,7 +90,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     inputs = require_inputs(recipe, run, name)
     mixture = _mixture(recipe, run, arm, inputs)
     # Before the claim, so that a recipe can still be mended.
-    check_batch(recipe, arm, mixture.counts, mixture.weights)
+    check_batch(recipe, arm, mixture.counts, list(mixture.weights.values()))
     tokens = captions(recipe.pretrain, mixture)
     accelerator = make_accelerator(recipe.pretrain)
     _, wanted, finished = begin(recipe, run, name)
@@ -88,12 +100,12 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    normalisation = Normalisation.of(mixture.folders[0].split("train"))
+    normalisation = Normalisation.of(mixture.real.split("train"))
     try:
         with checkpoints, open_mixture(recipe.pretrain, mixture, seed, accelerator) as stream:
             schedule = _schedule(recipe, arm, inputs)
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens, schedule)
-            judges = _judges(recipe, mixture.folders[0], normalisation, accelerator)
+            judges = _judges(recipe, mixture.real, normalisation, accelerator)
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
             _tell(stream, reporter, label)
     except StageFailed:
@@ -102,14 +114,14 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
             run.discard(name)
         raise
     dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
-    content = _content(recipe, arm, seed, mixture)
+    content = _content(recipe.pretrain, arm, seed, mixture)
     content["curve"] = [list(point) for point in trained.curve]
     manifest = Manifest(request=wanted, content=content)
     if accelerator.is_main_process:
         checkpoints.check()
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
         weights = run.write(f"{name}/encoder.safetensors", encoder.to_bytes())
-        card = Card.of(encoder, weights.sha256, wanted, recipe.pretrain, mixture.folders[0].shards.image_size)
+        card = Card.of(encoder, weights.sha256, wanted, recipe.pretrain, mixture.real.shards.image_size)
         outputs = [weights, run.write(f"{name}/encoder.json", card.to_json())]
         manifest = manifest.model_copy(update={"outputs": outputs})
         run.commit(name, manifest)
@@ -121,16 +133,28 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
 
 
 def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) -> Mixture:
-    folders = [ShardFolder.of(run, name, inputs[name]) for name in ("real", "generated") if name in inputs]
-    default = default_views(recipe.pretrain.augmentation)
+    real, default = ShardFolder.of(run, "real", inputs["real"]), default_views(recipe.pretrain.augmentation)
+    if "plan" not in inputs:
+        whole = {name: ShardFolder.of(run, name, inputs[name]) for name in generated_sets(recipe) if name in inputs}
+        return Mixture.of(real, whole, 1.0, dict.fromkeys(whole, 1.0), default)
+    plan = inputs["plan"].content_as(InflationPlan)
+    sources = planned_sources(run, plan, inputs)
     if "verify" in inputs:
         chosen = inputs["verify"].content_as(Verified).chosen
-        return Mixture.of(folders, chosen.real_weight, chosen.generated_weight, chosen.views)
-    if "plan" in inputs:
-        plan = inputs["plan"].content_as(InflationPlan)
-        weight, views = 1.0 if arm == "weak" else plan.real_weight, default if arm == "reweighted" else plan.views
-        return Mixture.of(folders, weight, plan.generated_weight, views)
-    return Mixture.of(folders, 1.0, 1.0, default)
+        return Mixture.of(real, sources, chosen.real_weight, chosen.weights, chosen.views)
+    if arm == "weak":
+        return Mixture.of(real, sources, 1.0, dict.fromkeys(plan.weights, 1.0), plan.views)
+    return Mixture.of(real, sources, plan.real_weight, plan.weights, default if arm == "reweighted" else plan.views)
+
+
+def planned_sources(run: Run, plan: InflationPlan, manifests: Mapping[str, Manifest]) -> dict[str, ShardFolder]:
+    """The shards of each source of the plan; `manifests` are those of their artifacts."""
+    found = {}
+    for name, source in plan.inputs.sources.items():
+        artifact = artifact_of(name)
+        folder = ShardFolder.of(run, artifact, manifests[artifact])
+        found[name] = folder if source.shards is None else folder.part("train", source.shards)
+    return found
 
 
 def _schedule(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> ViewSchedule | None:
@@ -145,7 +169,7 @@ def captions(config: Pretrain, mixture: Mixture) -> list[NDArray[np.uint8]]:
     """The captions of each source, for the method that reads them. Raises `BadInput` where an image has none."""
     if not isinstance(config.method, Clip):
         return []
-    return [tokens_of(reader.read_texts(folder, "train"), config.method.text_bytes) for folder in mixture.folders]
+    return [tokens_of(reader.read_texts(folder, "train"), config.method.text_bytes) for folder in mixture.folders.values()]
 
 
 def _judges(recipe: Recipe, real: ShardFolder, normalisation: Normalisation, accelerator: Accelerator) -> Judges:
@@ -185,7 +209,7 @@ def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequen
 
 
 def open_mixture(config: Pretrain, mixture: Mixture, seed: int, accelerator: Accelerator) -> Stream:
-    sources = {folder.name: Source(folder, weight) for folder, weight in zip(mixture.folders, mixture.weights, strict=True)}
+    sources = {name: Source(folder, mixture.weights[name]) for name, folder in mixture.folders.items()}
     return open_stream(
         sources,
         config.global_batch,
@@ -205,19 +229,20 @@ def _tell(stream: Stream, reporter: Reporter, label: str) -> None:
         reporter.say(f"{label}: {damage.shard}: sample {damage.key} is damaged ({damage.reason}); another is in its place")
 
 
-def _content(recipe: Recipe, arm: Arm, seed: int, mixture: Mixture) -> dict[str, JsonValue]:
+def _content(config: Pretrain, arm: Arm, seed: int, mixture: Mixture) -> dict[str, JsonValue]:
     """What the report says about the arm; the paper's fair-compute rule shows in equal steps and unequal passes."""
-    drawn = recipe.pretrain.steps * recipe.pretrain.global_batch
-    shares = [float(share) for share in MixtureSchedule(mixture.counts, mixture.weights, seed).shares]
-    passes = [round(drawn * share / count, 4) for share, count in zip(shares, mixture.counts, strict=True)]
+    drawn, counts = config.steps * config.global_batch, mixture.counts
+    shares = [float(share) for share in MixtureSchedule(counts, list(mixture.weights.values()), seed).shares]
+    generated_share = sum(shares[1:])
     return {
         "arm": arm,
         "seed": seed,
-        "steps": recipe.pretrain.steps,
-        "global_batch": recipe.pretrain.global_batch,
-        "real_weight": mixture.weights[0],
-        "generated_share": round(shares[1], 6) if len(shares) > 1 else 0.0,
-        "passes_per_real_image": passes[0],
-        "passes_per_generated_image": passes[1] if len(passes) > 1 else 0.0,
+        "steps": config.steps,
+        "global_batch": config.global_batch,
+        "real_weight": mixture.weights["real"],
+        "generated_share": round(generated_share, 6),
+        "shares": {name: round(share, 6) for name, share in zip(mixture.folders, shares, strict=True)},
+        "passes_per_real_image": round(drawn * shares[0] / counts[0], 4),
+        "passes_per_generated_image": round(drawn * generated_share / max(sum(counts[1:]), 1), 4),
         "views": [view.model_dump(mode="json") for view in mixture.views],
     }

@@ -54,10 +54,11 @@ class Probe:
     recipe: Recipe
     config: Pretrain
     """Of the recipe, with a probe's steps."""
-    folders: list[ShardFolder]
-    """Real and generated images."""
+    real: ShardFolder
+    sources: Mapping[str, ShardFolder]
+    """Generated images."""
     splits: Mapping[str, Labelled]
-    """Train and validation of the real ones."""
+    """Train and validation of the real images."""
     judge: Judge
     judging_views: Views
     """The prior's, by which `infonce` judges every setting: whatever it favours then is what stands without evidence."""
@@ -70,7 +71,7 @@ class Probe:
         return min(len(labels), MOST_IMAGES) if self.judge == "infonce" else int((labels >= 0).sum())
 
     def mixture(self, setting: Setting) -> Mixture:
-        return Mixture.of(self.folders, setting.real_weight, setting.generated_weight, setting.views)
+        return Mixture.of(self.real, self.sources, setting.real_weight, setting.weights, setting.views)
 
     def score(self, setting: Setting, seed: int) -> float | None:
         """Train, then judge; more is better. None where training fails for good, as too strong an augmentation may make it.
@@ -78,7 +79,7 @@ class Probe:
         The seed decides what it does for `pretrain`. A probe saves nothing on its way: a stop costs the probe, no more.
         """
         mixture = self.mixture(setting)
-        normalisation = Normalisation.of(self.folders[0].split("train"))
+        normalisation = Normalisation.of(self.real.split("train"))
         tokens = captions(self.config, mixture)
         try:
             with TemporaryDirectory() as scratch, open_mixture(self.config, mixture, seed, self.accelerator) as stream:

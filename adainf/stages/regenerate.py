@@ -6,19 +6,21 @@ Some shards are drawn again and compared by their pixels: an audit of repeatabil
 from __future__ import annotations
 
 import random
+import re
 import secrets
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from adainf.artifacts import Run
+from adainf.chain import fitted, generated
 from adainf.compute import prepare
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.progress import Reporter
 from adainf.recipe import Diffusion, Gan, Generate
 from adainf.shards.folder import ShardFolder
 from adainf.shards.writer import pixel_facts
-from adainf.stages.generate import NAME, open_fitted
+from adainf.stages.generate import open_fitted
 
 _FITTED: TypeAdapter[Diffusion | Gan] = TypeAdapter(Annotated[Diffusion | Gan, Field(discriminator="kind")])
 
@@ -26,31 +28,33 @@ _FITTED: TypeAdapter[Diffusion | Gan] = TypeAdapter(Annotated[Diffusion | Gan, F
 def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> None:
     """Draw so many shards of the set `RUN/generated` again, chosen by `seed` (None: any), as the manifests say they were made.
 
-    No recipe is needed. Raises `StageFailed` naming the shards whose pixels differ; `BadInput` for a set of another kind.
+    Of several sources it is `RUN/generated/NAME`. No recipe is needed. Raises `StageFailed` naming the shards whose pixels
+    differ; `BadInput` for a set of another kind.
     """
-    root, _, name = uri.rstrip("/").rpartition("/")
-    run = Run(root or ".")
-    made = run.find(NAME) if name == NAME else None
-    fitted = run.find("generator") if made else None
-    if made is None or fitted is None or not fitted.outputs:  # an external generator leaves none
+    named = re.fullmatch(r"(?:(.*)/)?generated(?:/([^/]+))?", uri.rstrip("/"))
+    run, source = (Run(named[1] or "."), named[2] or "") if named else (Run(uri), "")
+    images, generator = generated(source), fitted(source)
+    made = run.find(images) if named else None
+    model = run.find(generator) if made else None
+    if made is None or model is None or not model.outputs:  # an external generator leaves none
         raise BadInput(
-            f"{uri} was not drawn by a generator of its run, so nothing can be drawn again; give RUN/{NAME} of a run that has "
-            "fitted one, or leave out --regenerate"
+            f"{uri} was not drawn by a generator of its run, so nothing can be drawn again; give RUN/{images} of a run that "
+            "has fitted one, or leave out --regenerate"
         )
-    if made.request.inputs["generator"] != fitted.digest:
-        raise BadInput(f"{run.locate('generator')} is not the generator that drew {uri}; restore it, or run `adainf generate`")
+    if made.request.inputs[generator] != model.digest:
+        raise BadInput(f"{run.locate(generator)} is not the generator that drew {uri}; restore it, or run `adainf generate`")
     try:
-        config = _FITTED.validate_python(fitted.request.settings | {"sampler": made.request.settings["sampler"]})
+        config = _FITTED.validate_python(model.request.settings | {"sampler": made.request.settings["sampler"]})
         settings = Generate.model_validate(made.request.settings["generate"])
     except ValidationError:
         raise BadInput(f"{uri} was made by {made.made_by}, whose settings this version does not know; use that one") from None
-    folder = ShardFolder.of(run, NAME, made)
+    folder = ShardFolder.of(run, images, made)
     split = folder.split("train")
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     chosen = sorted(random.Random(seed).sample(range(len(split)), min(shards, len(split))))
     reporter.say(f"verify: drawing {len(chosen)} of {len(split)} shards again (--seed {seed})")
     prepare(None)
-    draw = open_fitted(run, config, fitted, settings.seed, folder.shards.image_size)
+    draw = open_fitted(run, config, model, settings.seed, folder.shards.image_size)
     differing = []
     with reporter.track("regenerate", len(chosen)) as track:
         for number in chosen:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from adainf.artifacts import Manifest, Request, Run
 from adainf.augment.profiles import Profile, default_views
-from adainf.chain import pretrained, require
+from adainf.chain import generated_sets, pretrained, require
 from adainf.compute import default_device, prepare
 from adainf.evaluation.features import extract_alone
 from adainf.exitcodes import BadInput
@@ -55,7 +55,8 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
         raise BadInput(f"--arm {arm} is not one of the recipe's arms ({', '.join(recipe.arms)})")
     seed = recipe.pretrain.seeds[0]
     encoder_name = pretrained(arm, seed)
-    inputs = require(recipe, run, ["real", encoder_name, *(["generated"] if recipe.uses_generated else [])])
+    sets = generated_sets(recipe) if recipe.uses_generated else ()
+    inputs = require(recipe, run, ["real", encoder_name, *sets])
     folder = ShardFolder.of(run, "real", inputs["real"])
     # Before the claim, so that a recipe can still be mended.
     train, validation = (_labelled(folder, name) for name in ("train", "validation"))
@@ -81,9 +82,8 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
         prepare(recipe.cpu_threads)
         weights = inputs[encoder_name].output("encoder.safetensors")
         encoder = Encoder.from_bytes(run.read(weights), run.locate(weights.key), recipe.pretrain.backbone)
-        generated = None
-        if "generated" in inputs:
-            generated = read_split(ShardFolder.of(run, "generated", inputs["generated"]), "train").images
+        parts = [read_split(ShardFolder.of(run, name, inputs[name]), "train").images for name in sets]
+        generated = np.concatenate(parts) if parts else None
         progress = Reporter(quiet=True) if as_json else reporter  # its lines are no JSON
         found = _measure(recipe, arm, encoder, ladder, steps, train, validation, generated, progress)
         outputs = [run.write(f"{name}/{file}", data) for file, data in run_figures(found).items()]

@@ -16,14 +16,14 @@ from adainf.augment.profiles import default_views
 from adainf.chain import Begun, begin
 from adainf.compute import prepare
 from adainf.exitcodes import BadInput, Interrupted, StageFailed
-from adainf.inflation.policy import InflationPlan
+from adainf.inflation.record import InflationPlan
 from adainf.inflation.verify import FINALISTS, PRIOR, Setting, Verified, better_half, decide, explained, settings_around
 from adainf.pretraining.loop import make_accelerator
 from adainf.progress import Reporter
 from adainf.recipe import Monitor, Recipe
 from adainf.shards import reader
 from adainf.shards.folder import ShardFolder
-from adainf.stages.pretrain import check_batch
+from adainf.stages.pretrain import check_batch, planned_sources
 from adainf.stages.probe import Probe, judge_for
 
 NAME = "verify"
@@ -118,7 +118,7 @@ def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int]
     prepare(recipe.cpu_threads)
     plan = begun.inputs["plan"].content_as(InflationPlan)
     default = default_views(recipe.pretrain.augmentation)
-    probe = _probe(recipe, run, begun, plan)
+    probe = probe_of(recipe, run, begun, plan)
     settings = [one for one in settings_around(plan, default) if one.name == PRIOR or _fits(recipe, probe, one)]
     verified = Verified(
         judged_by=probe.judge,
@@ -168,20 +168,21 @@ def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps
     return verified.model_copy(update={"scores": scores, "decision": decision, "why": why})
 
 
-def _probe(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Probe:
+def probe_of(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Probe:
+    """What the probes of a run share."""
     assert recipe.plan.verify is not None
-    folders = [ShardFolder.of(run, name, begun.inputs[name]) for name in ("real", "generated")]
-    splits = {name: reader.read_split(folders[0], name) for name in ("train", "validation")}
+    real, sources = ShardFolder.of(run, "real", begun.inputs["real"]), planned_sources(run, plan, begun.inputs)
+    splits = {name: reader.read_split(real, name) for name in ("train", "validation")}
     steps = max(round(recipe.plan.verify.budget * recipe.pretrain.steps), 1)
     config = recipe.pretrain.model_copy(update={"steps": steps, "checkpoint_every_steps": steps, "monitor": Monitor()})
-    return Probe(recipe, config, folders, splits, judge_for(recipe, splits), plan.views, make_accelerator(config))
+    return Probe(recipe, config, real, sources, splits, judge_for(recipe, splits), plan.views, make_accelerator(config))
 
 
 def _fits(recipe: Recipe, probe: Probe, setting: Setting) -> bool:
     """Whether there are images enough for its batches."""
     mixture = probe.mixture(setting)
     try:
-        check_batch(recipe, setting.name, mixture.counts, mixture.weights)
+        check_batch(recipe, setting.name, mixture.counts, list(mixture.weights.values()))
     except BadInput:
         return False
     return True

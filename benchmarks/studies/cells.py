@@ -114,8 +114,7 @@ def prepare_run(recipe_file: str, folder: str) -> None:
     """Everything before the arms: real images, generated ones, their quality, plan and verify."""
     recipe, run, quiet = load_recipe(recipe_file), Run(folder), Reporter(quiet=True)
     ingest(recipe, run, quiet)
-    if recipe.generator.kind != "import":
-        fit(recipe, run, quiet)
+    fit(recipe, run, quiet)
     generate(recipe, run, quiet)
     if "none" in recipe.arms:
         pretrain(recipe, run, quiet, "none", recipe.pretrain.seeds[0])

@@ -59,6 +59,25 @@ def test_a_part_and_an_order_choose_images(mapped: tuple[Run, EmbeddingMap]) -> 
         assert [(one["shard"], one["number"]) for one in told["samples"]] == [(4, 4), (4, 7)]
 
 
+def test_each_source_has_a_map_of_its_own(tmp_path: Path) -> None:
+    """Would catch one source's points under another's name; of real images the address says whose map is meant."""
+    (run, of_a), (_, of_b) = (make_mapped(str(tmp_path), source, seed) for source, seed in (("a", 0), ("b", 1)))
+    with served(run.uri) as server:
+        sources = server.ask("/api/catalog").said["sources"]
+        assert {source["name"]: source["map"] for source in sources} == dict.fromkeys(
+            ("real/train", "generated/a/train", "generated/b/train"), True
+        )
+        for name, embedding in (("generated/a", of_a), ("generated/b", of_b)):
+            points = np.frombuffer(server.ask(f"/api/map?of={name}/train").body[8:], "<f4").reshape(2, 30, 2)
+            assert np.array_equal(points, [embedding.real_xy, embedding.generated_xy])
+            assert rows(server, f"map={PART}", name) == embedding.generated_rows[inside(embedding.generated_xy, PART)].tolist()
+            real = embedding.real_rows[inside(embedding.real_xy, PART)].tolist()
+            assert rows(server, f"map={PART}&of={name}/train", "real", 25) == real
+            said = server.ask(f"/api/sample?source={name}/train&shard=2&number=5").said
+            assert said["realism"] == float(embedding.realism[15])
+        assert "has no map" in server.ask("/api/map?of=generated/c/train").said["problem"]
+
+
 def test_a_generated_image_has_its_nearest_real_one(mapped: tuple[Run, EmbeddingMap]) -> None:
     run, embedding = mapped
     with served(run.uri) as server:

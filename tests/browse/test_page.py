@@ -18,7 +18,8 @@ from PIL import Image
 
 from adainf.artifacts import Manifest, Request, Run
 from adainf.augment.profiles import default_views
-from adainf.inflation.policy import Inputs, make_plan
+from adainf.inflation.policy import make_plan
+from adainf.inflation.record import Inputs, Source
 from adainf.recipe import Augmentation, Plan
 from tests.browse.conftest import Open
 from tests.browse.hostile import entry, huge_png, png, tar
@@ -40,7 +41,9 @@ def made(s3_server: Any) -> Iterator[tuple[Made, Served]]:
             patch.setenv(name, value)
         made = make_set(f"{RUNS_ON_S3}/real", IMAGES, SHARD, size_px=4)
         run = Run(RUNS_ON_S3)
-        plan = make_plan(Inputs(real_images=IMAGES, generated_images=10), Plan(), default_views(Augmentation()))
+        plan = make_plan(
+            Inputs(real_images=IMAGES, sources={"generated": Source(images=10)}), Plan(), default_views(Augmentation())
+        )
         run.commit("plan", Manifest(request=Request(stage="plan", settings={}), content=plan.model_dump(mode="json")))
         lines = [{"event": "progress", "label": "pretrain none (seed 0)", "done": n, "loss": 5 / n} for n in (1, 2, 3)]
         run.store.put("logs/run/1.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines).encode())
@@ -161,6 +164,27 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(made: tuple[Made, Served], 
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
         wide = "[...document.querySelectorAll('main section:not([hidden])')].some((e) => e.scrollWidth > e.clientWidth)"
         assert not browser.execute_script(f"return {wide}")
+
+
+def test_the_map_of_another_source_is_painted_anew(tmp_path: Path, open_page: Open) -> None:
+    """Would catch points kept from the first source's map, and a way to the real images that forgets whose map it was."""
+    (run, _), (_, of_b) = (make_mapped(str(tmp_path), source, seed) for source, seed in (("a", 0), ("b", 1)))
+    part = "-1.5_-1_1.2_-1.1_0_0_1_1.5_-1_1"
+    with served(run.uri) as server:
+        browser = open_page(f"{server.address}/#/images/generated%2Fa%2Ftrain?map=all")
+        _wait(browser, "document.querySelectorAll('#map-counts a').length === 2")
+        links = browser.execute_script(
+            "return [...document.querySelectorAll('#sources a[href*=map]')].map((one) => one.innerText)"
+        )
+        assert [text.split("\n")[1] for text in links] == [f"real and generated/{name}/train, by features" for name in "ab"]
+        browser.execute_script(f"location.hash = '#/images/generated%2Fb%2Ftrain?map={part}'")
+        chosen = int(inside(of_b.generated_xy, part).sum())
+        _wait(browser, f"document.getElementById('map-counts').innerText.includes('{chosen} generated')")
+        _wait(browser, f"{POSITION}.endsWith('of {chosen}')")
+        real = int(inside(of_b.real_xy, part).sum())
+        assert f"{real} real" in browser.execute_script("return document.getElementById('map-counts').innerText")
+        browser.execute_script("document.querySelector('#map-counts a').click()")
+        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.endsWith('&of=generated%2Fb%2Ftrain')")
 
 
 def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from adainf.augment.profiles import default_views
-from adainf.inflation.policy import REAL_WEIGHT, InflationPlan, Inputs, make_plan, min_scale
+from adainf.inflation.policy import make_plan, min_scale
+from adainf.inflation.record import REAL_WEIGHT, InflationPlan, Inputs, Source
 from adainf.inflation.worth import Measured, quality
 from adainf.recipe import Augmentation, Plan
 
@@ -17,10 +18,13 @@ COUNTS = st.integers(1, 10_000_000)
 QUALITY = st.floats(0.02, 1)
 
 
+def of_one(real: int, generated: int, measured: Measured | None = None) -> Inputs:
+    return Inputs(real_images=real, sources={"generated": Source(images=generated, measured=measured)})
+
+
 def planned(real: int, generated: int, quality: float = 1.0, copies: float = 0.0, **rule: object) -> InflationPlan:
     measured = Measured(fid=1.94 / quality, copy_rate=copies)
-    inputs = Inputs(real_images=real, generated_images=generated, measured=measured)
-    return make_plan(inputs, Plan.model_validate(rule), DEFAULT)
+    return make_plan(of_one(real, generated, measured), Plan.model_validate(rule), DEFAULT)
 
 
 @pytest.mark.parametrize(("images", "scale"), [(25_000, 0.02), (50_000, 0.08), (150_000, 0.20), (1_050_000, 0.30)])
@@ -50,7 +54,7 @@ def test_crop_scale_beyond_the_points_or_at_another_reference_is_our_prior(image
 def test_the_weight_is_the_papers_only_where_the_paper_measured_it(
     real: int, generated: int, measured: bool, basis: str
 ) -> None:
-    inputs = Inputs(real_images=real, generated_images=generated, measured=Measured(fid=1.94) if measured else None)
+    inputs = of_one(real, generated, Measured(fid=1.94) if measured else None)
     assert make_plan(inputs, Plan(), DEFAULT).choice(REAL_WEIGHT).basis == basis
 
 
@@ -58,13 +62,13 @@ def test_the_weight_is_the_papers_only_where_the_paper_measured_it(
 @pytest.mark.parametrize("family", ["symmetric", "asymmetric"])
 def test_where_hardly_anything_is_inflated_nothing_is_weakened(base: float, family: str) -> None:
     default = default_views(Augmentation.model_validate({"min_scale": base, "family": family}))
-    plan = make_plan(Inputs(real_images=50_000, generated_images=1), Plan(), default)
+    plan = make_plan(of_one(50_000, 1), Plan(), default)
     assert plan.views == default
 
 
 def test_the_asymmetric_profile_at_one_million_images() -> None:
     """Reference implementation, asymmetric_adainf.yaml: crop 0.20, jitter probability halved, its strengths left alone."""
-    inputs = Inputs(real_images=50_000, generated_images=1_000_000)
+    inputs = of_one(50_000, 1_000_000)
     views = make_plan(inputs, Plan(), default_views(Augmentation(family="asymmetric"))).views
     for view, solarize in zip(views, (0.0, 0.2), strict=True):
         assert (view.min_scale, view.jitter_probability) == (0.20, 0.4)
@@ -142,7 +146,7 @@ def test_a_weight_raised_by_the_share_is_not_called_the_papers() -> None:
 
 
 def test_unmeasured_quality_and_tiny_data_are_said() -> None:
-    inputs = Inputs(real_images=1_294, generated_images=5_000)
+    inputs = of_one(1_294, 5_000)
     warnings = " ".join(make_plan(inputs, Plan(), DEFAULT).warnings)
     assert "not measured" in warnings
     assert "below the paper's smallest set" in warnings
@@ -152,7 +156,8 @@ def test_unmeasured_quality_and_tiny_data_are_said() -> None:
     "wrong",
     [
         {"real_images": 0},
-        {"generated_images": 0},
+        {"images": 0},
+        {"sources": {}},
         {"measured": {"fid": 0}},
         {"measured": {"fid": float("nan")}},
         {"measured": {"coverage": -0.1, "coverage_null": 0.9}},
@@ -161,8 +166,10 @@ def test_unmeasured_quality_and_tiny_data_are_said() -> None:
     ],
 )
 def test_impossible_inputs_are_refused(wrong: dict[str, object]) -> None:
+    source = {"images": 10} | {key: value for key, value in wrong.items() if key in ("images", "measured")}
+    rest = {key: value for key, value in wrong.items() if key not in source}
     with pytest.raises(ValidationError):
-        Inputs.model_validate({"real_images": 10, "generated_images": 10, **wrong})
+        Inputs.model_validate({"real_images": 10, "sources": {"generated": source}, **rest})
 
 
 @pytest.mark.parametrize(
@@ -175,11 +182,11 @@ def test_impossible_inputs_are_refused(wrong: dict[str, object]) -> None:
     ],
 )
 def test_useless_images_leave_the_plan_of_the_real_ones_alone(measured: dict[str, float], why: str) -> None:
-    inputs = Inputs(real_images=25_000, generated_images=1_000_000, measured=Measured.model_validate(measured))
+    inputs = of_one(25_000, 1_000_000, Measured.model_validate(measured))
     plan = make_plan(inputs, Plan(), DEFAULT)
     assert plan.refused is not None
     assert why in plan.refused
-    assert (plan.real_weight, plan.generated_weight, plan.generated_share) == (1, 0, 0)
+    assert (plan.real_weight, plan.weights, plan.generated_share) == (1, {}, 0)
     assert plan.views == DEFAULT
     assert any(why in warning for warning in plan.warnings)
 

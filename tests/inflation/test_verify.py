@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from adainf.augment.profiles import default_views
-from adainf.inflation.policy import Inputs, make_plan
+from adainf.inflation.policy import make_plan
+from adainf.inflation.record import Inputs, Source
 from adainf.inflation.verify import PRIOR, better_half, decide, noise, settings_around
 from adainf.inflation.worth import Measured
 from adainf.recipe import Augmentation, Plan
 
 DEFAULT = default_views(Augmentation())
+
+
+def inflated(real: int, generated: int, measured: Measured | None = None) -> Inputs:
+    return Inputs(real_images=real, sources={"generated": Source(images=generated, measured=measured)})
+
+
 SCORE = st.integers(0, 60).map(lambda points: points / 100)
 NAMES = (PRIOR, "none", "vanilla", "rival")
 SCORES = st.integers(2, 6).flatmap(
@@ -90,21 +97,22 @@ def test_halving_keeps_the_better_half_and_at_least_one() -> None:
 
 def test_the_settings_are_all_weights_by_all_notches_and_crop_moves_without_jitter() -> None:
     """Would catch crop and jitter that are bundled, and a notch that takes one beyond what is legal."""
-    plan = make_plan(Inputs(real_images=50_000, generated_images=1_000_000), Plan(), DEFAULT)
+    plan = make_plan(inflated(50_000, 1_000_000), Plan(), DEFAULT)
     found = {one.name: one for one in settings_around(plan, DEFAULT)}
     assert len(found) == 3 + 3 * 5 - 1
     prior, crop, jitter = (found[name].views[0] for name in (PRIOR, "weaker-crop", "stronger-jitter"))
     assert (crop.min_scale, crop.brightness, crop.jitter_probability) == (0.4, prior.brightness, prior.jitter_probability)
     assert (jitter.min_scale, jitter.brightness, jitter.jitter_probability) == (prior.min_scale, 0.8, 0.8)
     assert found["double-weight-stronger-jitter"].real_weight == 20
-    assert (found["none"].generated_weight, found["none"].views, found["vanilla"].views) == (0, DEFAULT, DEFAULT)
+    assert (found["none"].weights, found["none"].views, found["vanilla"].views) == ({}, DEFAULT, DEFAULT)
+    assert found["vanilla"].weights == {"generated": 1}
 
 
 @given(st.floats(0.01, 1), st.floats(0, 3), st.floats(0, 1))
 def test_every_setting_is_legal_and_none_is_there_twice(scale: float, strength: float, probability: float) -> None:
     augmentation = Augmentation(min_scale=scale, jitter_strength=strength, jitter_probability=probability)
     default = default_views(augmentation)
-    found = settings_around(make_plan(Inputs(real_images=500, generated_images=5000), Plan(), default), default)
+    found = settings_around(make_plan(inflated(500, 5000), Plan(), default), default)
     for one in found:
         for view in one.views:
             assert 0 < view.min_scale <= view.max_scale
@@ -114,5 +122,5 @@ def test_every_setting_is_legal_and_none_is_there_twice(scale: float, strength: 
 
 
 def test_where_the_plan_refuses_the_images_nothing_is_tried() -> None:
-    refused = make_plan(Inputs(real_images=500, generated_images=5000, measured=Measured(copy_rate=0.9)), Plan(), DEFAULT)
+    refused = make_plan(inflated(500, 5000, Measured(copy_rate=0.9)), Plan(), DEFAULT)
     assert [one.name for one in settings_around(refused, DEFAULT)] == [PRIOR, "vanilla"]  # none is the prior

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from adainf.augment.profiles import Views, default_views
 from adainf.inflation.explain import lines
-from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.inflation.policy import make_plan
+from adainf.inflation.record import InflationPlan, Inputs, Source
 from adainf.inflation.weakening import draws_until_all_seen, views_when_seen
 from adainf.inflation.worth import Measured
 from adainf.recipe import Augmentation, Plan
@@ -22,7 +23,8 @@ COUNTS = st.integers(1, 3_000_000)
 
 
 def planned(real: int, generated: int, rule: Plan = SEEN, fid: float = 1.94) -> InflationPlan:
-    return make_plan(Inputs(real_images=real, generated_images=generated, measured=Measured(fid=fid)), rule, DEFAULT)
+    sources = {"generated": Source(images=generated, measured=Measured(fid=fid))}
+    return make_plan(Inputs(real_images=real, sources=sources), rule, DEFAULT)
 
 
 def views(plan: InflationPlan, real: int, generated: int, rule: Plan = SEEN) -> Views:
@@ -45,6 +47,16 @@ def test_jitter_weakens_with_the_crop() -> None:
     assert found.min_scale == pytest.approx(0.14, abs=0.001)
     assert found.jitter_probability == pytest.approx(0.8 * 0.75, abs=0.005)
     assert found.brightness == pytest.approx(0.8 * 0.75, abs=0.005)
+
+
+def test_of_several_sources_each_counts_by_its_own_quality() -> None:
+    """Would catch counts of one source by another's worth: 100,000 of FID 1.94 weigh as 200,000 of FID 3.88."""
+    sources = {
+        f"generated/{name}": Source(images=500_000, measured=Measured(fid=fid)) for name, fid in [("b", 1.94), ("a", 3.88)]
+    }
+    plan = make_plan(Inputs(real_images=50_000, sources=sources), CROP, DEFAULT)
+    scales = [views_when_seen(plan, CROP, DEFAULT, seen)[0].min_scale for seen in [(50_000, 200_000, 0), (50_000, 0, 100_000)]]
+    assert scales == [0.20, 0.20]
 
 
 @given(

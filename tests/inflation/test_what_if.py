@@ -7,7 +7,7 @@ import json
 import pytest
 
 from adainf.exitcodes import BadInput
-from adainf.inflation.policy import Inputs
+from adainf.inflation.record import Inputs, Source
 from adainf.inflation.what_if import supposed
 from adainf.inflation.worth import Measured
 from tests.tiny import adainf
@@ -34,11 +34,13 @@ def test_the_papers_numbers_give_the_papers_recipe() -> None:
 
 
 def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
-    known = Inputs(real_images=7, generated_images=9, measured=Measured(coverage=0.5, coverage_null=0.9), reference_images=3)
-    assert supposed("generated=11", known) == known.model_copy(update={"generated_images": 11})
+    source = Source(images=9, measured=Measured(coverage=0.5, coverage_null=0.9))
+    known = Inputs(real_images=7, sources={"generated": source}, reference_images=3)
+    more = {"generated": source.model_copy(update={"images": 11})}
+    assert supposed("generated=11", known) == known.model_copy(update={"sources": more})
     assert supposed("real=1,generated=2", None, 3).reference_images == 3
     assert supposed("real=1,generated=2,reference=4", None, 3).reference_images == 4, "what is said counts"
-    better = supposed("coverage=0.8,coverage_null=0.9", known).measured
+    better = supposed("coverage=0.8,coverage_null=0.9", known).sources["generated"].measured
     assert better == Measured(coverage=0.8, coverage_null=0.9)
 
 

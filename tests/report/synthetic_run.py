@@ -13,7 +13,8 @@ from adainf.artifacts import Manifest, Output, Run
 from adainf.augment.profiles import default_views
 from adainf.chain import chain, evaluated, pretrained, request
 from adainf.evaluation.scores import ArmScores, InfoNceGap, Measure, SeedScores
-from adainf.inflation.policy import InflationPlan, Inputs, make_plan
+from adainf.inflation.policy import make_plan
+from adainf.inflation.record import InflationPlan, Inputs, Source
 from adainf.inflation.worth import Measured
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
 from adainf.recipe import Arm, Recipe
@@ -93,12 +94,13 @@ def write_run(made: Made, folder: Path) -> Run:
         for seed in recipe.pretrain.seeds:
             _commit(run, recipe, pretrained(arm, seed), _trained(recipe, arm, seed, plan))
 
-    inputs = Inputs(real_images=made.images, generated_images=made.images)
+    def plan_of(measured: Measured | None) -> InflationPlan:
+        sources = {"generated": Source(images=made.images, measured=measured)}
+        return make_plan(Inputs(real_images=made.images, sources=sources), recipe.plan, views)
+
     if "none" in made.arms:
-        train("none", make_plan(inputs, recipe.plan, views))
-    if recipe.measures_quality:
-        inputs = inputs.model_copy(update={"measured": Measured.of(_quality(run, made))})
-    plan = make_plan(inputs, recipe.plan, views)
+        train("none", plan_of(None))
+    plan = plan_of(Measured.of(_quality(run, made)) if recipe.measures_quality else None)
     if "adainf" in made.arms:
         _commit(run, recipe, "plan", plan.model_dump(mode="json"))
     for arm in recipe.arms:
@@ -166,6 +168,7 @@ def _quality(run: Run, made: Made) -> Quality:
     scores |= dict.fromkeys(AS_REAL, Score.of(Estimate(0.75), 0.75))
     shards = len(range(0, made.images, made.shard_images))
     columns = {space: [0.5 + number for number in range(shards)] for space in SPACES}
+    halves = {space: [(number, number) for number in column] for space, column in columns.items()}
     quality = Quality(
         images=64,
         neighbours=5,
@@ -173,7 +176,7 @@ def _quality(run: Run, made: Made) -> Quality:
         generated_images=made.images,
         spaces={space: Network(sha256="0" * 64, features=width) for space, width in SPACES.items()},
         scores=scores,
-        shards=ShardScores(images=[made.shard_images] * shards, fd=columns, coverage=columns),
+        shards=ShardScores(images=[made.shard_images] * shards, fd=columns, coverage=columns, coverage_halves=halves),
         warnings=["generated images are made up"],
     )
     sheet = encode_stored_png(np.zeros((2 * made.image_px, 8 * made.image_px, 3), np.uint8))
@@ -195,6 +198,7 @@ def _trained(recipe: Recipe, arm: str, seed: int, plan: InflationPlan) -> dict[s
         "global_batch": recipe.pretrain.global_batch,
         "curve": [[step, 2.0 + (2.1 - 0.02 * seed) * rate**step] for step in range(5, recipe.pretrain.steps + 1, 5)],
         "generated_share": share,
+        "shares": {"real": 1 - share, "generated": share},
         "real_weight": weight,
         "passes_per_real_image": round(drawn * (1 - share) / plan.inputs.real_images, 4),
         "passes_per_generated_image": round(drawn * share / plan.inputs.generated_images, 4),

@@ -50,11 +50,12 @@ def test_figures_are_well_formed_and_themed(build: Build) -> None:
     recipe, run = build()
     summary = collect(recipe, run)
     assert summary.plan is not None
-    assert summary.fitted is not None
+    (fitted,) = (one.fitted for one in summary.sources)
+    assert fitted is not None
     plots = [
         accuracy(summary.rows, summary.test_images),
         loss_curves({arm: [one.curve for one in trained] for arm, trained in summary.trained.items()}),
-        generator_curve(summary.fitted.curve),
+        generator_curve(fitted.curve),
         crop_policy(summary.plan, recipe),
     ]
     for svg in plots:

@@ -117,7 +117,7 @@ def test_arm_verified_is_trained_in_the_setting_that_was_chosen(finished: tuple[
     verified = Verified.model_validate(_content(run, "verify"))
     trained, chosen = _content(run, pretrained("verified", 0)), verified.chosen
     assert trained["views"] == [view.model_dump() for view in chosen.views]
-    assert (trained["generated_share"] > 0) == (chosen.generated_weight > 0)
+    assert (trained["generated_share"] > 0) == bool(chosen.weights)
     assert trained["real_weight"] == chosen.real_weight
     assert (
         decide({name: _deciding(verified, name) for name in verified.scores if _deciding(verified, name)}) == verified.decision
@@ -163,7 +163,7 @@ def test_the_choice_is_in_the_plans_json_where_it_answers_the_recipe(
 
     found = told(recipe)
     assert found["chosen"] == verified.chosen.name
-    assert (found["real_weight"], found["generated_weight"]) == (verified.chosen.real_weight, verified.chosen.generated_weight)
+    assert (found["real_weight"], found["weights"]) == (verified.chosen.real_weight, verified.chosen.weights)
     view = verified.chosen.views[0]
     assert found["augmentation"] == {
         "profile": "symmetric",

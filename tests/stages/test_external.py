@@ -77,7 +77,7 @@ class Workshop:
 
     def make(self, recipe: Recipe, allow_foreign: bool = False) -> Manifest:
         fit(recipe, self.run, Reporter(), allow_foreign)
-        return generate(recipe, self.run, Reporter(), allow_foreign=allow_foreign)
+        return generate(recipe, self.run, Reporter(), allow_foreign=allow_foreign)[0]
 
     def refusal(self, recipe: Recipe) -> AdaInfError:
         with pytest.raises(AdaInfError) as caught:
@@ -310,7 +310,7 @@ def test_generate_refuses_what_fit_was_allowed_to_take(workshop: Workshop) -> No
     fit(recipe, workshop.run, Reporter(), allow_foreign=True)
     assert workshop.refusal(recipe).exit_code == BAD_INPUT
     assert not any(key.startswith("generated") for key in workshop.objects())
-    manifest = generate(recipe, workshop.run, Reporter(), allow_foreign=True)
+    (manifest,) = generate(recipe, workshop.run, Reporter(), allow_foreign=True)
     assert manifest.content["origin"]["foreign"] == ["trained_on", "used_labels"]
 
 

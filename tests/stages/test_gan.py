@@ -36,12 +36,11 @@ def prepared(folder: Path, **settings: object) -> tuple[Recipe, Run]:
 
 def test_fit_and_generate(tmp_path: Path) -> None:
     recipe, run = prepared(tmp_path)
-    fitted = fit(recipe, run, Reporter())
-    assert fitted is not None
+    (fitted,) = fit(recipe, run, Reporter())
     real = run.find("real")
     assert real is not None
     assert (fitted.content["kind"], fitted.content["trained_on"], fitted.content["images_seen"]) == ("gan", real.digest, 24)
-    generated = generate(recipe, run, Reporter())
+    (generated,) = generate(recipe, run, Reporter())
     assert generated.content["origin"] == {"kind": "gan", "generator": fitted.digest, "trained_on": real.digest}
     images = read_split(ShardFolder.of(run, "generated", generated), "train").images
     assert images.shape == (50, 8, 8, 3)

@@ -107,11 +107,11 @@ def test_workers_that_are_processes_on_s3_write_what_one_does(
 def test_a_worker_alone_writes_its_share_and_says_what_is_left(
     run: Run, whole: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert generate(recipe(tmp_path), run, Reporter(), worker=(1, 3)) is None
+    assert not generate(recipe(tmp_path), run, Reporter(), worker=(1, 3))
     assert "3 of 4 shards are still to be written by others" in capsys.readouterr().out
     assert [key[-10:] for key in tars(run)] == ["000001.tar"]
     assert run.find("generated") is None
-    assert generate(recipe(tmp_path), run, Reporter(), worker=(5, 6)) is None, "more workers than shards"
+    assert not generate(recipe(tmp_path), run, Reporter(), worker=(5, 6)), "more workers than shards"
     assert generate(recipe(tmp_path), run, Reporter())
     assert artifact_hashes(run.uri) == whole
 
@@ -123,11 +123,11 @@ def test_workers_that_finish_in_the_same_moment_commit_the_same_manifest(
     generate(wanted, run, Reporter())
     run.store.delete("generated/manifest.json")
     together = threading.Barrier(4)
-    committed: list[Manifest | None] = []
+    committed: list[Manifest] = []
 
     def finish(worker: int) -> None:
         together.wait()
-        committed.append(generate(wanted, Run(run.uri), Reporter(), worker=(worker, 4)))
+        committed.extend(generate(wanted, Run(run.uri), Reporter(), worker=(worker, 4)))
 
     threads = [threading.Thread(target=finish, args=(worker,)) for worker in range(4)]
     for thread in threads:
@@ -155,12 +155,16 @@ def test_which_worker(text: str, index: str | None, expected: tuple[int, int] | 
             build_parser().parse_args(command)
 
 
-def test_an_import_is_not_shared(tmp_path: Path, fitted: Path) -> None:
-    imported = {"kind": "import", "format": "npz", "path": "x.npz"}
+def test_an_import_is_done_by_the_first_worker_alone(run: Run, tmp_path: Path) -> None:
+    """Would catch workers that all import, or a worker beside it that fails and with it its Job."""
+    np.savez(tmp_path / "x.npz", image=np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8))
+    imported = {"kind": "import", "format": "npz", "path": str(tmp_path / "x.npz")}
     provenance = {"generator": "x", "trained_on": "y", "used_labels": False}
     text = recipe(tmp_path).model_dump(mode="json") | {"generator": {**imported, "provenance": provenance}}
-    with pytest.raises(BadInput, match="leave out --worker"):
-        generate(Recipe.model_validate(text), Run(str(fitted)), Reporter(), worker=(0, 2))
+    wanted = Recipe.model_validate(text | {"generate": {"images": 20}})
+    assert not generate(wanted, run, Reporter(), worker=(1, 2))
+    assert run.find("generated") is None
+    assert generate(wanted, run, Reporter(), worker=(0, 2))
 
 
 # ----------------------------------------------------------------------------------------------------------- more of them
@@ -168,10 +172,10 @@ def test_an_import_is_not_shared(tmp_path: Path, fitted: Path) -> None:
 
 def test_a_set_that_is_extended_keeps_its_shards_and_is_that_of_one_go(run: Run, whole: dict[str, str], tmp_path: Path) -> None:
     """And whoever reads meanwhile sees the smaller set, whole."""
-    small = generate(recipe(tmp_path, images=32), run, Reporter())
+    (small,) = generate(recipe(tmp_path, images=32), run, Reporter())
     kept = [(info.key, info.etag) for info in run.store.list("generated/") if info.key.endswith(".tar")]
     assert len(kept) == 2
-    assert generate(recipe(tmp_path, images=64), run, Reporter(), worker=(2, 4)) is None
+    assert not generate(recipe(tmp_path, images=64), run, Reporter(), worker=(2, 4))
     assert run.find("generated") == small
     assert len(read_split(ShardFolder.of(run, "generated", small), "train").images) == 32
     with pytest.raises(BadInput, match=r"holds fewer images than generate\.images .* run `adainf generate RECIPE`"):
@@ -184,14 +188,14 @@ def test_a_set_that_is_extended_keeps_its_shards_and_is_that_of_one_go(run: Run,
 
 
 def test_a_set_of_another_version_is_not_extended(run: Run, tmp_path: Path) -> None:
-    small = generate(recipe(tmp_path, images=32), run, Reporter())
+    (small,) = generate(recipe(tmp_path, images=32), run, Reporter())
     older = small.model_copy(update={"made_by": "adainf 0.0.9"})
     run.store.put("generated/manifest.json", older.to_json())
     before = artifact_hashes(run.uri)
     with pytest.raises(BadInput, match=r"was made by adainf 0\.0\.9 .* extend it by that version"):
         generate(recipe(tmp_path, images=64), run, Reporter())
     assert artifact_hashes(run.uri) == before
-    assert generate(recipe(tmp_path, images=32), run, Reporter()) == older, "what is finished needs no other version"
+    assert generate(recipe(tmp_path, images=32), run, Reporter()) == [older], "what is finished needs no other version"
 
 
 def test_what_was_made_from_the_smaller_set_is_refused_with_the_mend(run: Run, tmp_path: Path) -> None:
@@ -237,7 +241,7 @@ def test_two_settings_never_share_a_prefix(settings: dict[str, object], run: Run
 def test_deflated_images_are_those_of_a_stored_set(run: Run, fitted: Path, tmp_path: Path) -> None:
     shutil.copytree(fitted, tmp_path / "other")
     other = Run(str(tmp_path / "other"))
-    sets = [generate(recipe(tmp_path), run, Reporter()), generate(recipe(tmp_path, compression="deflate"), other, Reporter())]
+    sets = [*generate(recipe(tmp_path), run, Reporter()), *generate(recipe(tmp_path, compression="deflate"), other, Reporter())]
     images = [
         read_split(ShardFolder.of(where, "generated", made), "train").images
         for where, made in zip((run, other), sets, strict=True)
@@ -284,7 +288,7 @@ def test_shards_drawn_again_are_the_same(run: Run, tmp_path: Path, capsys: pytes
 
 def test_a_shard_that_was_not_drawn_by_the_generator_is_found(run: Run, tmp_path: Path) -> None:
     """Whole by every sum, but one pixel is another: only drawing it again can tell."""
-    manifest = generate(recipe(tmp_path), run, Reporter())
+    (manifest,) = generate(recipe(tmp_path), run, Reporter())
     folder = ShardFolder.of(run, "generated", manifest)
     images = read_split(folder, "train").images.copy()
     images[20, 3, 3] ^= 1
@@ -310,7 +314,7 @@ def test_what_no_generator_of_the_run_has_drawn_cannot_be_drawn_again(run: Run, 
 
 
 def test_the_merged_statistics_are_those_of_all_pixels(run: Run, tmp_path: Path) -> None:
-    manifest = generate(recipe(tmp_path, images=60), run, Reporter())
+    (manifest,) = generate(recipe(tmp_path, images=60), run, Reporter())
     split = manifest.content_as(ShardSet).splits["train"]
     images = read_split(ShardFolder.of(run, "generated", manifest), "train").images
     np.testing.assert_allclose(split.channel_means, images.mean((0, 1, 2)), atol=1e-4)

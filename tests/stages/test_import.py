@@ -32,6 +32,10 @@ REAL = coloured(60, (140, 120, 100))
 GENERATED = coloured(50, (135, 120, 104), seed=1)
 
 
+def brought(recipe: Recipe, run: Run) -> Manifest:
+    return import_generated(recipe, run, Reporter(), recipe.sources[""])
+
+
 class Workshop:
     """A run with ingested real images, and recipes that import into it."""
 
@@ -52,7 +56,7 @@ class Workshop:
         return self.folder / "generated.npz"
 
     def bring(self, images: np.ndarray, **options: object) -> Manifest:
-        return import_generated(self.recipe(self.npz(images), **options), self.run, Reporter())
+        return brought(self.recipe(self.npz(images), **options), self.run)
 
     def read(self) -> np.ndarray:
         manifest = self.run.find("generated")
@@ -91,7 +95,7 @@ def test_the_other_forms(workshop: Workshop, form: str) -> None:
             Image.fromarray(image).save(path / f"{index:03d}.png")
     if form == "shards":
         (path / "0.tar").write_bytes(encode_shard(0, [Sample(image, 1) for image in GENERATED]))
-    import_generated(workshop.recipe(path, format=form), workshop.run, Reporter())
+    brought(workshop.recipe(path, format=form), workshop.run)
     assert (workshop.read() == GENERATED).all()
 
 
@@ -160,7 +164,7 @@ def test_run_again_is_skipped(workshop: Workshop, capsys: pytest.CaptureFixture[
     first = workshop.bring(GENERATED)
     before = workshop.objects()
     gone = workshop.recipe(workshop.folder / "gone.npz")
-    assert import_generated(gone, workshop.run, Reporter()) == first
+    assert brought(gone, workshop.run) == first
     assert "generate: done already" in capsys.readouterr().out
     assert workshop.objects() == before
 
@@ -195,10 +199,10 @@ def test_a_bad_image_behind_the_first_ones_leaves_nothing_behind(workshop: Works
     before = workshop.objects()
     wanted = workshop.recipe(folder, format="folder", generate={"shard_images": 1000})
     with pytest.raises(BadInput, match=r"2999\.png: not a whole image"):
-        import_generated(wanted, workshop.run, Reporter())
+        brought(wanted, workshop.run)
     assert workshop.objects() == before
 
 
 def test_without_real_images_there_is_nothing_to_compare_with(workshop: Workshop, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="run `adainf ingest RECIPE` on this run first"):
-        import_generated(workshop.recipe(workshop.npz(GENERATED)), Run(str(tmp_path / "empty")), Reporter())
+        brought(workshop.recipe(workshop.npz(GENERATED)), Run(str(tmp_path / "empty")))

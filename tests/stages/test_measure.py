@@ -61,7 +61,7 @@ def changed(recipe: Recipe, **quality: object) -> Recipe:
 
 
 def test_every_number_has_its_null_and_every_shard_its_own(made: tuple[Recipe, Path], run: Run) -> None:
-    manifest = measure(made[0], run, SILENT)
+    (manifest,) = measure(made[0], run, SILENT)
     found = manifest.content_as(Quality)
     assert (found.images, found.generated_images, found.training_images) == (120, 120, 256)
     assert {space: network.features for space, network in found.spaces.items()} == {"rand": 128, "ssl": 128}
@@ -80,7 +80,7 @@ def test_every_number_has_its_null_and_every_shard_its_own(made: tuple[Recipe, P
 
 def test_the_map_names_the_images_that_it_shows(made: tuple[Recipe, Path], run: Run) -> None:
     """By their rows in the splits: the gallery's images are found there."""
-    manifest = measure(changed(made[0], images=30), run, SILENT)
+    (manifest,) = measure(changed(made[0], images=30), run, SILENT)
     found = EmbeddingMap.from_bytes(run.read(manifest.output("map.npz")), 120, 256)
     assert found.generated_rows.tolist() == list(range(0, 120, 4))
     generated, real = (read_split(ShardFolder.open(f"{run.uri}/{name}"), "train").images for name in ("generated", "real"))
@@ -112,7 +112,7 @@ def test_killed_it_goes_on_without_the_shards_that_are_done(made: tuple[Recipe, 
 
 def test_distance_of_some_shards_is_that_of_their_images(made: tuple[Recipe, Path], run: Run) -> None:
     """From the sidecars alone. All images are in the sample here, so their features can be put together otherwise."""
-    manifest = measure(made[0], run, SILENT)
+    (manifest,) = measure(made[0], run, SILENT)
     found = manifest.content_as(Quality)
     keys = tar_keys(run)
     sidecars = [Sidecar.from_bytes(run.store.get(f"quality/train-00000{number}.safetensors")) for number in range(8)]
@@ -139,7 +139,7 @@ def test_the_same_number_of_images_on_every_side(made: tuple[Recipe, Path], run:
 
 def test_without_arm_none_the_random_network_is_the_judge(made: tuple[Recipe, Path], run: Run) -> None:
     alone = made[0].model_copy(update={"arms": ("vanilla",)})
-    found = measure(alone, run, SILENT).content_as(Quality)
+    found = measure(alone, run, SILENT)[0].content_as(Quality)
     assert list(found.spaces) == ["rand"]
     assert found.judge == "rand"
 

@@ -28,9 +28,9 @@ export async function askPage(query, signal) {
   return page;
 }
 
-// The points of the map, [real, generated], each x, y, x, y, …; see `map` in server.py for the bytes.
-export async function askMap() {
-  const bytes = await (await get("map", {})).arrayBuffer();
+// The points of the map of a source, [real, generated], each x, y, x, y, …; see `map` in server.py for the bytes.
+export async function askMap(of) {
+  const bytes = await (await get("map", { of })).arrayBuffer();
   const real = new DataView(bytes).getUint32(0, true);
   const points = new Float32Array(bytes, 8); // little endian, as every machine with a browser is
   return [points.subarray(0, 2 * real), points.subarray(2 * real)];

@@ -1,9 +1,9 @@
-// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label=&quality=&map= · #/sample/SOURCE/SHARD/NUMBER
+// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label=&quality=&map=&of= · #/sample/SOURCE/SHARD/NUMBER
 
 import { ask } from "./api.js";
 import { $, copy, count, el, say } from "./dom.js";
 import { Grid } from "./grid.js";
-import { ImageMap } from "./map.js";
+import { ImageMap, REAL } from "./map.js";
 import { showOverview } from "./overview.js";
 import { drawSample, sampleHref } from "./sample.js";
 
@@ -15,7 +15,9 @@ let catalog = { sources: [] };
 let shown = ""; // the address of the images in the grid, so that coming back finds them as they were
 
 const source = () => catalog.sources.find((one) => one.name === view.source);
-const view = { name: "", source: "", map: "" };
+const view = { name: "", source: "", map: "", of: "" };
+// The sources of generated images that have a map.
+const mapped = () => catalog.sources.filter((one) => one.map && one.name !== REAL).map((one) => one.name);
 const hrefOf = (name, query) => `#/images/${encodeURIComponent(name)}${query.size ? `?${query}` : ""}`;
 
 const grid = new Grid($("grid"), {
@@ -27,7 +29,7 @@ const grid = new Grid($("grid"), {
 });
 
 const map = new ImageMap($("map"), {
-  hrefOf: (name, part) => hrefOf(name, name === view.source ? chosen(part) : new URLSearchParams({ map: part })),
+  hrefOf: (name, part) => hrefOf(name, name === view.source ? chosen(part) : withPart(name, part)),
 });
 
 function setTheme(theme) {
@@ -46,9 +48,9 @@ function drawSources() {
   const links = catalog.sources.map((one) => el("a", {
     href: hrefOf(one.name, ""), "aria-current": here(view.name !== "overview" && !view.map && one.name === view.source),
   }, one.name, el("small", {}, `${count(one.samples)}${one.complete ? "" : " so far"} · ${count(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
-  const mapped = catalog.sources.findLast((one) => one.map);
-  if (mapped) links.push(el("a", { href: hrefOf(mapped.name, new URLSearchParams({ map: "all" })), "aria-current": here(view.name !== "overview" && view.map) },
-    "Map", el("small", {}, "real and generated, by features")));
+  links.push(...mapped().map((name, at, all) => el("a", {
+    href: hrefOf(name, withPart(name, "all")), "aria-current": here(view.name !== "overview" && view.map && view.of === name),
+  }, "Map", el("small", {}, `real and ${all.length > 1 ? name : "generated"}, by features`))));
   const title = catalog.is_run ? "Run" : "Overview";
   $("sources").replaceChildren(el("a", { href: "#/", "aria-current": here(view.name === "overview") }, title,
     el("small", {}, catalog.is_run ? "plan, arms, curves" : "what lies here")), ...links);
@@ -61,6 +63,7 @@ async function showImages(name, query) {
   const address = `${name}?${query}`;
   const [shard, label, quality, part] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
   view.map = part;
+  view.of = mapped().includes(name) ? name : query.get("of") ?? mapped()[0] ?? "";
   $("map").hidden = !part;
   $("images-title").textContent = name;
   document.title = `${name} · AdaInf shards`;
@@ -73,9 +76,9 @@ async function showImages(name, query) {
     $("quality").value = quality;
     const whole = shard === "" && label === "" && quality === "" && part === "";
     grid.nameOf = (number) => labelNames.get(number);
-    grid.show({ source: name, shard, label, quality, map: part }, whole ? source()?.samples ?? 0 : 0);
+    grid.show({ source: name, shard, label, quality, map: part, of: part && view.of }, whole ? source()?.samples ?? 0 : 0);
     await fillLabels(name, label);
-    if (part && address === shown) map.show(name, part);
+    if (part && address === shown) map.show(name, part, view.of);
   }
   if (!$("map").contains(document.activeElement)) $("grid").focus({ preventScroll: true });
 }
@@ -118,7 +121,13 @@ async function readLabels(name) {
 function chosen(part = view.map) {
   const query = new URLSearchParams();
   for (const id of ["shard", "label", "quality"]) if ($(id).value !== "") query.set(id, $(id).value);
+  return withPart(view.source, part, query);
+}
+
+// A part of the map as well; real images are in several maps where there are several.
+function withPart(name, part, query = new URLSearchParams()) {
   if (part) query.set("map", part);
+  if (part && name === REAL && mapped().length > 1) query.set("of", view.of);
   return query;
 }
 

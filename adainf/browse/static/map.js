@@ -4,7 +4,7 @@
 import { askMap } from "./api.js";
 import { $, count, el } from "./dom.js";
 
-const KINDS = [["real/train", "real", "s0"], ["generated/train", "generated", "s1"]];
+export const REAL = "real/train";
 const MOST_CORNERS = 96; // of a part, so that it fits into an address
 const POINT_PX = [1.5, 4.5]; // the more of them in the same room, the smaller
 const MARGIN_PX = 14;
@@ -44,19 +44,22 @@ export class ImageMap {
     new MutationObserver(() => this.paint()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   }
 
-  // Shows which images of a source are chosen.
-  async show(source, part) {
-    Object.assign(this, { source, part });
+  // Shows which images of a source are chosen, on the map `of` a source of generated images.
+  async show(source, part, of) {
+    if (of !== this.of) Object.assign(this, { points: null, view: null, painted: null });
+    Object.assign(this, { source, part, of });
     this.corners = part === "all" ? [] : part.split("_").map(Number);
     try {
-      this.points ??= await askMap();
+      const points = this.points ?? await askMap(of);
+      if (of !== this.of) return;
+      this.points = points;
     } catch (error) {
       $("map-counts").replaceChildren(el("span", { class: "problem" }, error.message));
       return;
     }
     this.chosen = this.points.map((xy) => Uint8Array.from({ length: xy.length / 2 }, (_, at) =>
       !this.corners.length || inside(this.corners, xy[2 * at], xy[2 * at + 1])));
-    $("map-counts").replaceChildren(...KINDS.map(([source, name, colour], kind) => el("a", {
+    $("map-counts").replaceChildren(...[[REAL, "real", "s0"], [of, "generated", "s1"]].map(([source, name, colour], kind) => el("a", {
       href: this.hrefOf(source, this.part), "aria-current": source === this.source ? "true" : null,
     }, el("i", { class: colour }), `${count(this.chosen[kind].reduce((sum, one) => sum + one, 0))} ${name}`)));
     if (this.view) this.paint();
