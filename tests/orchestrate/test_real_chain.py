@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -20,11 +24,13 @@ from tests.cluster import Cluster, Process
 from tests.cluster.store import Object
 from tests.conftest import S3Server
 from tests.orchestrate.chain import ROOT, task
+from tests.storage.faulty_proxy import Fault, FaultyProxy
 from tests.tiny import RECIPE, write_recipe
 
 SHORT = RECIPE.replace("name: tiny", "name: tiny\narms: [none, adainf]").replace("  steps: 12\n", "  steps: 5\n")
 """Five steps: with more the last digits of sums in another order grow."""
 LONG = RECIPE.replace("name: tiny", "name: tiny\narms: [none]").replace("  steps: 12\n", "  steps: 300\n")
+OUTAGE_S = 60
 SPEED = 10
 """Seconds of the cluster in one of ours: its back-offs are short, its deadlines still far."""
 
@@ -36,7 +42,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 class RealChain:
-    """The manifest with another recipe and another store, one node for `fit`, and every pod its own command."""
+    """The manifest with another recipe and another store, and every pod its own command."""
 
     def __init__(self, cluster: Cluster, server: S3Server, run: str, recipe: str) -> None:
         self.cluster, self.server, self.uri, self.recipe = cluster, server, run, recipe
@@ -49,8 +55,10 @@ class RealChain:
         self.cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def log(self) -> str:
-        """What all pods printed."""
-        return "".join(f"--- {pod['metadata']['name']}\n{self.cluster.kubelet.log(pod)}" for pod in self.cluster.pods())
+        """What all pods printed, and what those that are gone have left."""
+        printed = [f"--- {pod['metadata']['name']}\n{self.cluster.kubelet.log(pod)}" for pod in self.cluster.pods()]
+        left = [f"--- {each.key}\n{self.run.store.get(each.key).decode()}" for each in self.run.store.list("logs/pods/")]
+        return "".join([*printed, *left])
 
     def tasks(self) -> list[str]:
         """With their attempts, of all stage Jobs."""
@@ -66,12 +74,6 @@ class RealChain:
                 thing["data"] = {"recipe.yaml": self.recipe}
             case "ConfigMap", "adainf-store":
                 thing["data"] = {"ADAINF_RUN": self.uri, **self.server.env}
-            case "CronJob", "adainf-fit":
-                spec = thing["spec"]["jobTemplate"]["spec"]
-                spec["completions"] = spec["parallelism"] = 1
-                for each in spec["template"]["spec"]["containers"][0]["env"]:
-                    if each["name"] == "ADAINF_NNODES":
-                        each["value"] = "1"
             case (("Deployment" | "Service"), "adainf-seaweedfs"):
                 return False
         return True
@@ -121,30 +123,69 @@ def test_from_apply_to_complete(
         torch.testing.assert_close(found[key], value, atol=1e-6, rtol=1e-6, msg=key)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The encoder of a gang that nothing befell."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.env.items():
+            patch.setenv(name, value)
+        made, attempts, _ = encoder_of_gang(tmp_path_factory.mktemp("once"), s3_server, f"s3://{s3_server.bucket}/undisturbed")
+    assert attempts == 1
+    return made
+
+
 @pytest.mark.slow
-def test_a_preempted_gang_goes_on(s3_server: S3Server, s3_env: str, tmp_path: Path) -> None:
-    """SIGTERM to one of two pods: the next attempt begins at what was saved, and makes the same bytes as none before it."""
-    once = encoder_of_gang(tmp_path / "once", s3_server, f"{s3_env}-once", preempt=False)
-    twice = encoder_of_gang(tmp_path / "twice", s3_server, f"{s3_env}-twice", preempt=True)
-    assert once == twice
+@pytest.mark.parametrize("who", ["one", "all"])
+def test_a_preempted_gang_goes_on(who: str, undisturbed: bytes, s3_server: S3Server, s3_env: str, tmp_path: Path) -> None:
+    """SIGTERM to one of two pods, or to every pod there is, the orchestrator's too: the next attempt begins at what was saved,
+    and makes the same bytes as none before it."""
+
+    def preempt(cluster: Cluster, pod: Object) -> None:
+        running = [each for each in cluster.pods() if each["status"]["phase"] == "Running"]
+        for each in [pod] if who == "one" else running:
+            cluster.preempt(each)
+
+    made, attempts, log = encoder_of_gang(tmp_path, s3_server, s3_env, preempt)
+    assert (attempts, made == undisturbed) == (2, True), log
+    assert "saved at step" in log
 
 
-def encoder_of_gang(folder: Path, server: S3Server, uri: str, preempt: bool) -> bytes:
-    """Of a chain in which one pod is preempted once, or none is."""
-    folder.mkdir()
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["503", "silence"])
+def test_a_store_that_is_out_for_a_minute_costs_no_run(
+    fault: Fault, undisturbed: bytes, s3_server: S3Server, s3_env: str, tmp_path: Path
+) -> None:
+    """Would catch attempts that are used up by the outage, and an orchestrator that ends with it."""
+    out = threading.Event()
+
+    def outage(cluster: Cluster, pod: Object) -> None:
+        out.set()
+        time.sleep(OUTAGE_S)
+        out.clear()
+
+    with FaultyProxy(s3_server.port, lambda request: fault if out.is_set() else None) as proxy:
+        port = urlsplit(proxy.endpoint).port
+        assert port
+        made, _, log = encoder_of_gang(tmp_path, replace(s3_server, port=port), s3_env, outage)
+        assert any(befell for _, befell in proxy.requests)
+    assert made == undisturbed, log
+
+
+def encoder_of_gang(
+    folder: Path, server: S3Server, uri: str, trouble: Callable[[Cluster, Object], None] | None = None
+) -> tuple[bytes, int, str]:
+    """Of a chain in which `trouble` befalls a pod at work; beside it, how many attempts that took, and all logs."""
     with Cluster(folder, speed=SPEED) as cluster:
         real = RealChain(cluster, server, uri, LONG)
         real.apply()
-        if preempt:
+        if trouble:
             pod = cluster.until(lambda: at_work(real), 90)
             assert pod
-            cluster.preempt(pod)
+            trouble(cluster, pod)
         cluster.until(lambda: mirrored(cluster), 90)
         real.complete(300)
         attempts = [each for each in real.tasks() if each.startswith("pretrain")]
-        assert attempts == (["pretrain.none-1", "pretrain.none-2"] if preempt else ["pretrain.none-1"])
-        assert ("saved at step" in real.log()) == preempt
-    return encoder(real.run)
+        return encoder(real.run), len(attempts), real.log()
 
 
 def at_work(real: RealChain) -> Object | None:
