@@ -84,6 +84,11 @@ class DiffusionFit:
         return Fitted(dict(self.average.network.state_dict()), {"sigma_data": self._sigma_data})
 
 
+def among_pixels(clean: Tensor) -> Tensor:
+    """The nearest image of pixels in -1..1."""
+    return clean.clamp(-1, 1)
+
+
 def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
     """How the images of a fitted diffusion model are drawn."""
     denoiser = build_denoiser(config, size_px, float(fitted.described["sigma_data"]))  # type: ignore[arg-type]
@@ -95,12 +100,12 @@ def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, d
     def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.sampler.precision == "bf16"):
             denoised: Tensor = denoiser(x_BCHW, sigma_B)
-        return denoised.clamp(-1, 1)  # as the mean of images is; what lies beyond is the network's error
+        return denoised
 
     def draw(indices: range) -> Pixels:
         def noise(step: int) -> Tensor:
             return initial_noise(seed, indices, shape, step).to(device)
 
-        return to_pixels(sample(walk, denoise, noise(0), levels, noise)).cpu().numpy()
+        return to_pixels(sample(walk, denoise, noise(0), levels, noise, among_pixels)).cpu().numpy()
 
     return draw

@@ -14,34 +14,46 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x_BCHW, one sigma) → the expected clean images, float64."""
 Renew = Callable[[int], Tensor]
 """Step number, from 1 → fresh standard normal noise, B x 3 x H x W."""
-Walk = Callable[[Denoise, Tensor, Tensor, Renew], Tensor]
+Project = Callable[[Tensor], Tensor]
+"""Clean images → the nearest that there can be."""
+Walk = Callable[[Denoise, Tensor, Tensor, Renew, Project], Tensor]
+
+
+def anywhere(clean: Tensor) -> Tensor:
+    """The projection where there can be any image."""
+    return clean
 
 
 @torch.no_grad()
-def sample(walk: Walk, denoiser: DenoiserFn, noise_BCHW: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+def sample(
+    walk: Walk, denoiser: DenoiserFn, noise_BCHW: Tensor, levels: Tensor, renew: Renew, project: Project = anywhere
+) -> Tensor:
     """Images from standard normal noise, float64 as sums of small steps are; the network sees float32.
 
-    `levels` fall to 0; `renew` is asked by stochastic samplers alone.
+    `levels` fall to 0; `renew` is asked by stochastic samplers alone. `project` mends a network's error: the expected clean
+    image is a mean of images and lies among them, what it says may not. The deterministic samplers leave the noise as the
+    network said it, as diffusers' DDIM does by default; made anew from the projected image it would leave the path.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return denoiser(x.float(), torch.full((len(x),), float(sigma), device=x.device)).double()
 
-    return walk(denoise, noise_BCHW.double() * float(levels[0]), levels, renew)
+    return walk(denoise, noise_BCHW.double() * float(levels[0]), levels, renew, project)
 
 
-def heun(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+def heun(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
     """EDM's deterministic sampler (Karras et al. 2022, algorithm 1), second order: 2 N - 1 evaluations for N levels above 0."""
     for now, after in itertools.pairwise(levels):
         slope = (x - denoise(x, now)) / now
-        predicted = x + (after - now) * slope
+        predicted = project(x - now * slope) + after * slope
         if after > 0:
-            predicted = x + (after - now) * (slope + (predicted - denoise(predicted, after)) / after) / 2
+            slope = (slope + (predicted - denoise(predicted, after)) / after) / 2
+            predicted = project(x - now * slope) + after * slope
         x = predicted
     return x
 
 
-def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2), second order: N evaluations.
 
     Linear multistep in ln(sigma); first order in its first step and in the last one, to 0, which is infinitely long there.
@@ -53,24 +65,24 @@ def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor
         ahead = clean
         if before is not None and after > 0:
             ahead = clean + (clean - before) * (step / (2 * step_before))
-        x = ahead + after / now * (x - ahead)
+        x = project(ahead) + after / now * (x - ahead)
         before, step_before = clean, step
     return x
 
 
-def ddim(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+def ddim(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
     """DDIM with eta 0 (Song et al. 2021, arXiv 2010.02502, equation 13), which is Euler's method in sigma: N evaluations."""
     for now, after in itertools.pairwise(levels):
         clean = denoise(x, now)
-        x = clean + after / now * (x - clean)
+        x = project(clean) + after / now * (x - clean)
     return x
 
 
-def ancestral(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew) -> Tensor:
+def ancestral(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
     """DDPM's sampler: a draw from the posterior q(x_after | x_now, clean), its variance the smaller of the paper's two (Ho et
     al. 2020, equations 6 and 7, section 3.2), here in terms of sigma: N evaluations."""
     for number, (now, after) in enumerate(itertools.pairwise(levels), start=1):
-        clean = denoise(x, now)
+        clean = project(denoise(x, now))
         ratio = (after / now) ** 2
         x = clean + ratio * (x - clean)
         if after > 0:

@@ -7,10 +7,12 @@ from functools import partial
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
+from adainf.generators.diffusion import among_pixels
 from adainf.generators.noise import initial_noise
-from adainf.generators.samplers import WALKS, Walk, ancestral, ddim, dpmpp2m, heun, sample
+from adainf.generators.samplers import WALKS, Project, Walk, ancestral, anywhere, ddim, dpmpp2m, heun, sample
 from adainf.generators.schedules import alpha_bars, ddpm_sigmas, karras_sigmas
 from adainf.recipe import Ddpm
 from tests.generators.exact import HIGH, HIGH_SHARE, LOW, MEAN, SHAPE, STD, Correlated, gaussian, two_points
@@ -87,7 +89,7 @@ def test_one_step_is_the_papers_in_its_own_coordinates(now: int, after: int) -> 
     x_t = kept[now].sqrt() * x
 
     def ours(walk: Walk) -> Tensor:
-        return walk(lambda x, sigma: clean, x, levels_, lambda step: fresh) * kept[after].sqrt()
+        return walk(lambda x, sigma: clean, x, levels_, lambda step: fresh, anywhere) * kept[after].sqrt()
 
     epsilon = (x_t - kept[now].sqrt() * clean) / (1 - kept[now]).sqrt()
     torch.testing.assert_close(ours(ddim), kept[after].sqrt() * clean + (1 - kept[after]).sqrt() * epsilon)
@@ -97,6 +99,38 @@ def test_one_step_is_the_papers_in_its_own_coordinates(now: int, after: int) -> 
     mean = mean + alpha.sqrt() * (1 - kept[after]) / (1 - kept[now]) * x_t
     deviation = ((1 - kept[after]) / (1 - kept[now]) * (1 - alpha)).sqrt()
     torch.testing.assert_close(ours(ancestral), mean + deviation * fresh)
+
+
+def test_a_projected_step_is_that_of_diffusers() -> None:
+    """Its DDIM clips the clean image and leaves the noise as the network said it; would catch noise that is made anew."""
+    scheduler = DDIMScheduler(1000, beta_schedule="linear", clip_sample=True)
+    scheduler.set_timesteps(50)
+    kept = alpha_bars(Ddpm(kind="ddpm"))
+    now, after = 500, 480
+    clean, x = (3 * torch.randn(2, *SHAPE, dtype=torch.float64) for _ in range(2))
+    x_t = kept[now].sqrt() * x
+    epsilon = (x_t - kept[now].sqrt() * clean) / (1 - kept[now]).sqrt()
+    theirs = scheduler.step(epsilon, now, x_t).prev_sample
+    levels_ = ddpm_sigmas(Ddpm(kind="ddpm"))[[now, after]]
+    found = ddim(lambda x, sigma: clean, x, levels_, lambda step: x, among_pixels) * kept[after].sqrt()
+    torch.testing.assert_close(found, theirs, atol=1e-5, rtol=1e-5)  # its schedule is float32
+
+
+@pytest.mark.parametrize("kind", WALKS)
+def test_projection_mends_what_lies_beyond_and_leaves_the_rest(kind: str) -> None:
+    """A network that says half as much again ends among the pixels; one that says nothing beyond them draws the same bits."""
+
+    def drawn(factor: float, project: Project) -> Tensor:
+        def denoiser(x: Tensor, sigma_B: Tensor) -> Tensor:
+            return factor * two_points(x, sigma_B)
+
+        return sample(WALKS[kind], denoiser, noise(8, 50), levels(20), partial(renew, 9, 50), project)
+
+    beyond = max(abs(LOW), abs(HIGH)) * 1.5
+    assert beyond > 1
+    assert drawn(1.5, anywhere).abs().max() > 1.01
+    assert drawn(1.5, among_pixels).abs().max() <= 1
+    assert torch.equal(drawn(1, among_pixels), drawn(1, anywhere))
 
 
 @pytest.mark.parametrize(("kind", "evaluations"), [("heun", 13), ("dpmpp2m", 7), ("ddim", 7), ("ancestral", 7)])
