@@ -57,7 +57,7 @@ class Hands:
         waits = {name: None if name in done else sorted(task.after - done) for name, task in tasks.items()}
         outline = json.dumps(waits)
         if outline != self._outline:
-            self._api.patch(JOBS, "jobs", self._owner.name, {"metadata": {"annotations": {labels.OUTLINE: outline}}})
+            self._patch(self._owner.name, {"metadata": {"annotations": {labels.OUTLINE: outline}}})
             self._outline = outline
 
     def _create(self, job: Object) -> None:
