@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
@@ -160,9 +161,8 @@ def installed(python: str, package: str) -> str | None:
 
 def header(sides: Sequence[Side], missing: Sequence[str], quick: bool) -> None:
     """Print where, with what and how this run measures."""
-    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    print(f"machine   {cpu.partition(': ')[2]}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, load {os.getloadavg()[0]:.1f}")
+    print(f"machine   {machine()}, {memory_gib:.0f} GiB, load {os.getloadavg()[0]:.1f}")
     versions = {name: installed(sys.executable, name) or "not installed" for name in ("numpy", "torch", "pillow", "boto3")}
     for side in sides:
         versions[side.module.PACKAGE] = side.version + ("" if side.python == sys.executable else " (in its own environment)")
@@ -173,6 +173,17 @@ def header(sides: Sequence[Side], missing: Sequence[str], quick: bool) -> None:
     print(f"command   python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}")
     repeats = "one fresh process" if quick else "three fresh processes, the sides in turn: median [min..max]"
     print(f"n         each figure from {repeats}; one thread for numerical libraries", flush=True)
+
+
+def machine() -> str:
+    """Processor, cores, and the GPU that torch would use, where there is one."""
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    found = f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores"
+    if shutil.which("nvidia-smi") is None:
+        return found
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    gpus = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    return ", ".join([found, *gpus])
 
 
 def commit() -> str:

@@ -2,11 +2,11 @@
 
     python -m benchmarks.study --block gate            # which regime can show anything at all; judged on validation
     python -m benchmarks.study --block main            # in the regime that the gate chose
-    python -m benchmarks.study --block crop,mixing,quality
+    python -m benchmarks.study --block crop,mixing,quality,schedule
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
-further cell after so many seconds. Two processes of one thread. Writes study-fashion-mnist.json and .md to --output; the scores
+further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-fashion-mnist.json and .md to --output; the scores
 of all cells are in the former, so that another machine goes on from it.
 """
 
@@ -38,7 +38,6 @@ from benchmarks.studies.cells import (
     write_score,
 )
 
-PROCESSES = 2
 REGIMES = (
     *(("hard", 500), ("hard", 100), ("hard", 2_000), ("hard", 5_000)),
     *(("plain", 500), ("plain", 100), ("plain", 2_000), ("plain", 5_000)),
@@ -60,6 +59,7 @@ class Study:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.work, self.output, self.quick = Path(arguments.work).resolve(), Path(arguments.output), bool(arguments.quick)
+        self.processes = int(arguments.processes)
         self.until = time.monotonic() + arguments.budget_s if arguments.budget_s else float("inf")
         self.recipe = yaml.safe_load((ROOT / "recipes/study-fashion-mnist.yaml").read_text())
         self.json = self.output / "study-fashion-mnist.json"
@@ -97,6 +97,9 @@ class Study:
             return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
         if name == "mixing":
             labels = {f"share{100 * share:g}": {"plan.max_generated_share": share} for share in SHARES}
+            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
+        if name == "schedule":
+            labels = {"": {}, "seen": {"plan.schedule": "seen"}}
             return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
         labels = {f"crop{100 * scale:g}": {"pretrain.augmentation.min_scale": scale} for scale in CROPS}
         labels |= {f"jitter{100 * by:g}": {"pretrain.augmentation.jitter_strength": by} for by in JITTERS}
@@ -173,12 +176,12 @@ class Study:
         return [sys.executable, "-m", "benchmarks.studies.cells", str(recipe), str(setup.run(self.work)), *what]
 
     def _work_off(self, tasks: Sequence[Command]) -> None:
-        """Two at a time, while there is time. A failed task is told, and its cell stays empty."""
+        """So many at a time, while there is time. A failed task is told, and its cell stays empty."""
         environment = {**os.environ, **THREADS, "ADAINF_CACHE": str(self.work / "cache")}
         waiting, running = list(tasks), dict[subprocess.Popen[bytes], Command]()
         try:
             while running or (waiting and time.monotonic() < self.until):
-                while waiting and len(running) < PROCESSES and time.monotonic() < self.until:
+                while waiting and len(running) < self.processes and time.monotonic() < self.until:
                     task = waiting.pop(0)
                     running[subprocess.Popen(task, cwd=ROOT, env=environment)] = task
                     print(f"study: {len(waiting)} after this: {' '.join([Path(task[4]).name, *task[5:]])}", flush=True)
@@ -258,7 +261,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="benchmarks.study", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--block", default="gate", help="gate, main, crop, mixing, quality, or several with commas")
+    parser.add_argument("--block", default="gate", help="gate, main, crop, mixing, quality, schedule, or several with commas")
+    parser.add_argument("--processes", type=int, default=2, help="cells at a time")
     parser.add_argument("--budget-s", type=float, help="start no further cell after so many seconds")
     parser.add_argument("--quick", action="store_true", help="every part of it with tiny numbers, to see that it works")
     parser.add_argument("--work", default="runs/study", help="data, runs and cells")

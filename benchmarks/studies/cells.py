@@ -9,7 +9,6 @@ Every task is done once: a run's artifacts and the scores beside them tell what 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -36,7 +35,7 @@ from adainf.stages.measure import measure as measure_quality
 from adainf.stages.plan import plan
 from adainf.stages.pretrain import pretrain
 from adainf.stages.verify import verify
-from benchmarks.common import commit
+from benchmarks.common import commit, machine
 from benchmarks.studies import data
 
 Part = Literal["validation", "test"]
@@ -72,8 +71,8 @@ class Setup:
 
     @property
     def control_label(self) -> str:
-        """Tells apart runs whose arm none differs: that arm does not see the weights."""
-        return "" if self.label.startswith("share") else self.label
+        """Tells apart runs whose arm none differs: that arm sees neither weights nor schedule."""
+        return self.label if self.label.startswith(("crop", "jitter", "gate")) else ""
 
     def run(self, folder: Path) -> Path:
         return folder / "runs" / self.name
@@ -169,7 +168,7 @@ def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) ->
         "encoder_sha256": subject.sha256,
         "commit": commit(),
         "date": date.today().isoformat(),
-        "machine": _machine(),
+        "machine": machine(),
         "train_s": round(trained_s, 2),
         "train_cpu_s": round(trained_cpu_s, 2),
         "cpu_s": round(time.process_time() - cpu, 2),
@@ -182,11 +181,6 @@ def write_score(file: Path, found: dict[str, Any]) -> None:
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(found, indent=2) + "\n")
     unfinished.rename(file)
-
-
-def _machine() -> str:
-    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    return f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores"
 
 
 def _judging_splits(cut: data.Parts, part: Part) -> dict[str, Labelled]:

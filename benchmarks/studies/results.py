@@ -30,6 +30,7 @@ TITLES = {
     "crop": "Crop and jitter, each alone",
     "mixing": "Mixing ratio",
     "quality": "Quality of the generated images",
+    "schedule": "Augmentation that weakens with the images seen",
 }
 
 
@@ -61,10 +62,11 @@ def paired(scores: Scores, arm: str, other: str) -> dict[str, Any] | None:
 
 
 def differences(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Of every arm from `none` with the same augmentation, and of every arm from vanilla on the same images."""
+    """Of every arm from `none` with the same augmentation, from vanilla on the same images, and from itself as the recipe is."""
     labelled = {arm: f"none-{arm.split('-')[-1]}" for arm in scores}
     pairs = [(arm, own if own in scores else "none") for arm, own in labelled.items() if not arm.startswith("none")]
     pairs += [(arm, twin) for arm in scores if (twin := "vanilla" + arm[len(arm.split("-")[0]) :]) in scores and twin != arm]
+    pairs += [(arm, own) for arm in scores if (own := "-".join(arm.split("-")[:2])) in scores and own != arm]
     found = {f"{arm} - {less}": paired(scores, arm, less) for arm, less in pairs if less in scores}
     return {name: row for name, row in found.items() if row is not None}
 

@@ -106,7 +106,7 @@ def test_the_gate_passes_what_is_above_zero_beyond_noise_alone() -> None:
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool) -> None:
     """Would catch settings that recipes no longer know: cells fail hours later otherwise."""
-    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=quick, budget_s=None))
+    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=quick, budget_s=None, processes=2))
     study.found = {"blocks": {"gate": {"regime": ["hard", "500"]}}}
     for block in results.TITLES:
         setups, part = study.block(block)
@@ -119,7 +119,7 @@ def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool) ->
 
 
 def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> None:
-    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=False, budget_s=None))
+    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=False, budget_s=None, processes=2))
     with pytest.raises(SystemExit, match="the gate has chosen no regime"):
         study.block("main")
 
@@ -127,7 +127,8 @@ def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> N
 def test_another_machine_goes_on_from_the_results(tmp_path: Path) -> None:
     """Would catch cells that are made again, or scores that are laid beside another arm or seed."""
     first, second = (
-        Study(argparse.Namespace(work=tmp_path / work, output=tmp_path / "out", quick=False, budget_s=None)) for work in "ab"
+        Study(argparse.Namespace(work=tmp_path / work, output=tmp_path / "out", quick=False, budget_s=None, processes=2))
+        for work in "ab"
     )
     setups, part = first.block("gate")
     score = {"linear": 0.7, "knn": 0.6, "commit": "0123456", "date": "2026-01-02", "machine": "here"}
