@@ -6,8 +6,8 @@
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
-further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-fashion-mnist.json and .md to --output; the scores
-of all cells are in the former, so that another machine goes on from it.
+further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-fashion-mnist.json and .md to
+--output; the scores of all cells are in the former, so that another machine goes on from it.
 """
 
 from __future__ import annotations

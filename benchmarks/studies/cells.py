@@ -88,11 +88,14 @@ class Setup:
             recipe["plan"].pop("verify", None)
         recipe["pretrain"]["seeds"] = list(self.seeds)
         # Copies would be their own negatives: a batch of real images takes none twice.
-        recipe["pretrain"]["global_batch"] = min(recipe["pretrain"]["global_batch"], self.real_images // 32 * 32)
+        most = self.real_images // 32 * 32
+        recipe["pretrain"]["global_batch"] = min(recipe["pretrain"]["global_batch"], most)
         if self.source in IMPORTED:
             said = {"generator": IMPORTED[self.source], "trained_on": "Fashion-MNIST, training images", "used_labels": False}
             images = str(folder / "data" / f"{self.variant}-{self.source}.npz")
             recipe["generator"] = {"kind": "import", "format": "npz", "path": images, "provenance": said}
+        else:
+            recipe["generator"]["batch"] = min(recipe["generator"]["batch"], most)
         for name, value in self.changes.items():
             *sections, last = name.split(".")
             section = recipe

@@ -62,7 +62,7 @@ def paired(scores: Scores, arm: str, other: str) -> dict[str, Any] | None:
 
 
 def differences(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Of every arm from `none` with the same augmentation, from vanilla on the same images, and from itself as the recipe is."""
+    """Of every arm from `none` with the same augmentation, from vanilla on the same images, and from itself without a label."""
     labelled = {arm: f"none-{arm.split('-')[-1]}" for arm in scores}
     pairs = [(arm, own if own in scores else "none") for arm, own in labelled.items() if not arm.startswith("none")]
     pairs += [(arm, twin) for arm in scores if (twin := "vanilla" + arm[len(arm.split("-")[0]) :]) in scores and twin != arm]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adainf.recipe import Diffusion
 from adainf.recipefile import load_recipe
 from benchmarks.studies import data, results
 from benchmarks.studies.cells import score_file, write_score
@@ -103,11 +104,15 @@ def test_the_gate_passes_what_is_above_zero_beyond_noise_alone() -> None:
     assert results.best(["a"], found) is None
 
 
+def started(work: Path, output: Path, quick: bool = False) -> Study:
+    return Study(argparse.Namespace(work=work, output=output, quick=quick, budget_s=None, processes=2))
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool) -> None:
     """Would catch settings that recipes no longer know: cells fail hours later otherwise."""
-    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=quick, budget_s=None, processes=2))
-    study.found = {"blocks": {"gate": {"regime": ["hard", "500"]}}}
+    study = started(tmp_path, tmp_path, quick)
+    study.found = {"blocks": {"gate": {"regime": ["hard", "100"]}}}
     for block in results.TITLES:
         setups, part = study.block(block)
         assert part == ("validation" if block == "gate" else "test")
@@ -115,21 +120,19 @@ def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool) ->
         for setup in setups:
             recipe = load_recipe(setup.write(study.recipe, tmp_path))
             assert recipe.pretrain.global_batch <= setup.real_images
+            assert not isinstance(recipe.generator, Diffusion) or recipe.generator.batch <= setup.real_images
             assert recipe.uses_generated
 
 
 def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> None:
-    study = Study(argparse.Namespace(work=tmp_path, output=tmp_path, quick=False, budget_s=None, processes=2))
+    study = started(tmp_path, tmp_path)
     with pytest.raises(SystemExit, match="the gate has chosen no regime"):
         study.block("main")
 
 
 def test_another_machine_goes_on_from_the_results(tmp_path: Path) -> None:
     """Would catch cells that are made again, or scores that are laid beside another arm or seed."""
-    first, second = (
-        Study(argparse.Namespace(work=tmp_path / work, output=tmp_path / "out", quick=False, budget_s=None, processes=2))
-        for work in "ab"
-    )
+    first, second = (started(tmp_path / work, tmp_path / "out") for work in "ab")
     setups, part = first.block("gate")
     score = {"linear": 0.7, "knn": 0.6, "commit": "0123456", "date": "2026-01-02", "machine": "here"}
     write_score(score_file(setups[2].run(first.work), "vanilla", 101, part), score)
