@@ -8,8 +8,13 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -22,6 +27,11 @@ def prepare(cpu_threads: int | None) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # else it writes every tensor twice
     torch.backends.cudnn.benchmark = False
+    if torch.cuda.is_available():
+        # Each of the fused kernels of attention sums gradients in an order of its own every time.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
     _keep_freed_memory()
 
 
@@ -46,6 +56,18 @@ def fresh_weights(seed: int) -> Iterator[None]:
 
 def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """A copy on the device; on CUDA through pinned memory, as any other copy waits for all that the device has still to do."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+@lru_cache(maxsize=1024)
+def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor that nobody changes, copied to its device once."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def memory_gib(device: torch.device) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ _LUMA_CHROMA_TURNED = torch.stack([_RGB[:, :1] @ _YIQ[:1], _RGB[:, 1:] @ _YIQ[1:
 
 def jitter(x_3BP: Tensor, factors_B4: Tensor, order_B4: Tensor) -> None:
     """Each operation at its turn, in place, clamped to 0..1 after each, as torchvision's `ColorJitter` does with tensors."""
-    blends = _blends(factors_B4, order_B4[order_B4 != HUE].view(-1, 3))
+    blends = _blends(factors_B4, order_B4.gather(1, (order_B4 == HUE).byte().argsort(dim=1, stable=True)[:, :3]))
     hue_B1 = factors_B4[:, HUE, None]
     hue_after_B = (order_B4 == HUE).byte().argmax(1)
 
@@ -58,12 +59,17 @@ def affine_jitter(x_3BP: Tensor, factors_B4: Tensor, grey_B: Tensor) -> Tensor:
     brightness, contrast, saturation, hue = factors_B4.T
     chroma, angle = saturation * ~grey_B, 2 * math.pi * hue
     parts_3B = torch.stack([torch.ones_like(hue), chroma * angle.cos(), chroma * angle.sin()]) * (brightness * contrast)
-    map_33B1 = (_LUMA_CHROMA_TURNED.to(x_3BP.device) @ parts_3B)[..., None]
+    map_33B1 = (_luma_chroma_turned(x_3BP.device) @ parts_3B)[..., None]
     offset_B1 = (luma(x_3BP.mean(2)) * brightness * (1 - contrast))[:, None]
     mapped = torch.empty_like(x_3BP)
     for out, (red, green, blue) in zip(mapped, map_33B1, strict=True):
         torch.mul(x_3BP[0], red, out=out).addcmul_(x_3BP[1], green).addcmul_(x_3BP[2], blue).add_(offset_B1)
     return mapped.clamp_(0, 1)
+
+
+@lru_cache
+def _luma_chroma_turned(device: torch.device) -> Tensor:
+    return _LUMA_CHROMA_TURNED.to(device)
 
 
 def _blends(factors_B4: Tensor, order_B3: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adainf.augment.philox import uniform
 from adainf.augment.profiles import Profile
+from adainf.compute import constant
 
 CROP_TRIES = 10
 RATIOS = (3 / 4, 4 / 3)
@@ -62,19 +63,21 @@ def draw(identities_B: Tensor, seed: int, step: int, view: int, profile: Profile
     numbers = uniform(identities_B, seed, step, view, sum(_UNIFORMS.values()))
     u = dict(zip(_UNIFORMS, numbers.split(list(_UNIFORMS.values()), dim=1), strict=True))
 
+    def fixed(*values: float) -> Tensor:
+        return constant(values, numbers.dtype, numbers.device)
+
     def chosen(name: str, probability: float) -> Tensor:
         return u[name][:, 0] < probability
 
-    strengths = numbers.new_tensor([profile.brightness, profile.contrast, profile.saturation])
+    strengths = fixed(profile.brightness, profile.contrast, profile.saturation)
     factors = 1 + (2 * u["factors"][:, :3] - 1) * strengths
     factors = torch.cat([factors.clamp_(min=0), (2 * u["factors"][:, 3:] - 1) * profile.hue], dim=1)
-    unjittered = numbers.new_tensor([1.0, 1.0, 1.0, 0.0])
-    orders = torch.tensor(list(itertools.permutations(range(4))), device=numbers.device)
+    orders = constant(tuple(itertools.permutations(range(4))), torch.int64, numbers.device)
     sigma = SIGMAS_PX[0] + (SIGMAS_PX[1] - SIGMAS_PX[0]) * u["sigma"][:, 0]
     return Draws(
         boxes_B4=_boxes(u["areas"], u["ratios"], u["place"], profile, height, width),
         flip_B=chosen("flip", profile.flip_probability),
-        factors_B4=torch.where(chosen("jitter", profile.jitter_probability)[:, None], factors, unjittered),
+        factors_B4=torch.where(chosen("jitter", profile.jitter_probability)[:, None], factors, fixed(1, 1, 1, 0)),
         order_B4=orders[(u["order"][:, 0] * len(orders)).long()],
         grey_B=chosen("grey", profile.grayscale_probability),
         sigma_px_B=sigma * chosen("blur", profile.blur_probability),
@@ -88,7 +91,7 @@ def _boxes(areas_BT: Tensor, ratios_BT: Tensor, place_B2: Tensor, profile: Profi
     In float64 like there, so that no device rounds a box otherwise.
     """
     if profile.min_scale >= 1:  # torchvision would cut the sides of an elongated image
-        return torch.tensor([0, 0, height, width], device=areas_BT.device).expand(len(areas_BT), 4)
+        return constant((0, 0, height, width), torch.int64, areas_BT.device).expand(len(areas_BT), 4)
     area = (profile.min_scale + (profile.max_scale - profile.min_scale) * areas_BT.double()) * (height * width)
     low, high = map(math.log, RATIOS)
     ratio = (low + (high - low) * ratios_BT.double()).exp_()
@@ -99,7 +102,7 @@ def _boxes(areas_BT: Tensor, ratios_BT: Tensor, place_B2: Tensor, profile: Profi
     central_height = min(height, round(width / RATIOS[0]))
     central_width = min(width, round(height * RATIOS[1]))
     extent = torch.stack([heights.gather(1, first), widths.gather(1, first)], dim=1)[:, :, 0]
-    free = extent.new_tensor([height, width]) - extent
+    free = constant((height, width), extent.dtype, extent.device) - extent
     random = torch.cat([(place_B2 * (free + 1)).floor_(), extent], dim=1)
-    central = [(height - central_height) // 2, (width - central_width) // 2, central_height, central_width]
-    return torch.where(found[:, None], random, random.new_tensor(central)).long()
+    central = ((height - central_height) // 2, (width - central_width) // 2, central_height, central_width)
+    return torch.where(found[:, None], random, constant(central, random.dtype, random.device)).long()

@@ -33,6 +33,11 @@ def product(rows_BOH: Tensor, x_3BHW: Tensor, columns_BWO: Tensor) -> Tensor:
 
 def change(x_3BX: Tensor, chosen_B: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Replace the chosen images by `operation(images, their rows)`, which gives 3 x n x … or one grey plane 1 x n x …"""
+    if x_3BX.device.type != "cpu":  # how many are chosen is known only once the device has come so far: all, then
+        chosen = chosen_B.view(-1, *[1] * (x_3BX.ndim - 2))
+        made = operation(x_3BX.clone(), torch.arange(len(chosen_B), device=x_3BX.device))
+        x_3BX.copy_(torch.where(chosen, made, x_3BX))
+        return
     rows = chosen_B.nonzero()[:, 0]
     if len(rows):
         some = x_3BX.index_select(1, rows)

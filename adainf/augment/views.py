@@ -14,6 +14,7 @@ from adainf.augment.crop import crop
 from adainf.augment.draws import Draws, draw, interleave
 from adainf.augment.planes import change, to_planes
 from adainf.augment.profiles import Profile
+from adainf.compute import constant
 
 Hue = Literal["exact", "yiq"]
 CHUNK_PIXELS = 100_000
@@ -39,7 +40,9 @@ def augment(
     identities_B = identities_B.to(images_BHWC.device)
     draws = [draw(identities_B, seed, step, view, each, height, width) for view, each in enumerate(profiles)]
     sizes = [(each.size_px or height, each.size_px or width) for each in profiles]
-    mean_3111, std_3111 = (torch.tensor(each, device=images_BHWC.device)[:, None, None, None] for each in (mean, std))
+    mean_3111, std_3111 = (
+        constant(tuple(each), torch.float32, images_BHWC.device)[:, None, None, None] for each in (mean, std)
+    )
     views: dict[int, Tensor] = {}
     for size in dict.fromkeys(sizes):
         alike = [view for view, each in enumerate(sizes) if each == size]

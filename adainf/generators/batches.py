@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adainf import dist
+from adainf.compute import to_device
 from adainf.generators.noise import RowRandom
 from adainf.generators.pixels import to_unit
 from adainf.recipe import FittedGenerator
@@ -19,7 +20,7 @@ class Batches:
 
     def __init__(self, config: FittedGenerator, images: Pixels, device: torch.device) -> None:
         self._batch, self._seed, self._device = config.batch, config.seed, device
-        self._images = torch.from_numpy(images)
+        self._images = images
         self._schedule = MixtureSchedule([len(images)], [1.0], config.seed)
         self._others = MixtureSchedule([len(images)], [1.0], config.seed + 2**32)  # seeds of recipes are below 2^32
 
@@ -38,4 +39,4 @@ class Batches:
 
     def _take(self, schedule: MixtureSchedule, positions: range) -> Tensor:
         _, indices = schedule.at(np.arange(positions.start, positions.stop))
-        return to_unit(self._images[indices].to(self._device))
+        return to_unit(to_device(self._images[indices], self._device))

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adainf.compute import to_device
+
 _SAMPLING, _FIT = 0, 1
 
 
@@ -42,7 +44,7 @@ class RowRandom:
         return self._stack([generator.random(shape, np.float32) for generator in self._generators])
 
     def _stack(self, drawn: list[object]) -> Tensor:
-        return torch.from_numpy(np.array(drawn)).to(self._device)
+        return to_device(np.array(drawn), self._device)
 
 
 def _generator(seed: int, use: int, step: int, row: int) -> np.random.Generator:

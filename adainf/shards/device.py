@@ -12,6 +12,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from adainf.compute import to_device
 from adainf.shards.arrays import Integers
 from adainf.shards.png import Pixels
 from adainf.shards.stream import Stream
@@ -66,7 +67,7 @@ class DeviceStream:
             return self._gathered(self._resident)
         batch = next(self._stream)
         assert not isinstance(batch.images, list)
-        labels = torch.from_numpy(batch.labels).to(self._device)
+        labels = to_device(batch.labels, self._device)
         return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
 
     def _copied(self, images: Tensor) -> Tensor:
@@ -85,8 +86,8 @@ class DeviceStream:
         images = torch.empty((len(sources), *resident[0].images.shape[1:]), dtype=torch.uint8, device=self._device)
         labels = torch.empty(len(sources), dtype=torch.int64, device=self._device)
         for number, source in enumerate(resident):
-            rows = torch.from_numpy(np.flatnonzero(sources == number)).to(self._device)
-            chosen = torch.from_numpy(indices[sources == number]).to(self._device)
+            rows = to_device(np.flatnonzero(sources == number), self._device)
+            chosen = to_device(indices[sources == number], self._device)
             images[rows], labels[rows] = source.images[chosen], source.labels[chosen]
         return DeviceBatch(step, images, sources, indices, labels)
 

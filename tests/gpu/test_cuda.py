@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_set(str(tmp_path_factory.mktemp("set") / "real"), IMAGES, 32, size_px=16).uri
 
 
-def losses(data: str, settings: recipe.Pretrain, device: str, steps: int) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Of the first steps, and the state after them."""
+@contextmanager
+def training(data: str, settings: recipe.Pretrain, device: str) -> Iterator[Trainer]:
+    """A trainer on that device, before its first step."""
     AcceleratorState._reset_state(True)
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=settings.precision)
     tokens = [tokens_of([f"image {number}" for number in range(IMAGES)], 8)] if settings.method.kind == "clip" else []
@@ -60,6 +62,12 @@ def losses(data: str, settings: recipe.Pretrain, device: str, steps: int) -> tup
         views = default_views(settings.augmentation)
         trainer = Trainer(Experiment(settings, 7, stream, views, Normalisation((0.5,) * 3, (0.25,) * 3), tokens), accelerator)
         assert trainer.device.type == device
+        yield trainer
+
+
+def losses(data: str, settings: recipe.Pretrain, device: str, steps: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Of the first steps, and the state after them."""
+    with training(data, settings, device) as trainer:
         return [float(trainer.step(step).loss) for step in range(steps)], trainer.state()[0]
 
 
@@ -90,6 +98,37 @@ def test_training_twice_ends_in_the_same_bytes(data: str, backbone: dict[str, st
     first, second = losses(data, settings, "cuda", 4), losses(data, settings, "cuda", 4)
     assert first[0] == second[0]
     assert all(torch.equal(value, second[1][key]) for key, value in first[1].items())
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_does_not_wait_for_the_device(data: str, name: str, resident: bool) -> None:
+    """Else calls do not run ahead of the device, which then stands still while the next ones are made."""
+    settings = config(name, 6, precision="bf16", stream={"on_device": resident})
+    with training(data, settings, "cuda") as trainer:
+        for step in range(3):  # the first ones compare batches, and copy what is constant
+            trainer.step(step)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            trainer.step(3)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("kind", ["small", "diffusers"])
+def test_fitting_twice_ends_in_the_same_bytes(kind: str) -> None:
+    """With attention over many pixels, whose fused kernels sum as it comes."""
+    prepare(None)
+    unet = {"kind": kind, "channels": 64, "multipliers": [1, 2], "attention_below_px": 16}
+    settings, images = diffusion(unet=unet, batch=64, precision="bf16"), noise_images(256, 16)
+    ends = []
+    for _ in range(2):
+        trainee, batches = (make(settings, images, torch.device("cuda")) for make in (KINDS["diffusion"].begin, Batches))
+        for step in range(4):
+            trainee.step(step, *batches.at(step))
+        ends.append(trainee.state())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
 
 @pytest.mark.parametrize("resident", [False, True])
