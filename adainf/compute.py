@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -58,9 +56,8 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """A copy on the device; on CUDA through pinned memory, as any other copy waits for all that the device has still to do."""
-    tensor = torch.from_numpy(array)
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device; to CUDA through pinned memory, as any other copy waits for all that the device has still to do."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from adainf.augment.planes import change, product
+from adainf.compute import constant
 
 _BOXES = 3
 
@@ -40,8 +43,7 @@ def _three_boxes(radius_N: Tensor, size: int) -> Tensor:
     A pixel's weight is the share of the box that it covers; the first and the last pixel reach to infinity.
     """
     pixels = torch.arange(size, device=radius_N.device)
-    edges = torch.arange(size + 1, device=radius_N.device) - 0.5
-    edges[0], edges[-1] = -torch.inf, torch.inf
+    edges = constant((-math.inf, *(edge + 0.5 for edge in range(size - 1)), math.inf), torch.float32, radius_N.device)
     width = 2 * radius_N[:, None, None] + 1
     box = ((edges - pixels[:, None]) / width).add_(0.5).clamp_(0, 1).diff(dim=2)
     return box @ box @ box

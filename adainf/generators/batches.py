@@ -20,7 +20,7 @@ class Batches:
 
     def __init__(self, config: FittedGenerator, images: Pixels, device: torch.device) -> None:
         self._batch, self._seed, self._device = config.batch, config.seed, device
-        self._images = images
+        self._images = torch.from_numpy(images)
         self._schedule = MixtureSchedule([len(images)], [1.0], config.seed)
         self._others = MixtureSchedule([len(images)], [1.0], config.seed + 2**32)  # seeds of recipes are below 2^32
 

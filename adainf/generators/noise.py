@@ -44,7 +44,7 @@ class RowRandom:
         return self._stack([generator.random(shape, np.float32) for generator in self._generators])
 
     def _stack(self, drawn: list[object]) -> Tensor:
-        return to_device(np.array(drawn), self._device)
+        return to_device(torch.from_numpy(np.array(drawn)), self._device)
 
 
 def _generator(seed: int, use: int, step: int, row: int) -> np.random.Generator:

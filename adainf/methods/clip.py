@@ -28,10 +28,9 @@ def image_text_info_nce(images_bD: Tensor, texts_bD: Tensor, identities_b: Tenso
     """
     with torch.autocast(images_bD.device.type, enabled=False):
         images, texts = F.normalize(full_precision(images_bD), dim=1), F.normalize(full_precision(texts_bD), dim=1)
-        rows = torch.arange(len(images), device=images.device)
-        own = rows + rank() * len(images)
-        not_negative = same_image(identities_b)
-        not_negative[rows, own] = False
+        own = torch.arange(len(images), device=images.device) + rank() * len(images)
+        copies = same_image(identities_b)
+        not_negative = copies & (torch.arange(copies.shape[1], device=own.device) != own[:, None])
         directions = [(images, texts), (texts, images)]
         losses = [
             F.cross_entropy((scale * mine @ gather_rows(other).T).masked_fill(not_negative, float("-inf")), own)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adainf import recipe
+from adainf.compute import to_device
 from adainf.dist import gather_rows, own_rows
 from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
 from adainf.models.backbones import Backbone
@@ -70,7 +71,8 @@ class MoCo(Method):
         if not self.shuffles:
             return self.teacher(view_bCHW)
         whole = gather_rows(view_bCHW)
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.step)).to(whole.device)
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.step))
+        order = to_device(order, whole.device)
         keys = self.teacher(whole[own_rows(order)])
         return gather_rows(keys)[own_rows(order.argsort())]
 

@@ -28,11 +28,10 @@ def nt_xent(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, temperature: flo
         keys = torch.cat([gather_rows(z1), gather_rows(z2)])
         logits = torch.cat([z1, z2]) @ keys.T / temperature
         local, whole = len(z1), len(keys) // 2
-        rows = torch.arange(2 * local, device=logits.device)
-        first = rows[:local] + rank() * local
+        first = torch.arange(local, device=logits.device) + rank() * local
         positive = torch.cat([first + whole, first])
-        not_negative = same_image(identities_b).repeat(2, 2)
-        not_negative[rows, positive] = False
+        copies = same_image(identities_b).repeat(2, 2)
+        not_negative = copies & (torch.arange(2 * whole, device=logits.device) != positive[:, None])
         return F.cross_entropy(logits.masked_fill(not_negative, float("-inf")), positive)
 
 

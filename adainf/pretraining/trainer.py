@@ -92,7 +92,7 @@ class Trainer:
             batch = next(self.batches)
             self._check(step, batch)
         with self.watch("augment"):
-            identities = to_device((batch.sources.astype(np.int64) << 40) + batch.indices, self.device)
+            identities = to_device(torch.from_numpy((batch.sources.astype(np.int64) << 40) + batch.indices), self.device)
             views = self._views(step, batch, identities)
         with self.watch("model"):
             self.prepared.zero_grad()
@@ -128,7 +128,7 @@ class Trainer:
             tokens = np.empty((len(batch.sources), experiment.tokens[0].shape[1]), np.uint8)
             for source, captions in enumerate(experiment.tokens):
                 tokens[batch.sources == source] = captions[batch.indices[batch.sources == source]]
-            views.append(to_device(tokens, self.device))
+            views.append(to_device(torch.from_numpy(tokens), self.device))
         return views
 
     def _backward(self, views: Sequence[Tensor], identities: Tensor) -> tuple[Tensor, Embedded]:

@@ -67,7 +67,7 @@ class DeviceStream:
             return self._gathered(self._resident)
         batch = next(self._stream)
         assert not isinstance(batch.images, list)
-        labels = to_device(batch.labels, self._device)
+        labels = to_device(torch.from_numpy(batch.labels), self._device)
         return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
 
     def _copied(self, images: Tensor) -> Tensor:
@@ -86,8 +86,8 @@ class DeviceStream:
         images = torch.empty((len(sources), *resident[0].images.shape[1:]), dtype=torch.uint8, device=self._device)
         labels = torch.empty(len(sources), dtype=torch.int64, device=self._device)
         for number, source in enumerate(resident):
-            rows = to_device(np.flatnonzero(sources == number), self._device)
-            chosen = to_device(indices[sources == number], self._device)
+            rows = to_device(torch.from_numpy(np.flatnonzero(sources == number)), self._device)
+            chosen = to_device(torch.from_numpy(indices[sources == number]), self._device)
             images[rows], labels[rows] = source.images[chosen], source.labels[chosen]
         return DeviceBatch(step, images, sources, indices, labels)
 
