@@ -25,9 +25,9 @@ class MixtureSchedule:
     """Sources of `counts` images each; an image of source s comes `weights[s]` times as often as one of weight 1.
 
     In any stretch of L positions each of two sources has its share of L, rounded down or up; with more, a later one may be
-    off by one more. Each pass over a source is a fresh
-    permutation in which every image comes once. Nothing is stored but counts, so any position costs the same. Raises
-    `ValueError` where no source has both images and weight, or the counts are beyond exact arithmetic.
+    off by one more. Each pass over a source is a fresh permutation in which every image comes once. Nothing is stored but
+    counts, so any position costs the same. Raises `ValueError` where no source has both images and weight, or the counts are
+    beyond exact arithmetic.
 
     With `windows` (one for each source) a pass goes through its windows of shards one after the other, each shuffled in
     itself, so that a node holds two windows and not the whole source.

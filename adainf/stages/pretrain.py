@@ -200,7 +200,11 @@ def check_batch(recipe: Recipe, arm: str, counts: Sequence[int], weights: Sequen
     (Where a pass over a source ends within a batch a few images can still come twice.)
     """
     batch = recipe.pretrain.global_batch
-    for count, share in zip(counts, MixtureSchedule(counts, weights, 0).shares, strict=True):
+    try:
+        shares = MixtureSchedule(counts, weights, 0).shares
+    except ValueError as error:
+        raise BadInput(f"arm {arm!r}: {error}") from None
+    for count, share in zip(counts, shares, strict=True):
         if batch * share > count:
             raise BadInput(
                 f"pretrain.global_batch is {batch}, of which arm {arm!r} would take {math.ceil(batch * share)}, more than the "

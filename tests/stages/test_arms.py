@@ -23,7 +23,7 @@ from adainf.recipe import Recipe, Verify
 from adainf.recipefile import load_recipe
 from adainf.shards.reader import Labelled
 from adainf.stages.plan import plan
-from adainf.stages.pretrain import pretrain
+from adainf.stages.pretrain import check_batch, pretrain
 from adainf.stages.probe import judge_for
 from adainf.stages.run import run as run_chain
 from adainf.stages.verify import verify
@@ -220,3 +220,9 @@ def _content(run: Run, name: str) -> dict[str, Any]:
     manifest = run.find(name)
     assert manifest is not None
     return manifest.content
+
+
+def test_counts_beyond_exact_shares_are_told_before_anything_is_claimed(tmp_path: Path) -> None:
+    recipe = load_recipe(str(write_recipe(tmp_path)))
+    with pytest.raises(BadInput, match=r"arm 'adainf': counts .* are beyond exact arithmetic; round the weights"):
+        check_batch(recipe, "adainf", [999_999_937, 7_999_999_991], [9.87, 0.123])
