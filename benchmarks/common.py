@@ -176,7 +176,7 @@ def header(sides: Sequence[Side], missing: Sequence[str], quick: bool) -> None:
 
 
 def machine() -> str:
-    """Processor, cores, and the GPU that torch would use, where there is one."""
+    """Processor, cores, and the GPUs, where there are any."""
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     found = f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores"
     if shutil.which("nvidia-smi") is None:

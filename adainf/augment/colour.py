@@ -27,9 +27,10 @@ _LUMA_CHROMA_TURNED = torch.stack([_RGB[:, :1] @ _YIQ[:1], _RGB[:, 1:] @ _YIQ[1:
 
 def jitter(x_3BP: Tensor, factors_B4: Tensor, order_B4: Tensor) -> None:
     """Each operation at its turn, in place, clamped to 0..1 after each, as torchvision's `ColorJitter` does with tensors."""
-    blends = _blends(factors_B4, order_B4.gather(1, (order_B4 == HUE).byte().argsort(dim=1, stable=True)[:, :3]))
+    is_hue_B4 = (order_B4 == HUE).byte()
+    blends = _blends(factors_B4, order_B4.gather(1, is_hue_B4.argsort(dim=1, stable=True)[:, :3]))
     hue_B1 = factors_B4[:, HUE, None]
-    hue_after_B = (order_B4 == HUE).byte().argmax(1)
+    hue_after_B = is_hue_B4.argmax(1)
 
     def turn_hue(after: int) -> None:
         chosen = (hue_after_B == after) & (hue_B1[:, 0] != 0)
