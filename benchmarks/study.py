@@ -1,13 +1,14 @@
-"""The study of docs/study.md: gate, main block, and the blocks beside the paper's figures.
+"""The studies of docs/study.md: gate, main block, and the blocks beside the paper's figures.
 
     python -m benchmarks.study --block gate            # which regime can show anything at all; judged on validation
     python -m benchmarks.study --block main            # in the regime that the gate chose
     python -m benchmarks.study --block crop,mixing,quality,schedule
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
+    python -m benchmarks.study --study cifar10 --block main,crop
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
-further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-fashion-mnist.json and .md to
---output; the scores of all cells are in the former, so that another machine goes on from it.
+further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-NAME.json and .md to --output;
+the scores of all cells are in the former, so that another machine goes on from it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ REGIMES = (
 """In the order in which the gate tries them."""
 CROPS, JITTERS, SHARES = (0.04, 0.1, 0.35, 0.6), (0.25, 0.5), (0.75, 0.45, 0.3)
 """Around the recipe's 0.2, 1 and 0.6."""
+WEAK = {"min_scale": 0.2, "jitter_probability": 0.4, "jitter_strength": 0.5}
+"""What the plan makes of the default augmentation where the effective data are 21 times the reference."""
 GATE_SEEDS = (100, 101, 102)
 """No other block has them: what the gate chose must hold with fresh seeds."""
 ABLATION = ("none", "vanilla", "reweighted", "weak", "adainf", "verified")
@@ -57,12 +60,19 @@ Command = list[str]
 class Study:
     """One start of the command."""
 
+    name: str
+    """Of its recipe and its results."""
+    title: str
+    blocks: tuple[str, ...]
+    crops_compared: tuple[float, float]
+    """Of block `crop`: the stronger and the weaker min scale, whose difference is compared with and without inflation."""
+
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.work, self.output, self.quick = Path(arguments.work).resolve(), Path(arguments.output), bool(arguments.quick)
         self.processes = int(arguments.processes)
         self.until = time.monotonic() + arguments.budget_s if arguments.budget_s else float("inf")
-        self.recipe = yaml.safe_load((ROOT / "recipes/study-fashion-mnist.yaml").read_text())
-        self.json = self.output / "study-fashion-mnist.json"
+        self.recipe = yaml.safe_load((ROOT / f"recipes/{self.name}.yaml").read_text())
+        self.json = self.output / f"{self.name}.json"
         self.found: dict[str, Any] = json.loads(self.json.read_text()) if self.json.exists() else {"blocks": {}}
 
     def setup(
@@ -85,35 +95,18 @@ class Study:
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
         """The runs of a block, and what their cells are judged on."""
-        if name == "gate":
-            regimes = REGIMES[:2] if self.quick else REGIMES
-            arms = ("none", "vanilla")
-            return [self.setup(*regime, "perfect", arms, GATE_SEEDS, "gate") for regime in regimes], "validation"
-        variant, real = self.regime()
-        if name == "main":
-            return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
-        if name == "quality":
-            sources = ("perfect", "more", "own", "ghost", "noise")
-            return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
-        if name == "mixing":
-            labels = {f"share{100 * share:g}": {"plan.max_generated_share": share} for share in SHARES}
-            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
-        if name == "schedule":
-            labels = {"": {}, "seen": {"plan.schedule": "seen"}}
-            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
-        labels = {f"crop{100 * scale:g}": {"pretrain.augmentation.min_scale": scale} for scale in CROPS}
-        labels |= {f"jitter{100 * by:g}": {"pretrain.augmentation.jitter_strength": by} for by in JITTERS}
-        labels |= {"": {}}  # the recipe's own, whose cells are the main block's
-        return [self.setup(variant, real, "perfect", ("none", "vanilla"), range(3), *of) for of in labels.items()], "test"
+        raise NotImplementedError
 
-    def regime(self) -> tuple[str, int]:
-        """What the gate chose. Ends the program where it has chosen nothing: then nothing else would mean anything."""
-        chosen = self.found["blocks"].get("gate", {}).get("regime")
-        if chosen is None and self.quick:
-            return REGIMES[0]
-        if chosen is None:
-            sys.exit("study: the gate has chosen no regime; run --block gate, and where it finds none, report that")
-        return chosen[0], int(chosen[1])
+    def primary(self, scores: results.Scores) -> list[dict[str, Any]]:
+        """The primary comparisons of the main block; empty while an arm lacks seeds."""
+        raise NotImplementedError
+
+    def one_by_one(self, variant: str, real: int, crops: Sequence[float], jitters: Sequence[float]) -> list[Setup]:
+        """Crop and jitter of the default augmentation, each alone, and as the recipe has them."""
+        labels = {f"crop{100 * scale:g}": _augmented(min_scale=scale) for scale in crops}
+        labels |= {f"jitter{100 * by:g}": _augmented(jitter_strength=by) for by in jitters}
+        labels |= {"": {}}  # the recipe's own, whose cells are the main block's
+        return [self.setup(variant, real, "perfect", ("none", "vanilla"), range(3), *of) for of in labels.items()]
 
     def run(self, name: str) -> None:
         """Make the block's cells as far as time allows, and write what is there."""
@@ -138,38 +131,35 @@ class Study:
 
     def _phases(self, setups: Sequence[Setup], part: Part) -> Iterator[list[Command]]:
         """Tasks that may run side by side, phase after phase. What is done already is in none."""
-        if any(setup.source == "more" for setup in setups):
-            yield from self._privileged(setups[0].variant)
+        more = self.work / "data" / f"{setups[0].variant}-more.npz"
+        privileged = []
+        if any(setup.source == "more" for setup in setups) and not more.exists():
+            privileged = [self.setup(setups[0].variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), range(1))]
         controls: dict[tuple[str, int, str], Setup] = {}
         for setup in setups:
             # Arm none is the same whatever inflates the others, so it is trained in one run and copied to those like it.
             controls.setdefault((setup.variant, setup.real_images, setup.control_label), setup)
-        yield [task for setup in controls.values() for task in self._cells(setup, part, ("none",))]
+        fits = [task for setup in privileged for task in self._prepared(setup)]
+        yield fits + self._cells([(setup, ("none",)) for setup in controls.values()], part)
+        for setup in privileged:
+            if Path(setup.run(self.work), "generated/manifest.json").exists():
+                export_images(setup.run(self.work), more)
         for setup in setups:
             share_controls(setup.run(self.work), controls[setup.variant, setup.real_images, setup.control_label].run(self.work))
         yield [task for setup in setups for task in self._prepared(setup)]
-        yield [task for setup in setups for task in self._cells(setup, part, setup.arms)]
-
-    def _privileged(self, variant: str) -> Iterator[list[Command]]:
-        """The images of a generator that was fitted on more real ones than the arms have."""
-        file = self.work / "data" / f"{variant}-more.npz"
-        if file.exists():
-            return
-        setup = self.setup(variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), range(1))
-        yield self._prepared(setup)
-        if Path(setup.run(self.work), "generated/manifest.json").exists():
-            export_images(setup.run(self.work), file)
+        yield self._cells([(setup, setup.arms) for setup in setups], part)
 
     def _prepared(self, setup: Setup) -> list[Command]:
         run, last = setup.run(self.work), "verify/manifest.json"
         if "verified" not in setup.arms:
             last = "plan.json" if {"weak", "adainf"} & set(setup.arms) else "quality/manifest.json"
-        return [] if (run / last).exists() else [self._task(setup, "prepare")]
+        return [] if setup.arms == ("none",) or (run / last).exists() else [self._task(setup, "prepare")]
 
-    def _cells(self, setup: Setup, part: Part, arms: Sequence[str]) -> list[Command]:
-        run = setup.run(self.work)
-        cells = [(arm, seed) for seed in setup.seeds for arm in arms if not score_file(run, arm, seed, part).exists()]
-        return [self._task(setup, arm, str(seed), part) for arm, seed in cells]
+    def _cells(self, arms: Sequence[tuple[Setup, Sequence[str]]], part: Part) -> list[Command]:
+        """Those of these arms that are missing, seed by seed: an end before time leaves whole comparisons."""
+        cells = [(seed, setup, arm) for setup, of in arms for arm in of for seed in setup.seeds]
+        missing = [cell for cell in cells if not score_file(cell[1].run(self.work), cell[2], cell[0], part).exists()]
+        return [self._task(setup, arm, str(seed), part) for seed, setup, arm in sorted(missing, key=lambda cell: cell[0])]
 
     def _task(self, setup: Setup, *what: str) -> Command:
         recipe = setup.write(self.recipe, self.work)
@@ -220,18 +210,85 @@ class Study:
         self.found["blocks"][name] = block
         if name == "quality":
             block["notes"] = [f"* {line}" for setup in setups if (line := quality_line(setup.source, setup.run(self.work)))]
-        if name == "crop" and (line := results.interaction(scores)):
+        if name == "crop" and (line := results.interaction(scores, *self.crops_compared)):
             block["notes"] = [line]
         if name == "main":
-            block["primary"] = results.primary(scores, "more")
+            block["primary"] = self.primary(scores)
             self.found |= {key: block[key] for key in ("arms", "differences", "command", "commit", "machine")}
         block["scores"] = scores
         self.output.mkdir(parents=True, exist_ok=True)
         self.json.write_text(json.dumps(self.found, indent=2) + "\n")
-        self.json.with_suffix(".md").write_text(results.markdown(self.found))
+        self.json.with_suffix(".md").write_text(results.markdown(self.found, self.name, self.title))
         if name in results.PAPER and block["arms"]:
-            results.draw(block["arms"], results.TITLES[name], self.output / f"study-{name}.svg")
+            results.draw(block["arms"], results.TITLES[name], self.output / f"{self.name}-{name}.svg")
         print(f"study: {name}: {wanted - missing} of {wanted} cells; {self.json}", flush=True)
+
+
+class FashionMnist(Study):
+    name, title = "study-fashion-mnist", "Fashion-MNIST at 16 x 16"
+    blocks = ("gate", "main", "crop", "mixing", "quality", "schedule")
+    crops_compared = (0.04, 0.35)
+
+    def block(self, name: str) -> tuple[list[Setup], Part]:
+        """The runs of a block, and what their cells are judged on."""
+        if name == "gate":
+            regimes = REGIMES[:2] if self.quick else REGIMES
+            arms = ("none", "vanilla")
+            return [self.setup(*regime, "perfect", arms, GATE_SEEDS, "gate") for regime in regimes], "validation"
+        variant, real = self.regime()
+        if name == "main":
+            return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
+        if name == "quality":
+            sources = ("perfect", "more", "own", "ghost", "noise")
+            return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
+        if name == "mixing":
+            labels = {f"share{100 * share:g}": {"plan.max_generated_share": share} for share in SHARES}
+            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
+        if name == "schedule":
+            labels = {"": {}, "seen": {"plan.schedule": "seen"}}
+            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
+        return self.one_by_one(variant, real, CROPS, JITTERS), "test"
+
+    def regime(self) -> tuple[str, int]:
+        """What the gate chose. Ends the program where it has chosen nothing: then nothing else would mean anything."""
+        chosen = self.found["blocks"].get("gate", {}).get("regime")
+        if chosen is None and self.quick:
+            return REGIMES[0]
+        if chosen is None:
+            sys.exit("study: the gate has chosen no regime; run --block gate, and where it finds none, report that")
+        return chosen[0], int(chosen[1])
+
+    def primary(self, scores: results.Scores) -> list[dict[str, Any]]:
+        control = results.better(scores, "none", "vanilla-more")
+        adainf = [("vanilla-more", "none"), ("adainf-more", "vanilla-more"), ("adainf-more", "none")]
+        return results.tested(scores, [*adainf, ("verified-more", control)])
+
+
+class Cifar10(Study):
+    name, title = "study-cifar10", "CIFAR-10 at a hundredth"
+    blocks = ("main", "crop")
+    crops_compared = (0.02, 0.2)
+
+    def block(self, name: str) -> tuple[list[Setup], Part]:
+        variant, real, seeds = "cifar", 500, range(5)
+        if name == "crop":
+            return self.one_by_one(variant, real, (0.02, 0.2, 0.4), (0.5,)), "test"
+        return [
+            self.setup(variant, real, "perfect", ("none", "vanilla", "weak", "adainf"), seeds),
+            self.setup(variant, real, "more", ("none", "vanilla", "adainf"), seeds),
+            self.setup(variant, real, "perfect", ("none",), seeds, "weak", _augmented(**WEAK)),
+        ], "test"
+
+    def primary(self, scores: results.Scores) -> list[dict[str, Any]]:
+        weak, weak_alone = ("weak-perfect", "vanilla-perfect"), ("none-weak", "none")
+        gains = {f"({arm} - {other})": results.gain(scores, arm, other) for arm, other in (weak, weak_alone)}
+        adainf = [(f"adainf-{source}", other) for source in ("perfect", "more") for other in (f"vanilla-{source}", "none")]
+        return results.tested({**scores, **gains}, [tuple(gains), *adainf])
+
+
+def _augmented(**settings: float) -> dict[str, float]:
+    """Changes of the recipe's default augmentation."""
+    return {f"pretrain.augmentation.{name}": value for name, value in settings.items()}
 
 
 def _files(block: str, setups: Sequence[Setup], part: Part, work: Path) -> Iterator[tuple[str, int, Path]]:
@@ -257,11 +314,15 @@ def _gate_differences(scores: results.Scores) -> dict[str, Any]:
     return {name: row for name, row in found.items() if row is not None}
 
 
+STUDIES: dict[str, type[Study]] = {"fashion-mnist": FashionMnist, "cifar10": Cifar10}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="benchmarks.study", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--block", default="gate", help="gate, main, crop, mixing, quality, schedule, or several with commas")
+    parser.add_argument("--study", default="fashion-mnist", choices=STUDIES)
+    parser.add_argument("--block", default="main", help="gate, main, crop, mixing, quality, schedule, or several with commas")
     parser.add_argument("--processes", type=int, default=2, help="cells at a time")
     parser.add_argument("--budget-s", type=float, help="start no further cell after so many seconds")
     parser.add_argument("--quick", action="store_true", help="every part of it with tiny numbers, to see that it works")
@@ -269,10 +330,10 @@ def main() -> None:
     parser.add_argument("--output", default="docs/results")
     arguments = parser.parse_args()
     blocks = arguments.block.split(",")
-    unknown = [block for block in blocks if block not in results.TITLES]
+    study = STUDIES[arguments.study](arguments)
+    unknown = [block for block in blocks if block not in study.blocks]
     if unknown:
-        parser.error(f"--block {unknown[0]} is none of {', '.join(results.TITLES)}")
-    study = Study(arguments)
+        parser.error(f"--block {unknown[0]} is none of {', '.join(study.blocks)}")
     for block in blocks:
         study.run(block)
 

@@ -39,7 +39,7 @@ from benchmarks.common import commit, machine
 from benchmarks.studies import data
 
 Part = Literal["validation", "test"]
-"""What a cell is judged on: halves of the held-out training images, or Fashion-MNIST's test images, which decide nothing."""
+"""What a cell is judged on: halves of the held-out training images, or the data set's test images, which decide nothing."""
 PRIVILEGED_IMAGES = 5_000
 """Real images that the generator of source `more` is fitted on."""
 IMPORTED = {
@@ -72,7 +72,7 @@ class Setup:
     @property
     def control_label(self) -> str:
         """Tells apart runs whose arm none differs: that arm sees neither weights nor schedule."""
-        return self.label if self.label.startswith(("crop", "jitter", "gate")) else ""
+        return self.label if self.label.startswith(("crop", "jitter", "weak", "gate")) else ""
 
     def run(self, folder: Path) -> Path:
         return folder / "runs" / self.name
@@ -91,7 +91,8 @@ class Setup:
         most = self.real_images // 32 * 32
         recipe["pretrain"]["global_batch"] = min(recipe["pretrain"]["global_batch"], most)
         if self.source in IMPORTED:
-            said = {"generator": IMPORTED[self.source], "trained_on": "Fashion-MNIST, training images", "used_labels": False}
+            trained_on = f"{data.SOURCES[self.variant]}, training images"
+            said = {"generator": IMPORTED[self.source], "trained_on": trained_on, "used_labels": False}
             images = str(folder / "data" / f"{self.variant}-{self.source}.npz")
             recipe["generator"] = {"kind": "import", "format": "npz", "path": images, "provenance": said}
         else:

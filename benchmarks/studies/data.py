@@ -1,4 +1,4 @@
-"""Fashion-MNIST at 16 x 16, plain and hard, cut into the parts that the study needs. The same bytes everywhere."""
+"""Fashion-MNIST at 16 x 16, plain and hard, and CIFAR-10, cut into the parts of the studies. The same bytes everywhere."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from numpy.typing import NDArray
 from adainf.shards.png import Pixels
 from adainf.shards.reader import Labelled
 from adainf.sources.base import ArrayImages
+from adainf.sources.cifar import open_cifar
 from adainf.sources.idx import open_fashion_mnist
+from benchmarks.common import ROOT
 
-SOURCE = "/usr/share/datasets/fashion-mnist"
-VARIANTS = ("plain", "hard")
+FASHION_MNIST, CIFAR10 = Path("/usr/share/datasets/fashion-mnist"), ROOT / "datasets/cifar10"
+"""Debian's package dataset-fashion-mnist, and what `benchmarks.studies.cifar` writes."""
+SOURCES = {"plain": "Fashion-MNIST", "hard": "Fashion-MNIST", "cifar": "CIFAR-10"}
+"""Of each variant."""
 DIGESTS = {
     "plain": "58840d81077e711d79eb9e40955c912597d8207e359b30aefebc151c21fd2c49",
     "hard": "078fcd92e187795dbcb48cc34879847f49fbe516547d5c4921a8063340d0859b",
+    "cifar": "0ac3ab5c78edb36ac68f69e287fd8f957b2d4f820b80e5fa9bd05c810fc0d95d",
 }
-"""SHA-256 of all 70,000 stored images, train before test."""
+"""SHA-256 of all stored images, train before test."""
 PX = 16
-POOL, PROBE = 7_000, 10_000
+POOL, PROBE, TEST = 7_000, 10_000, 10_000
 """Real images of the experiment (its training and validation splits), and those whose labels a probe is fitted on. The rest of
-the 60,000 is the perfect generator."""
+the training images is the perfect generator."""
 _LEAST_AREA, _JITTER = 0.25, 0.7
 
 
@@ -35,7 +40,7 @@ class Parts(NamedTuple):
     probe: Labelled
     perfect: Labelled
     test: Labelled
-    """Fashion-MNIST's own, read by the main blocks alone."""
+    """The data set's own, read by the main blocks alone."""
 
 
 def parts(variant: str) -> Parts:
@@ -46,12 +51,11 @@ def parts(variant: str) -> Parts:
         raise ValueError(
             f"{variant} has SHA-256 {found}, the study is pinned to {DIGESTS[variant]}: other data or another maker"
         )
-    order = np.argsort(np.random.Philox(1).random_raw(60_000), kind="stable")
-    cuts = np.split(order, [POOL, POOL + PROBE])
-    pool, probe, perfect, test = (
-        Labelled(np.repeat(images[rows, :, :, None], 3, axis=3), labels[rows]) for rows in (*cuts, np.arange(60_000, 70_000))
-    )
-    return Parts(pool, probe, perfect, test)
+    colour = images if images.ndim == 4 else np.broadcast_to(images[..., None], (*images.shape, 3))
+    training = len(images) - TEST
+    order = np.argsort(np.random.Philox(1).random_raw(training), kind="stable")
+    cuts = (*np.split(order, [POOL, POOL + PROBE]), np.arange(training, len(images)))
+    return Parts(*(Labelled(colour[rows], labels[rows]) for rows in cuts))
 
 
 def write(variant: str, folder: Path) -> None:
@@ -78,11 +82,14 @@ def save(file: Path, **arrays: NDArray[np.generic]) -> None:
 
 
 def _stored(variant: str) -> tuple[Pixels, NDArray[np.int64]]:
-    """70,000 x 16 x 16 grey, and labels."""
-    source = open_fashion_mnist(SOURCE)
+    """N x 16 x 16 grey or N x 32 x 32 x 3 RGB, and labels; the test images are the last."""
+    source = open_cifar("cifar10", str(CIFAR10)) if variant == "cifar" else open_fashion_mnist(str(FASHION_MNIST))
     arrays = [part for part in (source.train, source.test) if isinstance(part, ArrayImages)]
-    small = shrunk(np.concatenate([part.images for part in arrays]))
+    images = np.concatenate([part.images for part in arrays])
     labels = np.concatenate([part.labels for part in arrays if part.labels is not None])
+    if variant == "cifar":
+        return images, labels
+    small = shrunk(images)
     return small if variant == "plain" else hardened(small), labels
 
 

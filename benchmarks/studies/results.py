@@ -49,14 +49,14 @@ def arm_table(scores: Scores) -> dict[str, dict[str, Any]]:
 
 def paired(scores: Scores, arm: str, other: str) -> dict[str, Any] | None:
     """Mean difference, `arm` less `other`, over the seeds that both have, and its 95 % interval; None below two seeds."""
-    seeds = sorted(scores[arm].keys() & scores[other].keys())
-    if len(seeds) < 2:
+    by_seed = gain(scores, arm, other)
+    if len(by_seed) < 2:
         return None
-    row: dict[str, Any] = {"seeds": len(seeds)}
+    row: dict[str, Any] = {"seeds": len(by_seed)}
     for measure in MEASURES:
-        values = [scores[arm][seed][measure] - scores[other][seed][measure] for seed in seeds]
-        mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(seeds))
-        half = t_quantile(len(seeds) - 1) * error
+        values = [of[measure] for of in by_seed.values()]
+        mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+        half = t_quantile(len(values) - 1) * error
         row |= {f"{measure}_mean": round(mean, 6), f"{measure}_ci95": [round(mean - half, 6), round(mean + half, 6)]}
     return row
 
@@ -71,44 +71,41 @@ def differences(scores: Scores) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in found.items() if row is not None}
 
 
-def interaction(scores: Scores) -> str:
-    """Does a weaker crop gain more with inflation than without it? Empty while a cell of it is missing."""
-    weak, strong = ({f"{arm}-{crop}" for arm in ("vanilla-perfect", "none")} for crop in ("crop35", "crop4"))
-    if not weak | strong <= scores.keys():
-        return ""
-    gains = {
-        arm: {
-            seed: {of: scores[f"{arm}-crop35"][seed][of] - scores[f"{arm}-crop4"][seed][of] for of in MEASURES}
-            for seed in seeds
-        }
-        for arm in ("vanilla-perfect", "none")
-        if (seeds := scores[f"{arm}-crop35"].keys() & scores[f"{arm}-crop4"].keys())
-    }
-    found = paired(gains, "vanilla-perfect", "none") if len(gains) == 2 else None
+def gain(scores: Scores, arm: str, other: str) -> dict[int, dict[str, float]]:
+    """Of each seed that both have, `arm` less `other`: what a difference of differences is made of."""
+    both = scores.get(arm, {}).keys() & scores.get(other, {}).keys()
+    return {seed: {of: scores[arm][seed][of] - scores[other][seed][of] for of in MEASURES} for seed in sorted(both)}
+
+
+def interaction(scores: Scores, strong: float, weak: float) -> str:
+    """Does min scale `weak` gain more over `strong` with inflation than without it? Empty while a cell of it is missing."""
+    arms = ("vanilla-perfect", "none")
+    gains = {arm: gain(scores, f"{arm}-crop{100 * weak:g}", f"{arm}-crop{100 * strong:g}") for arm in arms}
+    found = paired(gains, "vanilla-perfect", "none")
     if found is None:
         return ""
     low, high = found["linear_ci95"]
     return (
-        f"Gain of min scale 0.35 over 0.04, inflated less not: {100 * found['linear_mean']:+.2f} points of the linear probe "
-        f"(95 %: {100 * low:+.2f} to {100 * high:+.2f})."
+        f"Gain of min scale {weak} over {strong}, inflated less not: {100 * found['linear_mean']:+.2f} points of the linear "
+        f"probe (95 %: {100 * low:+.2f} to {100 * high:+.2f})."
     )
 
 
-def primary(scores: Scores, source: str) -> list[dict[str, Any]]:
-    """The four primary comparisons of docs/study.md: the paired difference of the linear probe, p of Student's paired t-test
-    (two-sided) and p adjusted by Holm (1979) for the four. Empty while an arm lacks seeds."""
-    if not {"none", *(f"{arm}-{source}" for arm in ("vanilla", "adainf", "verified"))} <= scores.keys():
-        return []
-    vanilla, adainf, verified = (f"{arm}-{source}" for arm in ("vanilla", "adainf", "verified"))
-    control = max(("none", vanilla), key=lambda arm: statistics.fmean(of["linear"] for of in scores[arm].values()))
+def better(scores: Scores, *arms: str) -> str:
+    """Which of the arms has the highest mean of the linear probe."""
+    return max(arms, key=lambda arm: statistics.fmean([of["linear"] for of in scores.get(arm, {}).values()] or [0.0]))
+
+
+def tested(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Primary comparisons: the paired difference of the linear probe, p of Student's paired t-test (two-sided), and p adjusted
+    by Holm (1979) for all of them. Empty while an arm lacks seeds."""
     rows: list[dict[str, Any]] = []
-    for arm, other in ((vanilla, "none"), (adainf, vanilla), (adainf, "none"), (verified, control)):
-        difference, seeds = paired(scores, arm, other), sorted(scores[arm].keys() & scores[other].keys())
-        if difference is None:
+    for arm, other in comparisons:
+        differences = gain(scores, arm, other)
+        if len(differences) < 2:
             return []
-        one, two = ([scores[name][seed]["linear"] for seed in seeds] for name in (arm, other))
-        p = float(stats.ttest_rel(one, two).pvalue)
-        rows.append({"comparison": f"{arm} - {other}", **difference, "p": p if math.isfinite(p) else 1.0})
+        p = float(stats.ttest_1samp([of["linear"] for of in differences.values()], 0).pvalue)
+        rows.append({"comparison": f"{arm} - {other}", **paired(scores, arm, other), "p": p if math.isfinite(p) else 1.0})
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
     return rows
@@ -124,15 +121,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def markdown(study: Mapping[str, Any]) -> str:
-    """The whole of ``study-fashion-mnist.md``."""
+def markdown(found: Mapping[str, Any], study: str, title: str) -> str:
+    """The whole of a study's page of results."""
     lines = [
-        "# Study: Fashion-MNIST at 16 x 16",
+        f"# Study: {title}",
         "",
         "What is asked, and by which rules it is judged: [study.md](../study.md).",
         "",
     ]
-    for name, block in study["blocks"].items():
+    for name, block in found["blocks"].items():
         lines += [
             f"## {TITLES[name]}",
             "",
@@ -148,7 +145,7 @@ def markdown(study: Mapping[str, Any]) -> str:
             lines += ["| primary comparison, linear probe | p | p by Holm |", "| --- | --- | --- |"]
             lines += [f"| {row['comparison']} | {row['p']:.3g} | {row['p_holm']:.3g} |" for row in block["primary"]] + [""]
         if name in PAPER:
-            lines += [f"![{TITLES[name]}](study-{name}.svg)", "", f"The paper: {PAPER[name]}", ""]
+            lines += [f"![{TITLES[name]}]({study}-{name}.svg)", "", f"The paper: {PAPER[name]}", ""]
     return "\n".join(lines)
 
 
