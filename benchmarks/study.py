@@ -44,8 +44,8 @@ REGIMES = (
     *(("plain", 500), ("plain", 100), ("plain", 2_000), ("plain", 5_000)),
 )
 """In the order in which the gate tries them."""
-CROPS, JITTERS, SHARES = (0.04, 0.1, 0.35, 0.6), (0.25, 0.5), (0.75, 0.45, 0.3)
-"""Around the recipe's 0.2, 1 and 0.6."""
+CROPS, JITTERS, SHARES, PROBES = (0.04, 0.1, 0.35, 0.6), (0.25, 0.5), (0.75, 0.45, 0.3), 0.25
+"""Around the recipe's 0.2, 1 and 0.6; its probes take 0.1 of the steps."""
 WEAK = {"min_scale": 0.2, "jitter_probability": 0.4, "jitter_strength": 0.5}
 """What the plan makes of the default augmentation where the effective data are 21 times the reference."""
 GATE_SEEDS = (100, 101, 102)
@@ -226,7 +226,7 @@ class Study:
 
 class FashionMnist(Study):
     name, title = "study-fashion-mnist", "Fashion-MNIST at 16 x 16"
-    blocks = ("gate", "main", "crop", "mixing", "quality", "schedule")
+    blocks = ("gate", "main", "crop", "mixing", "quality", "schedule", "verify")
     crops_compared = (0.04, 0.35)
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
@@ -247,6 +247,9 @@ class FashionMnist(Study):
         if name == "schedule":
             labels = {"": {}, "seen": {"plan.schedule": "seen"}}
             return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
+        if name == "verify":
+            label = f"budget{100 * PROBES:g}", {"plan.verify.budget": PROBES}
+            return [self.setup(variant, real, "more", ("none", "verified"), range(6), *label)], "test"
         return self.one_by_one(variant, real, CROPS, JITTERS), "test"
 
     def regime(self) -> tuple[str, int]:
@@ -322,7 +325,7 @@ def main() -> None:
         prog="benchmarks.study", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--study", default="fashion-mnist", choices=STUDIES)
-    parser.add_argument("--block", default="main", help="gate, main, crop, mixing, quality, schedule, or several with commas")
+    parser.add_argument("--block", default="main", help="one of the study's, or several with commas")
     parser.add_argument("--processes", type=int, default=2, help="cells at a time")
     parser.add_argument("--budget-s", type=float, help="start no further cell after so many seconds")
     parser.add_argument("--quick", action="store_true", help="every part of it with tiny numbers, to see that it works")

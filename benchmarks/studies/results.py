@@ -31,6 +31,7 @@ TITLES = {
     "mixing": "Mixing ratio",
     "quality": "Quality of the generated images",
     "schedule": "Augmentation that weakens with the images seen",
+    "verify": "Longer probes",
 }
 
 
