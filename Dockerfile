@@ -48,13 +48,20 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --compile --no-deps /wheel/*.whl
 USER 65532:65532
 
-# torch's wheels bring CUDA themselves, so the base need not; the driver is the node's.
+# torch's wheels bring CUDA themselves, so the base need not; the driver is the node's. Static libraries, most of them of Triton's
+# profiler, are for those who link.
 FROM base AS torch
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY images/torch/requirements.lock /opt/adainf/torch.lock
-RUN pip install --compile --require-hashes --requirement /opt/adainf/torch.lock
+RUN pip install --compile --require-hashes --requirement /opt/adainf/torch.lock \
+    && find /opt/adainf -name '*.a' -delete
 
+# torch.compile (`pretrain.compile`) takes a C++ compiler on CPUs, and a C compiler on GPUs for what launches Triton's kernels.
 FROM torch AS train
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY images/train/requirements.lock /opt/adainf/
 RUN pip install --compile --require-hashes --requirement /opt/adainf/requirements.lock
 COPY --from=wheel /wheel /wheel

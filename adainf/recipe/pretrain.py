@@ -110,7 +110,7 @@ class Pretrain(Section):
     """How chunks become one batch. `gradcache` (Gao et al. 2021): embed all, differentiate the loss of all, embed again;
     exact for every method. `accumulate`: sum the chunks' gradients; only for losses whose rows do not meet."""
     compile: bool = False
-    """Let torch.compile make the backbone; needs a C++ compiler on CPUs."""
+    """Let torch.compile make the backbone; needs a compiler, C++ on CPUs and C on GPUs, and the headers of Python."""
     monitor: Monitor = Monitor()
     """What is measured while it trains; no part of the identity."""
     checkpoint_every_steps: PositiveInt = 1000

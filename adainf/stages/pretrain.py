@@ -28,6 +28,7 @@ from adainf.methods.clip import tokens_of
 from adainf.models.backbones import Backbone
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
 from adainf.pretraining.trainer import Experiment, ViewSchedule
 from adainf.progress import Reporter
@@ -93,6 +94,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     check_batch(recipe, arm, mixture.counts, list(mixture.weights.values()))
     tokens = captions(recipe.pretrain, mixture)
     accelerator = make_accelerator(recipe.pretrain)
+    if recipe.pretrain.compile and run.find(name) is None:
+        require_compiler(accelerator.device)
     _, wanted, finished = begin(recipe, run, name)
     checkpoints = Checkpoints(run, name, say=reporter.say)
     if finished:
