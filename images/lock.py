@@ -26,7 +26,7 @@ def main() -> None:
     train = lock("train", "--extra=train", "--constraint=constraints.txt")
     as_train = "--constraint=images/train/requirements.lock"  # nodes that hold one image have most of the other
     lock("torch", as_train, source="-", text="torch\ntorchvision\n")
-    lock("generate", "--extra=train", "--extra=generate", as_train)
+    lock("generate", "--extra=generate", as_train)
     cuda = [f"--no-emit-package={name}" for name in train if re.fullmatch(CUDA, name)]
     lock("train-cpu", "--extra=train", as_train, *cuda)  # and torch.txt, by hand
 
