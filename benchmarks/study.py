@@ -110,7 +110,7 @@ class Study:
 
     def run(self, name: str) -> None:
         """Make the block's cells as far as time allows, and write what is there."""
-        self._restore()
+        self._restore(name)
         setups, part = self.block(name)
         if not self.quick and len(commit().split()) > 1:
             print("study: the working tree has changes; commit them, or the results name no commit", flush=True)
@@ -120,9 +120,10 @@ class Study:
             self._work_off(tasks)
         self._write(name, setups, part)
 
-    def _restore(self) -> None:
-        """Lay the scores that --output knows where the cells would lay them."""
-        for name, block in self.found["blocks"].items():
+    def _restore(self, first: str) -> None:
+        """Lay the scores that --output knows where the cells would lay them. Blocks share cells, and those of another machine
+        differ like those of another seed, so a block has its own before others' for whole pairs."""
+        for name, block in sorted(self.found["blocks"].items(), key=lambda block: block[0] != first):
             setups, part = self.block(name)
             for arm, seed, file in _files(name, setups, part, self.work):
                 score = block["scores"].get(arm, {}).get(str(seed))

@@ -139,7 +139,7 @@ def test_another_machine_goes_on_from_the_results(tmp_path: Path) -> None:
     write_score(score_file(setups[2].run(first.work), "vanilla", 101, part), score)
     first._write("gate", setups, part)
     second.found = json.loads(second.json.read_text())
-    second._restore()
+    second._restore("gate")
     assert json.loads(score_file(setups[2].run(second.work), "vanilla", 101, part).read_text()) == score
     assert len(list(second.work.rglob("seed-*.json"))) == 1
     assert second.found["blocks"]["gate"]["missing"] == 47
