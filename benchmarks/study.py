@@ -249,8 +249,9 @@ class FashionMnist(Study):
             labels = {"": {}, "seen": {"plan.schedule": "seen"}}
             return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
         if name == "verify":
-            label = f"budget{100 * PROBES:g}", {"plan.verify.budget": PROBES}
-            return [self.setup(variant, real, "more", ("none", "verified"), range(6), *label)], "test"
+            label, longer = f"budget{100 * PROBES:g}", {"plan.verify.budget": PROBES}
+            controls = self.setup(variant, real, "more", ("none",), range(6))  # the main block's
+            return [controls, self.setup(variant, real, "more", ("none", "verified"), range(6), label, longer)], "test"
         return self.one_by_one(variant, real, CROPS, JITTERS), "test"
 
     def regime(self) -> tuple[str, int]:

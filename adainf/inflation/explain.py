@@ -116,6 +116,7 @@ def _measured(source: Source) -> str:
     measured = source.measured
     known = {
         "coverage": measured.relative_coverage,
+        "total variation": measured.total_variation,
         "FID": measured.fid,
         "copy rate": measured.copy_rate,
         "AuthPct": measured.authenticity_pct,

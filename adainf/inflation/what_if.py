@@ -18,6 +18,8 @@ OF_A_SOURCE = {
     "generated": "images",
     "coverage": "coverage",
     "coverage_null": "coverage_null",
+    "tv": "total_variation",
+    "tv_null": "total_variation_null",
     "copy_rate": "copy_rate",
     "authpct": "authenticity_pct",
     "authpct_null": "authenticity_pct_null",
@@ -81,5 +83,6 @@ def _check(values: dict[str, Any]) -> None:
         raise BadInput(f"plan --what-if: {name} is missing; give {name}=COUNT, or a run that has its {name} images")
     for source in values["sources"].values():
         measured = source.get("measured") or {}
-        if (measured.get("coverage") is None) != (measured.get("coverage_null") is None):
-            raise BadInput("plan --what-if: coverage needs coverage_null beside it, the same number for real images")
+        for name in ("coverage", "tv"):
+            if (measured.get(OF_A_SOURCE[name]) is None) != (measured.get(OF_A_SOURCE[f"{name}_null"]) is None):
+                raise BadInput(f"plan --what-if: {name} needs {name}_null beside it, the same number for real images")

@@ -1,8 +1,10 @@
 """What a generated image is worth: from measured quality to q in 0..1, where 1 is as good as the paper's best generator.
 
 The paper weighs one generator (STF, FID 1.94). How weight falls with quality is not in it, so the exchange rates here are
-priors of ours: coverage of held-out real images against that of real ones, and 1.94 / FID where a true Inception FID is
-known. Other Fréchet distances have no exchange rate: they order generators, and misrank images that are blends of others.
+priors of ours: coverage of held-out real images against that of real ones; the share of generated images that a classifier
+cannot tell from real ones; and 1.94 / FID where a true Inception FID is known. Coverage alone is kind to blends and to flawed
+images that lie near real ones, and a classifier alone to a generator with few modes. Other Fréchet distances have no exchange
+rate: they order generators, and misrank images that are blends of others.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from adainf.artifacts import Record
-from adainf.quality.record import Quality
+from adainf.quality.record import Quality, score_name
 
 PAPER_FID = 1.94
 FULL_COVERAGE = 0.9
@@ -31,6 +33,9 @@ class Measured(Record):
     """The features that coverage and AuthPct were measured in."""
     coverage: _Share | None = None
     coverage_null: Annotated[float, Field(gt=0, le=1)] | None = None
+    total_variation: _Share | None = None
+    """At least so large a share of the generated images is unlike any real one, as a classifier shows."""
+    total_variation_null: Annotated[float, Field(ge=0, lt=1)] | None = None
     copy_rate: _Share = 0.0
     """Share of the generated images that copy a training image and more than held-out real ones do."""
     authenticity_pct: _Percent | None = None
@@ -40,15 +45,20 @@ class Measured(Record):
 
     @classmethod
     def of(cls, quality: Quality) -> Measured:
-        """What counts of all that was measured: coverage in the features of the judge, and copies in pixels, where they are
-        beyond doubt. Held-out real images resemble training images too, so the copy rate is what goes beyond theirs."""
+        """What counts of all that was measured: coverage and total variation in the features of the judge, and copies in
+        pixels, where they are beyond doubt. Held-out real images resemble training images too, so the copy rate is what goes
+        beyond theirs.
+        """
         scores, judge = quality.scores, quality.judge
-        coverage, copies, authentic = (scores[name] for name in (f"coverage_{judge}", "copy_rate", "authenticity_pixels"))
+        coverage, apart = (scores[score_name(metric, judge)] for metric in ("coverage", "total_variation"))
+        copies, authentic = scores["copy_rate"], scores["authenticity_pixels"]
         inception = scores.get("fid_inception")
         return cls(
             space=judge,
             coverage=coverage.value,
             coverage_null=coverage.null,
+            total_variation=apart.value,
+            total_variation_null=apart.null,
             copy_rate=max(copies.value - copies.null, 0.0),
             authenticity_pct=100 * authentic.value,
             authenticity_pct_null=100 * authentic.null,
@@ -58,13 +68,21 @@ class Measured(Record):
     def scaled(self, ratio: float) -> Measured:
         """Of images whose coverage is `ratio` times as large. What is known of copies holds for them too."""
         coverage = None if self.coverage is None else min(self.coverage * ratio, 1.0)
+        apart = None if self.total_variation is None else 1 - min((1 - self.total_variation) * ratio, 1.0)
         fid = None if self.fid is None or not ratio else self.fid / ratio
-        return self.model_copy(update={"coverage": coverage, "fid": fid})
+        return self.model_copy(update={"coverage": coverage, "total_variation": apart, "fid": fid})
 
     @property
     def relative_coverage(self) -> float | None:
         """Coverage as a share of what real images have."""
         return None if self.coverage is None or self.coverage_null is None else self.coverage / self.coverage_null
+
+    @property
+    def relative_overlap(self) -> float | None:
+        """The share of generated images that may be real ones, of what it is for real images."""
+        if self.total_variation is None or self.total_variation_null is None:
+            return None
+        return (1 - self.total_variation) / (1 - self.total_variation_null)
 
 
 class Worth(NamedTuple):
@@ -98,6 +116,8 @@ def quality(measured: Measured) -> tuple[float, str] | None:
     rates = []
     if measured.relative_coverage is not None:
         rates.append((min(measured.relative_coverage / FULL_COVERAGE, 1.0), f"C / ({FULL_COVERAGE:g} C0), coverage"))
+    if measured.relative_overlap is not None:
+        rates.append((min(measured.relative_overlap, 1.0), "(1 - TV) / (1 - TV0), told from real images"))
     if measured.fid is not None:
         rates.append((min(PAPER_FID / measured.fid, 1.0), f"{PAPER_FID:g} / FID"))
     return min(rates) if rates else None

@@ -12,7 +12,7 @@ from adainf.shards.png import decode_image
 
 _BY_SPACE = {
     "coverage": "Share of the real images that have a generated one close by: how much of their variety is there. Whether "
-    "to inflate at all hangs on this one.",
+    "to inflate at all hangs on this one, and with the classifier below the weight.",
     "fd": "Fréchet distance, less is better. Ranks states of one generator. On features of Inception it is the FID.",
     "kd": "Kernel distance, unbiased: 0 where nothing differs, and at times below. On features of Inception it is the KID.",
     "precision": "Share of the generated images that lie among real ones. Bad generators can have much of it.",

@@ -63,7 +63,7 @@ def test_too_few_shards_or_nothing_covered_are_one_tier(true: list[float]) -> No
 
 
 def test_a_tier_of_noise_is_refused_where_the_whole_is_not() -> None:
-    whole = Measured(coverage=0.5, coverage_null=0.9, fid=10)
+    whole = Measured(coverage=0.5, coverage_null=0.9, total_variation=0.5, total_variation_null=0.0, fid=10)
     assert refusal(whole) is None
     worst = whole.scaled(0.1)
     assert refusal(worst) is not None

@@ -54,6 +54,7 @@ def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
         ("real=1,generated=1,fid=nan", "fid is 'nan'"),
         ("real=1,generated=1,fid=-2", "fid is '-2'"),
         ("real=1,generated=1,coverage=0.5", "coverage needs coverage_null"),
+        ("real=1,generated=1,tv_null=0.5", "tv needs tv_null"),
         ("real=1,generated=1,fd=2.1", "no exchange rate"),
         ("real=1,generated=1,quality", "'quality' is none of"),
     ],

@@ -103,14 +103,14 @@ def test_every_source_has_artifacts_of_its_own(finished: tuple[Recipe, Run]) -> 
 
 
 def test_noise_is_refused_and_the_others_weigh_as_they_cover(finished: tuple[Recipe, Run]) -> None:
-    """By q = min(C / (0.9 C0), 1) of each source's own measurement, and the weights q / best q."""
+    """By q = min(C / (0.9 C0), (1 - TV) / (1 - TV0), 1) of each source's own measurement, and the weights q / best q."""
     _, run = finished
-    plan, found = _plan(run), {name: Quality.model_validate(_content(run, f"quality/{name}")) for name in ("good", "noise")}
-    covered = {name: one.scores["coverage_ssl"] for name, one in found.items()}
+    plan, scores = _plan(run), Quality.model_validate(_content(run, "quality/good")).scores
+    covered, apart = scores["coverage_ssl"], scores["total_variation_ssl"]
     assert plan.sources["generated/noise"].refused
     assert plan.sources["generated/drawn"].refused, "30 steps make no digits"
     assert plan.weights.keys() == {"generated/good", "generated/mixed:tier-1"}
-    good = min(covered["good"].value / (0.9 * covered["good"].null), 1.0)
+    good = min(covered.value / (0.9 * covered.null), (1 - apart.value) / (1 - apart.null), 1.0)
     assert plan.sources["generated/good"].quality == pytest.approx(good, abs=1e-4)
     qualities = {name: plan.sources[name].quality for name in plan.weights}
     best = max(qualities.values())
