@@ -42,9 +42,9 @@ class Hands:
             case Mirror(job, progress):
                 self._patch(job, {"metadata": {"annotations": {labels.PROGRESS: progress}}})
             case Tell():
-                self._tell(action)
+                self.tell(action)
             case Finish(code, sentence):
-                self._tell(Tell("Finished" if code == OK else "Failed", self._owner.name, sentence, warning=code != OK))
+                self.tell(Tell("Finished" if code == OK else "Failed", self._owner.name, sentence, warning=code != OK))
             case _:
                 assert_never(action)
 
@@ -96,7 +96,8 @@ class Hands:
             if error.status != 404:  # somebody has deleted it; the next look shows that
                 raise
 
-    def _tell(self, event: Tell) -> None:
+    def tell(self, event: Tell) -> None:
+        """Leave an Event on the owner and a line in the log, once for its reason and subject."""
         told = f"{self._owner.uid} {event.reason} {event.subject}".encode()
         name = f"{self._owner.name}.{sha256(told)[:16]}"
         if name in self._told:

@@ -23,6 +23,12 @@ from adainf.recipefile import load_recipe
 _TEMPLATES_S = 60
 _EVENTS_S = 15
 _SCRAPE_S = 5
+_STORE_S = 900
+"""A store that has never answered may be starting for so long."""
+
+
+class StoreSilent(Unavailable):
+    """The run's store does not answer. Unlike an API server's silence, this can be told in the cluster."""
 
 
 class Lookout:
@@ -37,6 +43,7 @@ class Lookout:
         self._recipe: Recipe | None = None
         self._ledger: Ledger | None = None
         self._templates: dict[str, Template] = {}
+        self._began = time.monotonic()
         self._templates_at = self._events_at = self._scraped_at = float("-inf")
         self._refused: dict[str, str] = {}
         self._progress: dict[str, str] = {}
@@ -44,8 +51,8 @@ class Lookout:
     def look(self, *, fresh: bool = False) -> Observed:
         """All that is there now; with `fresh`, the templates of this moment and not of the last minute.
 
-        Bad input is in what is seen, so that all ends are decided in one place. Raises `Unavailable` while the API or the
-        store does not answer, and `Refused`.
+        Bad input is in what is seen, so that all ends are decided in one place. Raises `Unavailable` while the API does not
+        answer, `StoreSilent` while the store does not, and `Refused`.
         """
         # Jobs before the store: of a Job that is seen to have ended, the artifacts are seen, too.
         attempts = tuple(read_attempt(job) for job in self.jobs.objects() if is_child(job, self._owner))
@@ -64,7 +71,7 @@ class Lookout:
             ended = [attempt for attempt in attempts if attempt.state != "active" and attempt.task not in done]
             records = {attempt.job: ledger.records(attempt.job, attempt.state != "ending") for attempt in ended}
         except (AdaInfError, OSError) as error:
-            raise Unavailable(f"the run's store does not answer: {error}") from None
+            raise StoreSilent(f"the run's store does not answer: {error}") from None
         return Observed(
             now=time.time(),
             tasks=tasks,
@@ -89,7 +96,8 @@ class Lookout:
     def _read_recipe(self, first: bool) -> tuple[Recipe, Ledger]:
         """The recipe as it is now, of which a copy is in the run.
 
-        Raises `BadInput` for the recipe, and for the store if no Job was started: later that is an outage, `Unavailable`.
+        Raises `BadInput` for the recipe, and for what the store refuses if no Job was started: later that is an outage,
+        `StoreSilent`. So is for a while a store that cannot be reached at first: that of jobs/adainf-cpu.yaml is starting, too.
         """
         try:
             data = self._recipe_file.read_bytes()
@@ -99,17 +107,22 @@ class Lookout:
         if self._recipe is None or self._ledger is None or digest != self.source.sha256:
             recipe = load_recipe(self._recipe_file)
             ledger = Ledger(self._run, recipe)
-            try:
-                uri = ledger.keep_recipe(data)
-            except (AdaInfError, OSError) as error:
-                if not first:
-                    raise Unavailable(f"the run's store does not answer: {error}") from None
-                raise BadInput(
-                    f"the run's store cannot be used: {error}. Its address is in ConfigMap/adainf-store, its keys are in "
-                    "Secret/adainf-s3; mend them, then delete the Job and apply again"
-                ) from None
+            uri = self._keep(ledger, data, first)
             self._recipe, self._ledger, self.source = recipe, ledger, Source(uri, digest)
         return self._recipe, self._ledger
+
+    def _keep(self, ledger: Ledger, recipe: bytes, first: bool) -> str:
+        """The address of a copy of the recipe in the run; raises as `_read_recipe`."""
+        try:
+            return ledger.keep_recipe(recipe)
+        except (AdaInfError, OSError) as error:
+            refused = isinstance(error, BadInput | OSError) or time.monotonic() >= self._began + _STORE_S
+            if not (first and refused):
+                raise StoreSilent(f"the run's store does not answer: {error}") from None
+            raise BadInput(
+                f"the run's store cannot be used: {error}. Its address is in ConfigMap/adainf-store, its keys are in "
+                "Secret/adainf-s3; mend them, then delete the Job and apply again"
+            ) from None
 
     def _read_templates(self, recipe: Recipe, fresh: bool) -> Mapping[str, Template]:
         """By stage. Raises `BadInput` where one that the recipe needs is missing."""

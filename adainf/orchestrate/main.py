@@ -12,11 +12,11 @@ from pathlib import Path
 from adainf import stopping
 from adainf.artifacts import Run
 from adainf.exitcodes import AdaInfError, BadInput, Stopped
-from adainf.orchestrate.actions import Action, Create, Finish
+from adainf.orchestrate.actions import Action, Create, Finish, Tell
 from adainf.orchestrate.api import Api, Refused, Unavailable, connect
 from adainf.orchestrate.apply import Hands
 from adainf.orchestrate.decide import Patience, decide
-from adainf.orchestrate.lookout import Lookout
+from adainf.orchestrate.lookout import Lookout, StoreSilent
 from adainf.orchestrate.observed import Observed
 from adainf.orchestrate.templates import Owner
 
@@ -42,7 +42,7 @@ class Orchestrator:
     """One chain, from wherever it is to its end."""
 
     def __init__(self, api: Api, owner: Owner, run_uri: str, recipe_file: Path) -> None:
-        self._wake = threading.Event()
+        self._wake, self._owner = threading.Event(), owner
         self._lookout = Lookout(api, owner, Run(run_uri), recipe_file, self._wake.set)
         self._hands = Hands(api, owner, self._lookout.jobs.put, log)
         self._patience = Patience(
@@ -73,7 +73,7 @@ class Orchestrator:
 
     def _step(self) -> Finish | None:
         """Look once and do what follows from it; the end, if this is it."""
-        seen = self._lookout.look()
+        seen = self._look()
         if not self._wake.is_set():
             self._lookout.scrape()
         try:
@@ -86,6 +86,14 @@ class Orchestrator:
         except BadInput as error:
             seen = replace(seen, wrong=str(error))
             return self._do(seen, decide(seen, self._patience))
+
+    def _look(self) -> Observed:
+        """As `Lookout.look`; that the store does not answer is told."""
+        try:
+            return self._lookout.look()
+        except StoreSilent as error:
+            self._hands.tell(Tell("StoreSilent", self._owner.name, f"{error}; the chain waits for it"))
+            raise
 
     def _rehearse(self, seen: Observed) -> None:
         """Before anything runs: would the cluster take each Job that is to come? Raises `BadInput` where it would not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,8 +23,10 @@ from adainf.chain import chain, request
 from adainf.cli import main
 from adainf.orchestrate.graph import STAGES, artifacts_of
 from adainf.recipefile import load_recipe
+from tests.conftest import S3Server
 from tests.orchestrate.api_server import ApiServer, api_server
 from tests.orchestrate.test_templates import cronjob
+from tests.storage.faulty_proxy import FaultyProxy
 
 RECIPE = Path("recipes/demo.yaml")
 JOBS = "/apis/batch/v1/namespaces/ns/jobs"
@@ -224,6 +227,26 @@ def test_bad_input_is_named_and_starts_nothing(
         assert process.wait(30) == 64
     assert "Secret/adainf-s3" in events(server)["Failed"]
     assert [path for path in server.objects if path.startswith(JOBS)] == [f"{JOBS}/adainf"]
+
+
+def test_a_store_that_starts_after_the_orchestrator_is_waited_for(
+    server: ApiServer, s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of jobs/adainf-cpu.yaml does. Would catch a chain that takes a store which is not there yet for bad input."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    with orchestrator(s3_env) as process:
+        deadline = time.monotonic() + 30
+        while "StoreSilent" not in events(server) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "cannot be reached" in events(server)["StoreSilent"]
+        assert process.poll() is None
+        with FaultyProxy(s3_server.port, lambda request: None, at=port):
+            while f"{JOBS}/adainf-ingest-ab12-1" not in server.objects and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert f"{JOBS}/adainf-ingest-ab12-1" in server.objects
 
 
 def test_wait_for_what_is_not_there(server: ApiServer) -> None:

@@ -57,10 +57,12 @@ def nth(method: str, *numbers: int, fault: Fault) -> Plan:
 class FaultyProxy:
     """``with FaultyProxy(port, plan) as proxy``: passes requests on to 127.0.0.1:port as `plan` wants.
 
-    `delay_s`: how long every answer takes.
+    `delay_s`: how long every answer takes. `at`: its own port; 0 takes a free one.
     """
 
-    def __init__(self, port: int, plan: Plan, *, break_after_bytes: int | None = None, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, port: int, plan: Plan, *, break_after_bytes: int | None = None, delay_s: float = 0.0, at: int = 0
+    ) -> None:
         self.plan = plan
         self.break_after_bytes = break_after_bytes
         self.delay_s = delay_s
@@ -71,7 +73,7 @@ class FaultyProxy:
         self._target = port
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", at), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
