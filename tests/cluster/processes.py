@@ -15,6 +15,9 @@ from tests.cluster.scripts import Exit
 from tests.cluster.store import Object
 
 _MARK = "CLUSTER_POD_UID"
+_INIT = ["tini", "--"]
+_PROCESS_1 = ["env", "--ignore-signal=TERM"]
+"""The first process of a container gets no SIGTERM before it has a handler for it. Behind `tini --` it is not the first."""
 _MESSAGE_BYTES, _LOG_BYTES = 4096, 2048
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +85,10 @@ class ProcessRun:
         self._wake()
 
     def _one(self, container: Prepared) -> Exit:
-        words = [self._python, *container.words[1:]] if container.words[0] in ("python", "python3") else container.words
+        behind_init = container.words[: len(_INIT)] == _INIT
+        words = container.words[len(_INIT) :] if behind_init else container.words
+        if words[0] in ("python", "python3"):
+            words = [self._python, *words[1:]]
         note = self._folder / f"termination-{container.spec['name']}"
         env = {
             **{name: value for name, value in os.environ.items() if name.startswith(("COVERAGE", "LC_", "OMP_"))},
@@ -94,7 +100,13 @@ class ProcessRun:
         with (self._folder / "log").open("ab") as log:
             try:
                 self._process = subprocess.Popen(
-                    words, env=env, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    words if behind_init else [*_PROCESS_1, *words],
+                    env=env,
+                    cwd=self._folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
                 )
             except OSError as error:
                 return Exit(128, f"failed to create containerd task: {error}", "StartError")

@@ -69,7 +69,7 @@ spec:
           containers:
             - name: pretrain
               image: adainf-train:1
-              command: [python, -m, adainf.launch]
+              command: [tini, --, python, -m, adainf.launch]
               env: [{name: ADAINF_NNODES, value: "2"}]
               resources: {requests: {cpu: "8", memory: 64Gi}, limits: {memory: 64Gi, nvidia.com/gpu: "8"}}
               volumeMounts: [{name: shm, mountPath: /dev/shm}]
@@ -93,7 +93,7 @@ spec:
       containers:
         - name: orchestrate
           image: adainf-orchestrator:1
-          command: [python, -m, adainf.orchestrate]
+          command: [tini, --, python, -m, adainf.orchestrate]
           env: [{name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}]
           resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 256Mi}}
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, Exit, Script
+from tests.cluster import Cluster, Exit, Process, Script
 from tests.cluster.job_controller import condition
 from tests.cluster.store import Object
 
@@ -386,6 +386,18 @@ def test_grace_period(cluster: Cluster) -> None:
     cluster.request("DELETE", f"pods/{pod['metadata']['name']}")
     cluster.until(lambda: pod["metadata"]["uid"] not in [each["metadata"]["uid"] for each in cluster.pods("j")])
     assert 100 * (time.monotonic() - begun) >= 40
+
+
+def test_process_one(cluster: Cluster) -> None:
+    cluster.on_pod(lambda pod: Process())
+    program = ["python", "-c", "import time; print('up', flush=True); time.sleep(60)"]
+    rules = {"rules": [{"action": "FailJob", **exits(137, 143)}]}
+    for name, words, code in (("deaf", program, 137), ("behind-init", ["tini", "--", *program], 143)):
+        pod = {"containers": [{"name": "w", "image": "w:1", "command": words}], "terminationGracePeriodSeconds": 1}
+        start(cluster, name, pod, podReplacementPolicy="Failed", podFailurePolicy=rules)
+        (first,) = cluster.until(lambda job=name: [pod for pod in cluster.pods(job) if cluster.kubelet.log(pod)])
+        cluster.request("DELETE", f"pods/{first['metadata']['name']}")
+        assert f"exit code {code} " in cluster.until_ended(name)["message"]
 
 
 def test_out_of_memory(cluster: Cluster) -> None:

@@ -89,6 +89,13 @@ def test_what_a_pod_may_take_is_bounded(objects: list[Object]) -> None:
             assert requests["memory"] == container["resources"]["limits"]["memory"] or each.owner["kind"] != "CronJob"
 
 
+def test_a_stop_is_heard_from_the_first_moment(objects: list[Object]) -> None:
+    # The first process of a container gets no SIGTERM before its handler is there, and a lost one costs the whole grace.
+    for each in pods(objects):
+        for container in each.spec["containers"]:
+            assert container["command"][:2] == ["tini", "--"] or container["command"][0] == "weed"  # Go's has one by then
+
+
 def test_quantities_are_strings(objects: list[Object]) -> None:
     # The API server stores strings: `kubectl apply` of the same file with a number changes the object each time.
     for each in pods(objects):
