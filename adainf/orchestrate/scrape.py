@@ -31,13 +31,13 @@ def _ask(ip: str) -> str:
 
 
 def progress_line(said: dict[str, object]) -> str:
-    """A launcher's answer as one line."""
+    """A launcher's answer as one line, with the first of its values: the loss, where there is one. All are in its log."""
     parts = []
     if said.get("done") is not None:
         parts.append(f"{said['done']}/{said['total']}" if said.get("total") else f"{said['done']}")
     values = said.get("values")
     if isinstance(values, dict):
-        parts += [f"{name} {value:.3g}" for name, value in values.items()]
+        parts += [f"{name} {value:.3g}" for name, value in list(values.items())[:1]]
     if isinstance(rate := said.get("rate"), int | float):
         parts.append(f"{rate:.4g}/s")
     if isinstance(eta_s := said.get("eta_s"), int | float):

@@ -43,6 +43,8 @@ def status(namespace: str | None = None, name: str = "adainf") -> None:
         stage, _, arm = task.partition(".")
         gpu_s = sum(_gpu_seconds(jobs[attempt.job]) for attempt in attempts if attempt.task == task)
         table.add_row(stage, arm, *(_of_attempt(newest[task], gpu_s) if task in newest else _without_attempt(waits[task])))
+    for column in table.columns:
+        column.overflow = "fold"  # a pipe has 80 letters; words that are cut there are lost
     console = Console(highlight=False)
     console.print(table)
     console.print(outcome(api, owner)[1], markup=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from adainf.artifacts import Manifest, Request, Run
 from adainf.chain import chain, request
 from adainf.cli import main
 from adainf.orchestrate.graph import STAGES, artifacts_of
+from adainf.orchestrate.scrape import progress_line
 from adainf.recipefile import load_recipe
 from tests.conftest import S3Server
 from tests.orchestrate.api_server import ApiServer, api_server
@@ -195,6 +196,9 @@ def test_status_tells_what_an_earlier_chain_has_done(
     assert {task: row[1] for task, row in rows.items()} == {
         ("ingest", ""): "done before", ("fit", ""): "next", ("pretrain", "none"): "waits",
     }  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["status"]) == 0
+    assert "…" not in capsys.readouterr().out, "words are cut where the terminal is narrow"
 
 
 def table(shown: str) -> dict[tuple[str, str], list[str]]:
@@ -247,6 +251,14 @@ def test_a_store_that_starts_after_the_orchestrator_is_waited_for(
             while f"{JOBS}/adainf-ingest-ab12-1" not in server.objects and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert f"{JOBS}/adainf-ingest-ab12-1" in server.objects
+
+
+def test_progress_fits_a_line() -> None:
+    """Would catch a line of all that a trainer measures, in which nobody finds how far it is."""
+    values = {"loss": 5.3081, "images_per_s": 1040.2, "rank_me": 44.6}
+    said: dict[str, object] = {"done": 48120, "total": 100000, "values": values, "rate": 4.9112, "eta_s": 7380}
+    assert progress_line(said) == "48120/100000 loss 5.31 4.911/s eta 2h03m"
+    assert progress_line({"done": None, "total": None, "values": None, "rate": None, "eta_s": None}) == ""
 
 
 def test_wait_for_what_is_not_there(server: ApiServer) -> None:
