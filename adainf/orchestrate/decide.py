@@ -14,7 +14,7 @@ from adainf.orchestrate.actions import Action, Create, Finish, Mirror, Release, 
 from adainf.orchestrate.causes import Cause, cause_of
 from adainf.orchestrate.graph import Task
 from adainf.orchestrate.observed import Attempt, Observed
-from adainf.orchestrate.pods import watch_pods
+from adainf.orchestrate.pods import is_stuck, watch_pods
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _task(seen: Observed, task: Task, patience: Patience) -> Iterator[Action]:
         delay_s = _delay_s(latest, cause, barren, patience)
     else:
         delay_s = 0.0  # it ended well, for a recipe that asked for less
-    if _is_over(latest, seen.now, patience) and seen.now >= latest.since + delay_s:
+    if _is_over(seen, latest, patience) and seen.now >= latest.since + delay_s:
         yield Create(task.name, latest.number + 1, token)
 
 
@@ -88,16 +88,18 @@ def _attend(seen: Observed, task: Task, attempt: Attempt, patience: Patience) ->
 
 def _settled(seen: Observed, name: str, patience: Patience) -> bool:
     """Whether a task is done and holds nothing any longer."""
-    return name in seen.done and all(_is_over(attempt, seen.now, patience) for attempt in seen.attempts_of(name))
+    return name in seen.done and all(_is_over(seen, attempt, patience) for attempt in seen.attempts_of(name))
 
 
-def _is_over(attempt: Attempt, now: float, patience: Patience) -> bool:
+def _is_over(seen: Observed, attempt: Attempt, patience: Patience) -> bool:
     """Whether the next may begin: no pod is left, or only such that hang on a lost node.
 
     Those may come back: the next attempt has names of its own in the network, and checkpoints that it alone may write.
     """
     if attempt.state == "ending":
-        return now >= attempt.since + attempt.grace_s + patience.stuck_s
+        left = seen.living_pods_of(attempt)
+        stuck = bool(left) and all(is_stuck(pod, seen.now, patience.stuck_s) for pod in left)
+        return stuck or seen.now >= attempt.since + attempt.grace_s + patience.stuck_s
     return attempt.state != "active"
 
 

@@ -77,13 +77,22 @@ def read_pod(pod: Object) -> Pod:
         index=int(metadata.get("annotations", {}).get(labels.INDEX, label.get(labels.INDEX, "0"))),
         phase=status.get("phase", "Pending"),
         created=seconds(metadata["creationTimestamp"]),
-        deleted=seconds(metadata["deletionTimestamp"]) if "deletionTimestamp" in metadata else None,
+        deleted=_deleted(metadata, status),
         node=pod.get("spec", {}).get("nodeName", ""),
         ip=status.get("podIP", ""),
         waiting=waiting,
         message=message,
         oom=any(container.get("state", {}).get("terminated", {}).get("reason") == "OOMKilled" for container in containers),
     )
+
+
+def _deleted(metadata: Object, status: Object) -> float | None:
+    """`Pod.deleted`. The node controller sets a pod whose node is silent not ready; the kubelet's word on containers stays."""
+    if "deletionTimestamp" not in metadata:
+        return None
+    ready = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
+    silent = (ready.get("Ready"), ready.get("ContainersReady")) == ("False", "True")
+    return seconds(metadata["deletionTimestamp"]) - (metadata.get("deletionGracePeriodSeconds", 0) if silent else 0)
 
 
 def _waiting(status: Object, containers: list[Object]) -> tuple[str, str]:

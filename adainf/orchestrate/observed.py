@@ -48,7 +48,7 @@ class Pod:
     phase: str
     created: float
     deleted: float | None = None
-    """When its grace ends or ended, where it is being deleted."""
+    """Where it is being deleted: when its grace ends, or began if its node is silent, as nobody uses it there."""
     node: str = ""
     ip: str = ""
     waiting: str = ""

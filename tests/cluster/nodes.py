@@ -80,8 +80,12 @@ class Nodes:
                     self._schedule(pod, list(nodes.values()))
             elif name not in nodes:
                 self._orphaned(pod)
-            elif not alive(nodes[name]) and "deletionTimestamp" not in pod["metadata"]:
-                self._unreachable(pod)
+            elif not alive(nodes[name]):
+                # As the node controller does. What the kubelet said last of the containers stays.
+                if holds(pod, "Ready"):
+                    self._store.edit("pods", pod, lambda new: set_condition(new, "Ready", "False"), status=True)
+                if "deletionTimestamp" not in pod["metadata"]:
+                    self._unreachable(pod)
 
     def _schedule(self, pod: Object, nodes: list[Object]) -> None:
         reasons: dict[str, int] = {}
@@ -131,5 +135,10 @@ def _specify(fields: Object, new: Object) -> None:
     new["spec"].update(fields)
 
 
+def holds(thing: Object, kind: str) -> bool:
+    """Whether a condition of a node or a pod is true."""
+    return any(each["type"] == kind and each["status"] == "True" for each in thing["status"].get("conditions", []))
+
+
 def alive(node: Object) -> bool:
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
+    return holds(node, "Ready")

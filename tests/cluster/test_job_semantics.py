@@ -367,7 +367,10 @@ def test_dead_node(cluster: Cluster) -> None:
     assert disruption
     assert disruption["reason"] == "DeletionByTaintManager"
     time.sleep(0.5)  # 50 s: longer than the grace period
-    assert cluster.pods("j")[0]["status"]["phase"] == "Running"
+    hanging = cluster.pods("j")[0]
+    assert hanging["status"]["phase"] == "Running"
+    assert condition(hanging, "Ready") is None
+    assert condition(hanging, "ContainersReady")
     assert condition(cluster.job("j") or {}, "Failed") is None
 
 

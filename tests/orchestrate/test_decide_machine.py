@@ -67,7 +67,9 @@ class Cluster:
         for other in others:
             assert other.state != "active", "two attempts at once"
             if other.state == "ending":
-                assert self.now >= other.since + other.grace_s + PATIENCE.stuck_s, "the attempt before may still run"
+                left = [pod.deleted or float("inf") for pod in self.pods.values() if pod.job == other.job]
+                lost_at = min(max(left, default=float("inf")), other.since + other.grace_s)
+                assert self.now >= lost_at + PATIENCE.stuck_s, "the attempt before may still run"
         assert self.barren[action.task] < ALLOWED
         assert action.token == f"c{self.saved[action.task]}"
 

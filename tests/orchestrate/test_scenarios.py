@@ -121,12 +121,12 @@ def test_a_stage_that_refuses_its_input(chain: Chain) -> None:
 
 
 def test_dead_node(tmp_path: Path) -> None:
-    """A pod that hangs in Terminating does not keep the next attempt."""
+    """A pod that hangs in Terminating does not keep the next attempt, nor does a grace that nobody is left to use."""
     small = {"cpu": "64", "memory": "1Ti", "ephemeral-storage": "1Ti", "pods": "110"}
     nodes = {"a": small} | {name: small | {"nvidia.com/gpu": "1"} for name in "bcdef"}
     with Cluster(tmp_path, nodes, speed=1000) as cluster:
         chain = Chain(cluster, tmp_path, hold_first("pretrain.none"))
-        chain.grace_s = 1
+        chain.grace_s = 600
         chain.apply()
         lost = chain.pod("pretrain.none", index=1)
         cluster.node(lost["spec"]["nodeName"]).kill()

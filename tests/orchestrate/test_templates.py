@@ -145,3 +145,18 @@ def test_why_a_pod_waits() -> None:
     assert read_pod({"metadata": meta, "status": {"conditions": [unplaced]}}).waiting == "Unschedulable"
     creating = {"state": {"waiting": {"reason": "ContainerCreating"}}}
     assert read_pod({"metadata": meta, "status": {"containerStatuses": [creating]}}).waiting == ""
+
+
+def test_a_silent_node_uses_no_grace() -> None:
+    meta = {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    assert read_pod({"metadata": meta, "status": {}}).deleted is None
+    meta |= {"deletionTimestamp": "2026-01-01T00:05:00Z", "deletionGracePeriodSeconds": 300}
+
+    def grace_left_s(ready: str, containers: str) -> float:
+        conditions = [{"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": containers}]
+        pod = read_pod({"metadata": meta, "status": {"phase": "Running", "conditions": conditions}})
+        return (pod.deleted or 0) - pod.created
+
+    assert grace_left_s("True", "True") == 300
+    assert grace_left_s("False", "True") == 0  # what a cluster showed 60 s after the power of a node was cut
+    assert grace_left_s("False", "False") == 300  # its containers have ended, and its kubelet says so
