@@ -43,7 +43,7 @@ class Cluster:
     def __init__(
         self, folder: Path, nodes: Mapping[str, dict[str, str]] | None = None, speed: float = 1, namespace: str = "lab"
     ) -> None:
-        self.namespace = namespace
+        self.namespace, self.speed = namespace, speed
         self.store, self.faults = Store(), Faults()
         self._folder, self._clock = folder, Clock(speed)
         self._access = Access(self.store)
