@@ -7,6 +7,7 @@ that average, or that keep the own slot only, give the right loss and a wrong gr
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,13 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from adainf.exitcodes import BadInput
+
+
+@atexit.register
+def _leave() -> None:
+    """Threads of a process group that outlive the interpreter end the process by SIGABRT now and then, its work done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def launched() -> PartialState:
