@@ -231,7 +231,6 @@ class FashionMnist(Study):
     crops_compared = (0.04, 0.35)
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
-        """The runs of a block, and what their cells are judged on."""
         if name == "gate":
             regimes = REGIMES[:2] if self.quick else REGIMES
             arms = ("none", "vanilla")

@@ -30,7 +30,7 @@ class Measured(Record):
     """What is known of the generated images; a null is the same number for as many real images."""
 
     space: str = ""
-    """The features that coverage and AuthPct were measured in."""
+    """The features that coverage and total variation were measured in."""
     coverage: _Share | None = None
     coverage_null: Annotated[float, Field(gt=0, le=1)] | None = None
     total_variation: _Share | None = None
