@@ -199,21 +199,22 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_the_folder_is
 @pytest.mark.parametrize(("stage", "folder"), [("fit", "generator"), ("pretrain", "pretrain/none/seed-0")])
 def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folder: str) -> None:
     """SIGTERM in the middle, far from any interval of saving: exit 75 and a checkpoint of the step that it names."""
-    text = re.sub(r"  (checkpoint_every_steps|log_every_steps|steps): \d+\n", r"  \1: 1000000\n", RECIPE)
-    recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
+    text = re.sub(r"  (checkpoint_every_steps|steps): \d+\n", r"  \1: 20000\n", RECIPE)
+    text = re.sub(r"  log_every_steps: \d+\n", "  log_every_steps: 1\n", text)
+    recipe, run, progress = write_recipe(tmp_path, text), tmp_path / "run", tmp_path / "progress.json"
     assert adainf("ingest", recipe, "--run", run).returncode == OK
     arguments = ["--arm", "none"] if stage == "pretrain" else []
     command = [sys.executable, "-m", "adainf", stage, str(recipe), "--run", str(run), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "ADAINF_PROGRESS_FILE": str(progress)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 60
-    while not (run / folder / "request.json").exists():  # claimed: its imports are done
+    while not (progress.exists() and json.loads(progress.read_text())["done"] > 0):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(3)  # and now it is in its loop
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, errors
-    found = re.search(r"saved at step (\d+) of 1000000; run the same command to go on", errors)
+    found = re.search(r"saved at step (\d+) of 20000; run the same command to go on", errors)
     assert found, errors
     saved = Checkpoints(Run(str(run)), folder)
     step = saved.newest()
