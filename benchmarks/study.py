@@ -4,7 +4,8 @@
     python -m benchmarks.study --block main            # in the regime that the gate chose
     python -m benchmarks.study --block crop,mixing,quality,schedule
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
-    python -m benchmarks.study --study cifar10 --block main,crop
+    python -m benchmarks.study --study cifar10 --block main,crop          # on a GPU
+    python -m benchmarks.study --study cifar10-16px --block main,crop
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
 further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-NAME.json and .md to --output;
@@ -46,8 +47,6 @@ REGIMES = (
 """In the order in which the gate tries them."""
 CROPS, JITTERS, SHARES, PROBES = (0.04, 0.1, 0.35, 0.6), (0.25, 0.5), (0.75, 0.45, 0.3), 0.25
 """Around the recipe's 0.2, 1 and 0.6; its probes take 0.1 of the steps."""
-WEAK = {"min_scale": 0.2, "jitter_probability": 0.4, "jitter_strength": 0.5}
-"""What the plan makes of the default augmentation where the effective data are 21 times the reference."""
 GATE_SEEDS = (100, 101, 102)
 """No other block has them: what the gate chose must hold with fresh seeds."""
 ABLATION = ("none", "vanilla", "reweighted", "weak", "adainf", "verified")
@@ -235,7 +234,7 @@ class FashionMnist(Study):
             regimes = REGIMES[:2] if self.quick else REGIMES
             arms = ("none", "vanilla")
             return [self.setup(*regime, "perfect", arms, GATE_SEEDS, "gate") for regime in regimes], "validation"
-        variant, real = self.regime()
+        variant, real = self.regime
         if name == "main":
             return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
         if name == "quality":
@@ -253,6 +252,7 @@ class FashionMnist(Study):
             return [controls, self.setup(variant, real, "more", ("none", "verified"), range(6), label, longer)], "test"
         return self.one_by_one(variant, real, CROPS, JITTERS), "test"
 
+    @property
     def regime(self) -> tuple[str, int]:
         """What the gate chose. Ends the program where it has chosen nothing: then nothing else would mean anything."""
         chosen = self.found["blocks"].get("gate", {}).get("regime")
@@ -270,24 +270,59 @@ class FashionMnist(Study):
 
 class Cifar10(Study):
     name, title = "study-cifar10", "CIFAR-10 at a hundredth"
-    blocks = ("main", "crop")
+    blocks: tuple[str, ...] = ("main", "crop")
     crops_compared = (0.02, 0.2)
+    regime, seeds = ("cifar", 500), range(5)
+    perfect: tuple[str, ...] = ("none", "vanilla", "weak", "adainf")
+    more: tuple[str, ...] = ("none", "vanilla", "adainf")
+    """Arms of the main block that have images of that source."""
+    weak: Mapping[str, float] = {"min_scale": 0.2, "jitter_probability": 0.4, "jitter_strength": 0.5}
+    """What the plan makes of the default augmentation where the effective data are 21 times the reference, or more."""
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
-        variant, real, seeds = "cifar", 500, range(5)
         if name == "crop":
-            return self.one_by_one(variant, real, (0.02, 0.2, 0.4), (0.5,)), "test"
+            return self.one_by_one(*self.regime, (0.02, 0.2, 0.4), (0.5,)), "test"
         return [
-            self.setup(variant, real, "perfect", ("none", "vanilla", "weak", "adainf"), seeds),
-            self.setup(variant, real, "more", ("none", "vanilla", "adainf"), seeds),
-            self.setup(variant, real, "perfect", ("none",), seeds, "weak", _augmented(**WEAK)),
+            self.setup(*self.regime, "perfect", self.perfect, self.seeds),
+            self.setup(*self.regime, "more", self.more, self.seeds),
+            self.setup(*self.regime, "perfect", ("none",), self.seeds, "weak", _augmented(**self.weak)),
         ], "test"
 
     def primary(self, scores: results.Scores) -> list[dict[str, Any]]:
         weak, weak_alone = ("weak-perfect", "vanilla-perfect"), ("none-weak", "none")
-        gains = {f"({arm} - {other})": results.gain(scores, arm, other) for arm, other in (weak, weak_alone)}
+        gained, alone = (f"({arm} - {other})" for arm, other in (weak, weak_alone))
+        gains = {gained: results.gain(scores, *weak), alone: results.gain(scores, *weak_alone)}
         adainf = [(f"adainf-{source}", other) for source in ("perfect", "more") for other in (f"vanilla-{source}", "none")]
-        return results.tested({**scores, **gains}, [tuple(gains), *adainf])
+        return results.tested({**scores, **gains}, [(gained, alone), *adainf, *self.of_verified(scores)])
+
+    def of_verified(self, scores: results.Scores) -> list[tuple[str, str]]:
+        """Further primary comparisons."""
+        return []
+
+
+class SmallCifar10(Cifar10):
+    name, title = "study-cifar10-16px", "CIFAR-10 at 16 x 16 px"
+    blocks = ("pilot", "main", "crop")
+    crops_compared = (0.08, 0.4)
+    regime, seeds = ("cifar16", 200), range(8)
+    perfect, more = (*Cifar10.perfect, "verified"), (*Cifar10.more, "verified")
+    weak: Mapping[str, float] = {"jitter_probability": 0.4, "jitter_strength": 0.5}  # the crop is 0.2 already
+
+    def block(self, name: str) -> tuple[list[Setup], Part]:
+        if name == "pilot":
+            return self.crops_and_jitters((100,)), "validation"
+        return (self.crops_and_jitters(range(3)), "test") if name == "crop" else super().block(name)
+
+    def crops_and_jitters(self, seeds: Sequence[int]) -> list[Setup]:
+        """Each crop with the default's jitter and with the weak one, without inflation and with perfect images."""
+        crops = {"crop8": {"min_scale": 0.08}, "": {}, "crop40": {"min_scale": 0.4}}
+        jitters = {"": {}, "jitter50": self.weak}
+        labels = {a + b: _augmented(**crop, **jitter) for a, crop in crops.items() for b, jitter in jitters.items()}
+        return [self.setup(*self.regime, "perfect", ("none", "vanilla"), seeds, *of) for of in labels.items()]
+
+    def of_verified(self, scores: results.Scores) -> list[tuple[str, str]]:
+        sources = ("perfect", "more")
+        return [(f"verified-{source}", results.better(scores, "none", f"vanilla-{source}")) for source in sources]
 
 
 def _augmented(**settings: float) -> dict[str, float]:
@@ -318,7 +353,7 @@ def _gate_differences(scores: results.Scores) -> dict[str, Any]:
     return {name: row for name, row in found.items() if row is not None}
 
 
-STUDIES: dict[str, type[Study]] = {"fashion-mnist": FashionMnist, "cifar10": Cifar10}
+STUDIES: dict[str, type[Study]] = {"fashion-mnist": FashionMnist, "cifar10": Cifar10, "cifar10-16px": SmallCifar10}
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Fashion-MNIST at 16 x 16, plain and hard, and CIFAR-10, cut into the parts of the studies. The same bytes everywhere."""
+"""Fashion-MNIST at 16 x 16, plain and hard, and CIFAR-10 at 32 x 32 and 16 x 16, cut into the parts of the studies. The same
+bytes everywhere."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ from benchmarks.common import ROOT
 
 FASHION_MNIST, CIFAR10 = Path("/usr/share/datasets/fashion-mnist"), ROOT / "datasets/cifar10"
 """Debian's package dataset-fashion-mnist, and what `benchmarks.studies.cifar` writes."""
-SOURCES = {"plain": "Fashion-MNIST", "hard": "Fashion-MNIST", "cifar": "CIFAR-10"}
+SOURCES = {"plain": "Fashion-MNIST", "hard": "Fashion-MNIST", "cifar": "CIFAR-10", "cifar16": "CIFAR-10 at 16 x 16"}
 """Of each variant."""
 DIGESTS = {
     "plain": "58840d81077e711d79eb9e40955c912597d8207e359b30aefebc151c21fd2c49",
     "hard": "078fcd92e187795dbcb48cc34879847f49fbe516547d5c4921a8063340d0859b",
     "cifar": "0ac3ab5c78edb36ac68f69e287fd8f957b2d4f820b80e5fa9bd05c810fc0d95d",
+    "cifar16": "753f533f4318eb7121c4f2ee617cb11fbeabb8c8f1a0d92e46215b203f1536da",
 }
 """SHA-256 of all stored images, train before test."""
 PX = 16
@@ -82,21 +84,23 @@ def save(file: Path, **arrays: NDArray[np.generic]) -> None:
 
 
 def _stored(variant: str) -> tuple[Pixels, NDArray[np.int64]]:
-    """N x 16 x 16 grey or N x 32 x 32 x 3 RGB, and labels; the test images are the last."""
-    source = open_cifar("cifar10", str(CIFAR10)) if variant == "cifar" else open_fashion_mnist(str(FASHION_MNIST))
+    """N x 16 x 16 grey, or N x 32 x 32 x 3 or N x 16 x 16 x 3 RGB, and labels; the test images are the last."""
+    in_colour = SOURCES[variant].startswith("CIFAR")
+    source = open_cifar("cifar10", str(CIFAR10)) if in_colour else open_fashion_mnist(str(FASHION_MNIST))
     arrays = [part for part in (source.train, source.test) if isinstance(part, ArrayImages)]
     images = np.concatenate([part.images for part in arrays])
     labels = np.concatenate([part.labels for part in arrays if part.labels is not None])
     if variant == "cifar":
         return images, labels
-    small = shrunk(images)
+    if in_colour:
+        return shrunk(images), labels
+    small = shrunk(np.pad(images, ((0, 0), (2, 2), (2, 2))))  # 28 x 28, and a frame of two black pixels around it
     return small if variant == "plain" else hardened(small), labels
 
 
-def shrunk(images_NHW: Pixels) -> Pixels:
-    """28 x 28, a frame of two black pixels around it, the mean of every 2 x 2, a half rounded up."""
-    framed = np.pad(images_NHW, ((0, 0), (2, 2), (2, 2))).astype(np.uint16)
-    blocks = framed.reshape(len(framed), PX, 2, PX, 2).sum(axis=(2, 4), dtype=np.uint16)
+def shrunk(images: Pixels) -> Pixels:
+    """N x 32 x 32, grey or RGB, to N x 16 x 16: the mean of every 2 x 2, a half rounded up."""
+    blocks = images.reshape(len(images), PX, 2, PX, 2, *images.shape[3:]).sum(axis=(2, 4), dtype=np.uint16)
     return ((blocks + 2) // 4).astype(np.uint8)
 
 

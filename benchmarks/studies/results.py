@@ -26,8 +26,9 @@ PAPER = {
 """The paper's numbers beside ours, block by block."""
 TITLES = {
     "gate": "Gate: do more real images help?",
+    "pilot": "Pilot",
     "main": "Main block: ablation",
-    "crop": "Crop and jitter, each alone",
+    "crop": "Crop and jitter",
     "mixing": "Mixing ratio",
     "quality": "Quality of the generated images",
     "schedule": "Augmentation that weakens with the images seen",

@@ -22,10 +22,11 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
 
 @pytest.mark.parametrize("variant", data.SOURCES)
 def test_the_images_are_those_that_the_study_is_pinned_to_and_no_two_parts_share_one(variant: str) -> None:
-    if not (data.CIFAR10 if variant == "cifar" else data.FASHION_MNIST).is_dir():
+    cifar = variant.startswith("cifar")
+    if not (data.CIFAR10 if cifar else data.FASHION_MNIST).is_dir():
         pytest.skip("no data: dataset-fashion-mnist is Debian's, CIFAR-10 comes by python -m benchmarks.studies.cifar")
     cut = data.parts(variant)  # raises for another digest
-    assert [len(part.labels) for part in cut] == [7_000, 10_000, 33_000 if variant == "cifar" else 43_000, 10_000]
+    assert [len(part.labels) for part in cut] == [7_000, 10_000, 33_000 if cifar else 43_000, 10_000]
     # Some garments were photographed twice: the share of equal images between parts is that of any two parts, well below 1 %.
     seen = {hashlib.sha256(image.tobytes()).digest() for image in cut.pool.images}
     assert sum(hashlib.sha256(image.tobytes()).digest() in seen for image in cut.probe.images) < 100
@@ -47,11 +48,13 @@ def test_a_crop_of_a_flat_image_is_flat_and_one_of_a_ramp_is_a_ramp() -> None:
     assert (np.ptp(ramp, axis=1) == 0).all()
 
 
-def test_shrinking_is_the_mean_of_every_two_by_two_within_the_frame() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (1, 28, 28), np.uint8)
-    small = data.shrunk(image)[0]
-    assert small[0].max() == small[:, 15].max() == 0
-    assert small[1, 1] == int(image[0, :2, :2].mean() + 0.5)
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_shrinking_is_the_mean_of_every_two_by_two(channels: tuple[int, ...]) -> None:
+    """Would catch rows taken for columns, and colours mixed."""
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, *channels), np.uint8)
+    small = data.shrunk(images)
+    assert small.shape == (2, 16, 16, *channels)
+    assert np.array_equal(small[1, 3, 5], np.floor(images[1, 6:8, 10:12].mean(axis=(0, 1)) + 0.5))
 
 
 def scores(**linear: list[float]) -> dict[str, dict[int, dict[str, float]]]:
@@ -116,7 +119,7 @@ def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool, na
     study.found = {"blocks": {"gate": {"regime": ["hard", "100"]}}}
     for block in study.blocks:
         setups, part = study.block(block)
-        assert part == ("validation" if block == "gate" else "test")
+        assert part == ("validation" if block in ("gate", "pilot") else "test")
         assert len({setup.name for setup in setups}) == len(setups)
         for setup in setups:
             recipe = load_recipe(setup.write(study.recipe, tmp_path))
