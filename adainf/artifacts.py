@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from adainf import __version__
 from adainf.exitcodes import BadInput
@@ -67,7 +67,7 @@ class Output(Record):
 
 
 class Manifest(Record):
-    """The commit mark of an artifact, and all that a later stage needs to read it."""
+    """The commit mark of an artifact, and all that a later stage needs to read it; stored with its own SHA-256."""
 
     schema_version: Literal[1] = 1
     made_by: str = f"adainf {__version__}"
@@ -75,6 +75,21 @@ class Manifest(Record):
     outputs: list[Output] = []
     content: dict[str, JsonValue] = {}
     """What the stage has to say: counts, the plan, scores. Typed by the room that writes it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unchanged(cls, value: Any) -> Any:
+        """A digit that was turned into another on a disk is a number like any other; only the sum tells."""
+        if not isinstance(value, dict) or "sha256" not in value:
+            return value
+        body = {name: of for name, of in value.items() if name != "sha256"}
+        if sha256(canonical_json(body)) != value["sha256"]:
+            raise ValueError("its sha256 is not that of the rest")
+        return body
+
+    def to_json(self) -> bytes:
+        body = self.model_dump(mode="json")
+        return canonical_json({**body, "sha256": sha256(canonical_json(body))})
 
     def content_as(self, kind: type[ModelT]) -> ModelT:
         """The content as the type that its room gives it. Raises `BadInput` where it is something else."""
@@ -249,10 +264,8 @@ class Run:
         try:
             return kind.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise BadInput(
-                f"{self.locate(key)} is damaged ({where}: {first['msg']}); restore it, or delete the folder and run its "
+                f"{self.locate(key)} is damaged ({_first_problem(error)}); restore it, or delete the folder and run its "
                 "stage again"
             ) from None
 
@@ -269,7 +282,7 @@ def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,17 @@ def test_a_damaged_manifest_or_claim_is_one_sentence(run: Run, damage: bytes) ->
     run.store.put("real/request.json", damage)
     with pytest.raises(BadInput, match=r"real/request.json is damaged"):
         run.claim("real", REQUEST)
+
+
+def test_a_digit_that_turned_into_another_is_damage(run: Run) -> None:
+    """A plan's weight of 10 that reads 18 is as good a number: only the manifest's own sum tells."""
+    run.commit("plan", Manifest(request=REQUEST, content={"real_weight": 10.0, "note": "é"}))
+    data = run.store.get("plan.json")
+    for at, bit in itertools.product(range(len(data)), range(8)):
+        if not data[at : at + 1].isspace():
+            run.store.put("plan.json", data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+            with pytest.raises(BadInput, match=r"plan.json is damaged .* restore it, or delete"):
+                run.find("plan")
 
 
 def test_the_digest_names_the_stored_bytes(run: Run) -> None:

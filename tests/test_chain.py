@@ -25,7 +25,7 @@ from adainf.checkpoint import decode
 from adainf.checkpoints import Checkpoints
 from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED
 from adainf.recipefile import load_recipe
-from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
+from tests.tiny import RECIPE, adainf, artifact_hashes, make_older, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +269,7 @@ def test_an_artifact_made_from_an_older_input_is_refused(finished: tuple[Path, P
     recipe, folder, _ = finished
     run = tmp_path / "run"
     shutil.copytree(folder, run)
-    store = Run(str(run)).store
-    manifest = store.get("real/manifest.json")
-    store.put("real/manifest.json", manifest.replace(b'"adainf 0.1.0"', b'"adainf 0.0.9"'))
+    make_older(run / "real/manifest.json")
     assert "generator/ was written by another recipe or from other inputs (inputs.real" in sentence(
         "generate", recipe, "--run", run
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from adainf.artifacts import Run
+from adainf.artifacts import Run, canonical_json, sha256
 
 RECIPE = """
 name: tiny
@@ -52,3 +55,16 @@ def artifact_hashes(uri: str | Path) -> dict[str, str]:
     store = Run(str(uri)).store
     keys = [info.key for info in store.list() if not info.key.startswith("logs/")]
     return {key: hashlib.sha256(store.get(key)).hexdigest() for key in keys}
+
+
+def forge(manifest: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest as somebody who means to: its sum fits."""
+    body = json.loads(manifest.read_bytes())
+    del body["sha256"]
+    change(body)
+    manifest.write_bytes(canonical_json({**body, "sha256": sha256(canonical_json(body))}))
+
+
+def make_older(manifest: Path) -> None:
+    """Turn a manifest into an older version's: another input to whoever reads it."""
+    forge(manifest, lambda body: body.update(made_by="adainf 0.0.9"))

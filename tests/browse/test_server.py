@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from adainf.shards.png import decode_image, encode_stored_png
 from tests.browse.hostile import entry, huge_png, png, tar
 from tests.browse.served import served
 from tests.shards.sets import make_set
+from tests.tiny import forge
 
 TOKEN = "a-token-of-this-test"
 SCRIPT = "<img src=x onerror=alert(1)>"
@@ -155,18 +155,18 @@ def test_bad_tars_are_told_one_by_one_and_good_ones_stay(bad_tars: Path) -> None
 def test_an_index_that_leaves_its_tar_or_its_prefix_is_refused(tmp_path: Path) -> None:
     made = make_set(f"{tmp_path}/set", 4, 2)
     at, index_at = made.path / "manifest.json", made.path / "train-000000.index.json"
-    manifest = at.read_text()
+    manifest = at.read_bytes()
     (tmp_path / "outside.tar").write_bytes((made.path / "train-000000.tar").read_bytes())
-    at.write_text(manifest.replace('"train-000000.tar"', '"../outside.tar"'))
+    keys = ["../outside.tar", "train-000001.tar"]
+    forge(at, lambda body: body["content"]["splits"]["train"].update(tar_keys=keys))
     with pytest.raises(BadInput, match="outside"):
         Catalog(made.uri)
     index = ShardIndex.model_validate_json(index_at.read_text())
     moved = index.model_copy(update={"image_offsets": [10**9, 0]}).to_json()
-    described = json.loads(manifest)
-    split = described["content"]["splits"]["train"]
-    split["index_sizes_bytes"][0], split["index_sha256s"][0] = len(moved), sha256(moved)
     index_at.write_bytes(moved)
-    at.write_text(json.dumps(described))
+    at.write_bytes(manifest)
+    sizes, sums = [len(moved)] * 2, [sha256(moved)] * 2
+    forge(at, lambda body: body["content"]["splits"]["train"].update(index_sizes_bytes=sizes, index_sha256s=sums))
     with pytest.raises(BadInput, match="points outside"):
         Catalog(made.uri).source(None).columns(0)
 

@@ -27,6 +27,7 @@ from adainf.shards.whole import WholeSplit
 from adainf.shards.windowed import WINDOWS_KEPT
 from adainf.sources.indexing import index_tars
 from tests.shards.sets import Made, make_set, take
+from tests.tiny import forge
 
 BLOCK = 512
 
@@ -196,10 +197,7 @@ def test_two_sets_with_shards_of_the_same_names_never_meet(tmp_path: Path) -> No
     ],
 )
 def test_a_manifest_that_was_tampered_with_is_a_sentence(made: Made, change: dict, said: str) -> None:
-    path = made.path / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["content"]["splits"]["train"] |= change
-    path.write_text(json.dumps(manifest))
+    forge(made.path / "manifest.json", lambda body: body["content"]["splits"]["train"].update(change))
     with pytest.raises(BadInput, match=said):
         take(open_stream({"set": made.uri}, 8, 0), 1)
 

@@ -18,7 +18,7 @@ from adainf.exitcodes import BAD_INPUT, OK
 from adainf.models.encoder import Encoder
 from adainf.shards import reader
 from adainf.shards.folder import ShardFolder
-from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
+from tests.tiny import RECIPE, adainf, artifact_hashes, make_older, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,7 @@ def test_bad_input_is_one_sentence(run: Path, tmp_path: Path, arguments: list[st
 
 def test_results_of_another_encoder_are_not_exported(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    manifest = tmp_path / "run" / "pretrain" / "none" / "seed-0" / "manifest.json"
-    manifest.write_bytes(manifest.read_bytes().replace(b'"adainf 0.1.0"', b'"adainf 0.0.9"'))
+    make_older(tmp_path / "run/pretrain/none/seed-0/manifest.json")
     done = adainf("export", tmp_path / "run", "--arm", "none", "-o", tmp_path / "out")
     assert done.returncode == BAD_INPUT
     assert "is about another encoder" in done.stderr

@@ -27,7 +27,7 @@ from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
 from adainf.stages.measure import measure
 from adainf.stages.pretrain import pretrain
-from tests.tiny import RECIPE, artifact_hashes, write_recipe
+from tests.tiny import RECIPE, artifact_hashes, forge, write_recipe
 
 SILENT = Reporter()
 
@@ -162,9 +162,7 @@ def test_too_few_images_are_refused_before_anything_is_claimed(made: tuple[Recip
 
 
 def test_images_of_another_size_are_refused(made: tuple[Recipe, Path], run: Run) -> None:
-    manifest = json.loads(run.store.get("generated/manifest.json"))
-    manifest["content"]["height_px"] = 16
-    run.store.put("generated/manifest.json", json.dumps(manifest).encode())
+    forge(Path(run.uri, "generated/manifest.json"), lambda body: body["content"].update(height_px=16))
     with pytest.raises(BadInput, match="generated images are 16 x 8 px, real ones 8 x 8 px"):
         measure(made[0], run, SILENT)
     assert run.store.head("quality/request.json") is None
