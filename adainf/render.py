@@ -63,10 +63,13 @@ def render(
     if run is not None and not run.startswith("s3://"):
         raise BadInput(f"--run {run} lies on no store that a cluster's pods share: give s3://BUCKET/PREFIX")
     known = {"overlay": names(root / "overlays"), "component": names(root / "components")}
-    wanted = [("overlay", overlay)] if overlay else []
-    for kind, name in [*wanted, *(("component", name) for name in components)]:
+    wanted = [*([("overlay", overlay)] if overlay else []), *(("component", name) for name in components)]
+    for kind, name in wanted:
         if name not in known[kind]:
             raise BadInput(f"{root} has no {kind} {name!r}: choose one of {', '.join(known[kind]) or 'none'}")
+    parts = [root / f"{kind}s" / name for kind, name in wanted]
+    if missing := [mine for part in parts for mine in _users_files(part) if not mine.exists()]:
+        raise BadInput(f"{missing[0]} does not exist: copy {missing[0].name}.example beside it to that name, and fill it in")
     kustomization: dict[str, Any] = {
         "resources": [root / "overlays" / overlay if overlay else root / "base"],
         "components": [root / "components" / name for name in components],
@@ -109,6 +112,11 @@ def kustomize(folder: Path) -> str:
 def names(folder: Path) -> list[str]:
     """The kustomizations in a folder."""
     return sorted(path.parent.name for path in folder.glob("*/kustomization.yaml"))
+
+
+def _users_files(kustomization: Path) -> list[Path]:
+    """Files that the user makes, by the examples beside them."""
+    return [example.with_suffix("") for example in kustomization.glob("*.example")]
 
 
 def _image(root: Path, target: str, reference: str) -> dict[str, str]:

@@ -91,6 +91,7 @@ def test_the_command_sets_images_and_run() -> None:
         (["--overlay", "cpu", "--image", "train=a:1"], "no pod of this rendering runs image 'train'"),
         (["--run", "runs/mine"], "s3://BUCKET/PREFIX"),
         (["--k8s", "nowhere"], "--k8s FOLDER"),
+        (["--component", "static-secret"], "static-secret/s3.env does not exist: copy s3.env.example"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
