@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -310,14 +311,15 @@ class SmallCifar10(Cifar10):
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
         if name == "pilot":
-            return self.crops_and_jitters((100,)), "validation"
+            return self.crops_and_jitters((100,), "pilot"), "validation"
         return (self.crops_and_jitters(range(3)), "test") if name == "crop" else super().block(name)
 
-    def crops_and_jitters(self, seeds: Sequence[int]) -> list[Setup]:
-        """Each crop with the default's jitter and with the weak one, without inflation and with perfect images."""
+    def crops_and_jitters(self, seeds: Sequence[int], prefix: str = "") -> list[Setup]:
+        """Each crop with the default's jitter and with the weak one, without inflation and with perfect images. A prefix of the
+        labels keeps runs apart from the main block's, whose first seed is another."""
         crops = {"crop8": {"min_scale": 0.08}, "": {}, "crop40": {"min_scale": 0.4}}
         jitters = {"": {}, "jitter50": self.weak}
-        labels = {a + b: _augmented(**crop, **jitter) for a, crop in crops.items() for b, jitter in jitters.items()}
+        labels = {prefix + a + b: _augmented(**crop, **jitter) for a, crop in crops.items() for b, jitter in jitters.items()}
         return [self.setup(*self.regime, "perfect", ("none", "vanilla"), seeds, *of) for of in labels.items()]
 
     def of_verified(self, scores: results.Scores) -> list[tuple[str, str]]:
@@ -369,6 +371,7 @@ def main() -> None:
     parser.add_argument("--output", default="docs/results")
     arguments = parser.parse_args()
     blocks = arguments.block.split(",")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its cells end with it
     study = STUDIES[arguments.study](arguments)
     unknown = [block for block in blocks if block not in study.blocks]
     if unknown:

@@ -72,7 +72,7 @@ class Setup:
     @property
     def control_label(self) -> str:
         """Tells apart runs whose arm none differs: that arm sees neither weights nor schedule."""
-        return self.label if self.label.startswith(("crop", "jitter", "weak", "gate")) else ""
+        return self.label if self.label.startswith(("crop", "jitter", "weak", "gate", "pilot")) else ""
 
     def run(self, folder: Path) -> Path:
         return folder / "runs" / self.name
