@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from adainf.shards.png import MOST_PIXELS, Pixels, decode_image
+from adainf.shards.png import MOST_PIXELS, Pixels, decode_image, undecodable
 
 SMALL_BYTES = 16_384
 """An image of so many bytes needs no thumbnail."""
@@ -92,7 +92,7 @@ def _small_jpeg(data: bytes) -> Image.Image:
             image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
             return image.convert("RGB")
     except Exception as error:
-        raise ValueError(f"not a whole image ({type(error).__name__}: {error})") from None
+        raise ValueError(f"not a whole image ({undecodable(error)})") from None
 
 
 def _png(image: Image.Image) -> Picture:

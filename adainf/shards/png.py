@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from adainf.shards.arrays import Integers
 
@@ -117,8 +117,13 @@ def decode_image(data: bytes, verified: bool = False) -> Pixels:
             if not mode.startswith(("I", "F")):
                 return np.array(image.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds for damaged bytes, struct.error and SyntaxError among them
-        raise ValueError(f"not a whole image ({type(error).__name__}: {error})") from None
+        raise ValueError(f"not a whole image ({undecodable(error)})") from None
     raise ValueError(f"its pixels have more than 8 bits (mode {mode})")  # Pillow would clip these, not scale them
+
+
+def undecodable(error: Exception) -> str:
+    """What Pillow has to say, without the object that it was given."""
+    return "of no known kind" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__}: {error}"
 
 
 @cache

@@ -22,6 +22,15 @@ class BadData(BadInput):
     """What the user brought cannot be read: the data are at fault, not the run and its store."""
 
 
+class DamagedImage(BadData):
+    """One image cannot be decoded, and `also` so many others of its source."""
+
+    def __init__(self, where: str, reason: str, also: int = 0) -> None:
+        self.where, self.reason = where, reason
+        others = f" and the {also:,} named above" if also else ""
+        super().__init__(f"{where}: {reason}; replace or remove this file{others}")
+
+
 class SourceImages(Images, Protocol):
     """Images that can say where each of them came from."""
 

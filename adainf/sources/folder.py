@@ -16,7 +16,7 @@ from adainf.artifacts import canonical_json, sha256
 from adainf.shards.png import decode_image
 from adainf.shards.scan import IMAGE_SUFFIXES
 from adainf.shards.tar import Sample
-from adainf.sources.base import BadData, ImageSource
+from adainf.sources.base import BadData, DamagedImage, ImageSource
 
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -32,14 +32,14 @@ class FolderImages:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises `BadData` naming the file that cannot be decoded."""
+        """Raises `DamagedImage` naming the file that cannot be decoded."""
         try:
             return Sample(decode_image(self.files[index].read_bytes()), self.labels[index])
         except OSError as error:
             reason = error.strerror or str(error)
         except ValueError as error:
             reason = str(error)
-        raise BadData(f"{self.files[index]}: {reason}; replace or remove this file")
+        raise DamagedImage(str(self.files[index]), reason)
 
     def locate(self, index: int) -> str:
         return str(self.files[index])

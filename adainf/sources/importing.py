@@ -13,8 +13,9 @@ from adainf.exitcodes import BadInput
 from adainf.progress import Reporter
 from adainf.shards.manifest import ShardSet
 from adainf.shards.writer import write_split
-from adainf.sources import BadData, SourceImages, kind_of, open_source
+from adainf.sources import SourceImages, kind_of, open_source
 from adainf.sources.uniform import Chosen
+from adainf.sources.wholeness import whole_or_nothing
 from adainf.storage.store import is_key
 
 
@@ -44,15 +45,15 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
     if finished is not None:
         reporter.say("import: done already (same images and settings); skipped")
         return finished.content_as(ShardSet)
-    try:
-        with reporter.track("import", total=sum(map(len, chosen.values()))) as track:
-            splits = {
-                split: write_split(run, name, split, len(images), shard_images, images.take, track.advance)
-                for split, images in chosen.items()
-            }
-    except BadData:
-        run.discard(name)
-        raise
+    images_of_all = list(chosen.values())
+    with (
+        whole_or_nothing(run, name, images_of_all, reporter),
+        reporter.track("import", total=sum(map(len, images_of_all))) as track,
+    ):
+        splits = {
+            split: write_split(run, name, split, len(images), shard_images, images.take, track.advance)
+            for split, images in chosen.items()
+        }
     shards = ShardSet(height_px=height_px, width_px=width_px, classes=opened.classes, splits=splits, origin={"kind": "import"})
     run.commit(name, Manifest(request=request, content=shards.model_dump(mode="json")))
     reporter.say("import: done, " + ", ".join(f"{len(images):,} {split}" for split, images in chosen.items()) + " images")

@@ -15,6 +15,7 @@ from adainf.shards.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.uniform import Chosen
+from adainf.sources.wholeness import whole_or_nothing
 
 
 def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
@@ -39,11 +40,8 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Sourc
     finished = run.claim(name, wanted)
     if finished is not None:
         return finished
-    try:
+    with whole_or_nothing(run, name, [chosen], reporter):
         split = _write(run, name, chosen, source.generate, reporter)
-    except BadData:
-        run.discard(name)
-        raise
     origin: dict[str, JsonValue] = {
         **generator.provenance.model_dump(mode="json"),
         "kind": "import",

@@ -16,6 +16,7 @@ from adainf.shards.manifest import ShardSet, Split
 from adainf.shards.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
 from adainf.sources.uniform import Chosen
+from adainf.sources.wholeness import whole_or_nothing
 
 NAME = "real"
 
@@ -35,11 +36,8 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     finished = run.claim(NAME, wanted)
     if finished is not None:
         return finished
-    try:
+    with whole_or_nothing(run, NAME, list(splits.values()), reporter):
         written = _write(run, splits, recipe.real.shard_images, reporter)
-    except BadData:
-        run.discard(NAME)
-        raise
     first = splits["train"]
     shards = ShardSet(
         height_px=first.height_px,

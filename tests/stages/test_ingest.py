@@ -251,6 +251,24 @@ def test_an_image_that_turns_out_bad_names_its_file_and_can_be_mended(
     assert sum(len(split.images) for split in splits(run).values()) == 39
 
 
+def test_all_damaged_images_are_named_at_once(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Would catch a run for each of them, an image told twice, and a search that ends at one of another size."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for index, image in enumerate(IMAGES):
+        Image.fromarray(image).save(data / f"{index:02d}.png")
+    Image.fromarray(IMAGES[0][:3]).save(data / "20.png")
+    bad = {f"{data}/{index}.png" for index in (10, 15, 25, 39)}
+    for file in bad:
+        Path(file).write_bytes(b"broken")
+    with pytest.raises(BadInput, match="replace or remove this file and the 3 named above") as caught:
+        ingest(recipe(kind="folder", path=str(data), shard_images=4), run, Reporter())
+    told = capsys.readouterr().out.splitlines()
+    assert {line.partition(": ")[0] for line in [*told, str(caught.value)]} == bad
+    assert len(told) == 3
+    assert list(objects(run)) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
