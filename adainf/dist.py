@@ -130,9 +130,32 @@ def gather_words(word: int, device: torch.device) -> list[int]:
     return [(int(high) << 32) | int(low) for high, low in parts]
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank, so that all take the same turn."""
-    return flag if world_size() == 1 else bool(sum_ranks(torch.tensor(float(flag), device=device)) > 0)
+class Agreement:
+    """Whether any rank has raised a flag, so that all take the same turn. Every rank asks as often.
+
+    On several ranks what was said at one call is the answer to the next: it comes while the device works on, so nobody waits.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._answer = torch.zeros(1, pin_memory=device.type == "cuda")
+        self._arrived: torch.cuda.Event | None = None
+
+    def any_rank(self, flag: bool) -> bool:
+        """What all ranks said last time; alone on this one, the flag itself."""
+        if world_size() == 1:
+            return flag
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        said = bool(self._answer.item())
+        flags = torch.full((1,), float(flag), device=self._device)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        on_gpu = self._device.type == "cuda"
+        self._answer.copy_(flags, non_blocking=on_gpu)
+        if on_gpu:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        return said
 
 
 def wait_for_all() -> None:

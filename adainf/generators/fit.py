@@ -47,7 +47,7 @@ def fit(
         if main:
             checkpoints.save(step, trainee.state(), {"curve": curve})
 
-    batches = Batches(config, images, device)
+    batches, agreement = Batches(config, images, device), dist.Agreement(device)
     every = max(config.steps // CURVE_POINTS, 1)
     began_s = time.monotonic()
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
@@ -64,8 +64,7 @@ def fit(
                 track.advance(done - track.done, loss=value, images_per_s=speed, memory_gib=memory_gib(device))
                 if main:
                     look(curve)
-            # One number a step among the processes, who must stop at the same one.
-            if dist.any_rank(stop.received, device):
+            if agreement.any_rank(stop.received):  # all must stop at the same step
                 save(done)
                 checkpoints.wait()
                 dist.wait_for_all()

@@ -84,6 +84,7 @@ def pretrain_arm(
         tensors, scaler = trainer.state()
         checkpoints.save(done, tensors, {"stream": experiment.stream.state_at(done), "curve": curve, "scaler": scaler})
 
+    agreement = dist.Agreement(accelerator.device)
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
             current = trainer.step(step)
@@ -97,8 +98,7 @@ def pretrain_arm(
                 monitor.show(done, measured)
                 reporter.log("step", label=label, step=done, **measured)
                 track.advance(done - track.done, **{name: measured[name] for name in _SHOWN})
-            # One number a step among the ranks, who must stop at the same one; nothing beside a step's gradients.
-            if dist.any_rank(stop.received, accelerator.device):
+            if agreement.any_rank(stop.received):  # all must stop at the same step
                 if main:
                     save(done)
                     checkpoints.wait()

@@ -30,7 +30,9 @@ from adainf.shards.device import DeviceStream
 from tests.generators.test_gan import small
 from tests.generators.tiny import diffusion, noise_images
 from tests.pretraining.test_trainer import METHODS, calm, config
+from tests.processes import run_on_ranks
 from tests.shards.sets import make_set
+from tests.test_dist import agreed_on_rank
 from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")
@@ -162,6 +164,11 @@ def test_a_generator_is_fitted_and_draws_as_on_the_cpu(kind: str) -> None:
     ours, theirs = (sample_images(KINDS[kind].open(settings, fitted, 8, 0, device), 8, range(16)) for device in devices)
     assert len(np.unique(ours, axis=0)) == 16
     assert np.abs(theirs.astype(int) - ours).max() <= 1
+
+
+def test_ranks_hear_of_a_flag_at_the_same_call() -> None:
+    """Would catch an answer that is read before it has come from the device."""
+    assert run_on_ranks(2, agreed_on_rank, "cuda") == 2 * [[False, False, False, True, False]]
 
 
 def test_features_are_those_of_the_cpu() -> None:
