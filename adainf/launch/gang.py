@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -90,10 +91,12 @@ def wait_for_master(pod: Pod, stop: Stop, patience_s: float = NAME_PATIENCE_S) -
 
 
 def _elastic(pod: Pod, processes: int, address: str, command: Sequence[str], stop: Stop) -> int:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the record says it in one sentence
+    logs = tempfile.TemporaryDirectory(prefix="adainf-gang-")  # elastic's own would stay behind
     config = LaunchConfig(
         min_nodes=pod.nodes,
         max_nodes=pod.nodes,
@@ -104,9 +107,11 @@ def _elastic(pod: Pod, processes: int, address: str, command: Sequence[str], sto
         rdzv_configs={"rank": pod.index, "timeout": _RENDEZVOUS_PATIENCE_S},
         local_addr=pod.ip,
         max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=logs.name),
     )
     try:
-        elastic_launch(config, sys.executable)(*command)
+        with logs:
+            elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         failures = [Failure(each.exitcode, each.timestamp) for each in error.failures.values()]
         return exit_code_of(failures, stop.received)

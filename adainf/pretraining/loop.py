@@ -6,6 +6,7 @@ resuming is loading a state and going on. One step is in `trainer`, what is said
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 from accelerate import Accelerator
@@ -58,6 +59,7 @@ def make_accelerator(config: Pretrain) -> Accelerator:
     dist.join("pretrain.global_batch", config.global_batch)
     # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # Accelerate knows no newer name
     return Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
 
 

@@ -71,6 +71,7 @@ def test_two_nodes_train_what_one_process_trains(ingested: Path, tmp_path: Path,
     pods = gang(tmp_path, ingested, SHORT, "two", stage).start()
     assert pods.wait() == [OK, OK], pods.output(0) + pods.output(1)
     assert "on 2 processes" in pods.output(0)
+    assert "Warning" not in pods.output(0)
     manifests = [Run(str(run)).find(FOLDERS[stage]) for run in (one, tmp_path / "run")]
     alone, together = (np.array(manifest.content["curve"]) for manifest in manifests if manifest)
     np.testing.assert_allclose(together, alone, rtol=1e-5, err_msg="losses are those of the whole batch")
