@@ -2,7 +2,8 @@
 
 The plan's own setting is the *prior*. Around it lie half and twice the weight, and crop and jitter a notch weaker or
 stronger, each alone, as they need not go together: on data whose brightness means nothing, jitter may be right at full
-strength where the crop is not. Settings of the controls stand beside it, so that what is chosen is not worse than they are.
+strength where the crop is not. Settings of the controls stand beside it, so that what is chosen is not worse than they are,
+and the plan's views with real images alone, as weaker augmentation may gain without any generated image.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from adainf.evaluation.intervals import margin, t_quantile
 from adainf.inflation.policy import is_symmetric
 from adainf.inflation.record import InflationPlan
 
-PRIOR, NONE, VANILLA = "prior", "none", "vanilla"
-FINALISTS = (PRIOR, NONE, VANILLA)
+PRIOR, NONE, NONE_WEAK, VANILLA = "prior", "none", "none-weak", "vanilla"
+FINALISTS = (PRIOR, NONE, NONE_WEAK, VANILLA)
 """What is always among those that are decided about."""
 
 _WEIGHTS = {"half-weight": 0.5, "": 1.0, "double-weight": 2.0}
@@ -92,6 +93,7 @@ def settings_around(plan: InflationPlan, default: Views) -> list[Setting]:
 
     add(PRIOR, plan.real_weight, plan.weights, plan.views)
     add(NONE, 1.0, {}, default)
+    add(NONE_WEAK, 1.0, {}, plan.views)
     add(VANILLA, 1.0, dict.fromkeys(plan.sources, 1.0), default)
     if not plan.refused:
         for by_weight, factor in _WEIGHTS.items():

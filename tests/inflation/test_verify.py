@@ -99,12 +99,13 @@ def test_the_settings_are_all_weights_by_all_notches_and_crop_moves_without_jitt
     """Would catch crop and jitter that are bundled, and a notch that takes one beyond what is legal."""
     plan = make_plan(inflated(50_000, 1_000_000), Plan(), DEFAULT)
     found = {one.name: one for one in settings_around(plan, DEFAULT)}
-    assert len(found) == 3 + 3 * 5 - 1
+    assert len(found) == 4 + 3 * 5 - 1
     prior, crop, jitter = (found[name].views[0] for name in (PRIOR, "weaker-crop", "stronger-jitter"))
     assert (crop.min_scale, crop.brightness, crop.jitter_probability) == (0.4, prior.brightness, prior.jitter_probability)
     assert (jitter.min_scale, jitter.brightness, jitter.jitter_probability) == (prior.min_scale, 0.8, 0.8)
     assert found["double-weight-stronger-jitter"].real_weight == 20
     assert (found["none"].weights, found["none"].views, found["vanilla"].views) == ({}, DEFAULT, DEFAULT)
+    assert (found["none-weak"].weights, found["none-weak"].views) == ({}, found[PRIOR].views)
     assert found["vanilla"].weights == {"generated": 1}
 
 

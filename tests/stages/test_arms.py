@@ -129,10 +129,10 @@ def test_the_probes_are_halved_and_the_deciding_seeds_are_fresh(finished: tuple[
     _, run = finished
     scores = Verified.model_validate(_content(run, "verify")).scores
     by_seed = [sorted(name for name, of in scores.items() if str(seed) in of) for seed in range(5)]
-    assert [len(names) for names in by_seed] == [14, 7, 3, 4, 4]
-    assert {"prior", "none", "vanilla"} < set(by_seed[3])
+    assert [len(names) for names in by_seed] == [14, 7, 3, 5, 5]
+    assert {"prior", "none", "none-weak", "vanilla"} < set(by_seed[3])
     assert set(by_seed[3]) == set(by_seed[4])
-    assert len(list(run.store.list("verify/probes/"))) == 32
+    assert len(list(run.store.list("verify/probes/"))) == 34
 
 
 def test_what_was_chosen_and_why_is_in_the_plan_on_the_page_and_in_the_browser(
