@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from adainf.artifacts import Manifest, Request, Run
 from adainf.exitcodes import BadInput
-from adainf.recipe import Arm, External, ImportedImages, Recipe, Source
+from adainf.recipe import REAL_ALONE, Arm, External, ImportedImages, Recipe, Source
 
 UNTRAINED = "untrained"
 """The encoder that every arm starts from, judged beside the arms."""
@@ -129,13 +129,14 @@ def _training(recipe: Recipe) -> dict[str, Any]:
     return recipe.pretrain.model_dump(mode="json", exclude=unseen)
 
 
-_DECIDED_BY: dict[Arm, tuple[str, ...]] = {"vanilla": (), "verified": ("plan", "verify")}
-"""What an arm with generated images goes by, where it is not the plan alone."""
+_DECIDED_BY: dict[Arm, tuple[str, ...]] = {"none": (), "vanilla": (), "verified": ("plan", "verify")}
+"""What an arm goes by, where it is not the plan alone."""
 
 
 def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
-    generated_inputs = () if arm == "none" else (*generated_sets(recipe), *_DECIDED_BY.get(arm, ("plan",)))
-    inputs, common, seeds = ("real", *generated_inputs), _training(recipe), recipe.pretrain.seeds
+    generated_images = () if arm in REAL_ALONE else generated_sets(recipe)
+    inputs = ("real", *generated_images, *_DECIDED_BY.get(arm, ("plan",)))
+    common, seeds = _training(recipe), recipe.pretrain.seeds
     return {pretrained(arm, seed): Link("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 
 

@@ -102,7 +102,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ("arms: [none, none]", "arms holds an arm twice"),
         (
             "arms: [none, best]",
-            "arms.1 is 'best'; input should be 'none', 'vanilla', 'reweighted', 'weak', 'adainf' or 'verified'",
+            "arms.1 is 'best'; input should be 'none', 'none-weak', 'vanilla', 'reweighted', 'weak', 'adainf' or 'verified'",
         ),
         ("name: other", "line 6, column 1 is not valid YAML (key 'name' is given twice)"),
         ("name: [", "is not valid YAML"),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from adainf.recipe.arm import Arm
+from adainf.recipe.arm import REAL_ALONE, Arm
 from adainf.recipe.augmentation import Augmentation
 from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune, Published
@@ -24,6 +24,7 @@ from adainf.recipe.sections import Section
 from adainf.recipe.verify import Verify
 
 __all__ = [
+    "REAL_ALONE",
     "Arm",
     "Augmentation",
     "Backbone",

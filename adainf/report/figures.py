@@ -29,6 +29,7 @@ from adainf.report.verdict import Score, digits_for, percent
 INK, MUTED, FAINT, PAPER = "#1f2328", "#656d78", "#d8dde3", "#fefefd"
 ARM_COLOURS = {
     "none": "#6e7681",
+    "none-weak": "#3d4d63",
     "vanilla": "#c2660a",
     "reweighted": "#8250df",
     "weak": "#0f7f86",

@@ -10,7 +10,7 @@ from typing import Literal
 
 from adainf.evaluation.intervals import Interval, student, t_quantile, wilson
 
-CONTROLS = ("none", "vanilla")
+CONTROLS = ("none", "none-weak", "vanilla")
 
 LABELS_NOTE = "Labels were used in making the generated images, so this is no evidence for inflation without labels."
 

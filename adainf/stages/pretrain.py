@@ -32,7 +32,7 @@ from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
 from adainf.pretraining.trainer import Experiment, ViewSchedule
 from adainf.progress import Reporter
-from adainf.recipe import Arm, Clip, Pretrain, Recipe
+from adainf.recipe import REAL_ALONE, Arm, Clip, Pretrain, Recipe
 from adainf.shards import Source, Stream, open_stream, reader
 from adainf.shards.folder import ShardFolder
 from adainf.shards.schedule import MixtureSchedule
@@ -141,6 +141,8 @@ def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) ->
         whole = {name: ShardFolder.of(run, name, inputs[name]) for name in generated_sets(recipe) if name in inputs}
         return Mixture.of(real, whole, 1.0, dict.fromkeys(whole, 1.0), default)
     plan = inputs["plan"].content_as(InflationPlan)
+    if arm in REAL_ALONE:
+        return Mixture.of(real, {}, 1.0, {}, plan.views)
     sources = planned_sources(run, plan, inputs)
     if "verify" in inputs:
         chosen = inputs["verify"].content_as(Verified).chosen
@@ -162,8 +164,10 @@ def planned_sources(run: Run, plan: InflationPlan, manifests: Mapping[str, Manif
 
 def _schedule(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> ViewSchedule | None:
     """How views weaken while the arm trains, where it has the plan's views and the plan says so."""
-    plan = inputs["plan"].content_as(InflationPlan) if "plan" in inputs and arm != "reweighted" else None
-    if plan is None or plan.schedule == "constant":
+    if "plan" not in inputs or arm in (*REAL_ALONE, "reweighted"):
+        return None
+    plan = inputs["plan"].content_as(InflationPlan)
+    if plan.schedule == "constant":
         return None
     return partial(views_when_seen, plan, recipe.plan, default_views(recipe.pretrain.augmentation))
 

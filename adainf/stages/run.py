@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adainf.artifacts import Run
 from adainf.progress import Reporter
-from adainf.recipe import Recipe
+from adainf.recipe import REAL_ALONE, Recipe
 from adainf.shards.manifest import ShardSet
 from adainf.stages.evaluate import evaluate
 from adainf.stages.fit import fit
@@ -21,8 +21,8 @@ def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
     """All stages that the recipe's arms need, in an order in which each finds its inputs."""
     real = ingest(recipe, run, reporter).content_as(ShardSet)
     # Known now; it would be a pity to say so after the generator was fitted.
-    if "none" in recipe.arms:
-        check_batch(recipe, "none", [real.splits["train"].images], [1.0])
+    for arm in set(REAL_ALONE) & set(recipe.arms):
+        check_batch(recipe, arm, [real.splits["train"].images], [1.0])
     if recipe.measures_quality:
         compared_images(recipe, real)
     if recipe.uses_generated:

@@ -114,6 +114,15 @@ def test_beating_one_control_alone_is_no_win() -> None:
     assert judge(linear, ARMS, 10_000).outcome == "no win"
 
 
+def test_a_gain_that_weaker_augmentation_has_alone_is_no_win() -> None:
+    """On CIFAR-10 at 16 px (docs/study.md) it was: a generator would be praised for what it did not do."""
+    linear = scores(none=[0.80] * 3, vanilla=[0.79] * 3, adainf=[0.86] * 3, **{"none-weak": [0.86] * 3})
+    verdict = judge(linear, (*ARMS, "none-weak"), 10_000)
+    assert verdict.outcome == "no win"
+    assert "level with none-weak" in verdict.headline
+    assert judge(linear, ARMS, 10_000).outcome == "win"
+
+
 def test_identical_seeds_that_tie_stay_a_tie() -> None:
     level = compare(scores(none=[0.7, 0.7], adainf=[0.7, 0.7]), "adainf", "none", 100)
     assert level.is_level

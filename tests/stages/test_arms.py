@@ -36,7 +36,7 @@ generator:
   path: {path}
   provenance: {{generator: held-out digits, trained_on: digits, used_labels: false}}
 quality: null
-arms: [none, vanilla, reweighted, weak, adainf, verified]
+arms: [none, none-weak, vanilla, reweighted, weak, adainf, verified]
 """
 
 
@@ -60,19 +60,22 @@ def test_reweighted_and_weak_are_each_one_half_of_the_plan(finished: tuple[Recip
     """Would catch halves that are swapped, and a half that takes both choices."""
     _, run = finished
     plan = _content(run, "plan")
-    by_arm = {arm: _content(run, pretrained(arm, 0)) for arm in ("none", "vanilla", "reweighted", "weak", "adainf")}
+    by_arm = {
+        arm: _content(run, pretrained(arm, 0)) for arm in ("none", "none-weak", "vanilla", "reweighted", "weak", "adainf")
+    }
     weight, weak_views, views = plan["real_weight"], plan["views"], by_arm["none"]["views"]
     assert weight > 1
     assert weak_views != views
     found = {arm: (content["real_weight"], content["views"]) for arm, content in by_arm.items() if arm != "none"}
     assert found == {
+        "none-weak": (1.0, weak_views),
         "vanilla": (1.0, views),
         "reweighted": (weight, views),
         "weak": (1.0, weak_views),
         "adainf": (weight, weak_views),
     }
     shares = {arm: content["generated_share"] for arm, content in by_arm.items()}
-    assert shares["none"] == 0
+    assert shares["none"] == shares["none-weak"] == 0
     assert shares["vanilla"] == shares["weak"] == pytest.approx(400 / 656, abs=1e-6)
     assert shares["reweighted"] == shares["adainf"] == pytest.approx(400 / (400 + 256 * weight), abs=1e-6)
 
