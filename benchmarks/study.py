@@ -303,7 +303,7 @@ class Cifar10(Study):
 
 class SmallCifar10(Cifar10):
     name, title = "study-cifar10-16px", "CIFAR-10 at 16 x 16 px"
-    blocks = ("pilot", "main", "crop")
+    blocks = ("pilot", "main", "weight", "crop")
     crops_compared = (0.08, 0.4)
     regime, seeds = ("cifar16", 200), range(8)
     perfect, more = (*Cifar10.perfect, "verified"), (*Cifar10.more, "verified")
@@ -312,6 +312,8 @@ class SmallCifar10(Cifar10):
     def block(self, name: str) -> tuple[list[Setup], Part]:
         if name == "pilot":
             return self.crops_and_jitters((100,), "pilot"), "validation"
+        if name == "weight":  # each half of the plan, beside the main block's arms
+            return [self.setup(*self.regime, "more", (*self.more, "reweighted", "weak"), self.seeds)], "test"
         return (self.crops_and_jitters(range(3)), "test") if name == "crop" else super().block(name)
 
     def crops_and_jitters(self, seeds: Sequence[int], prefix: str = "") -> list[Setup]:

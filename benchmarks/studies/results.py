@@ -28,6 +28,7 @@ TITLES = {
     "gate": "Gate: do more real images help?",
     "pilot": "Pilot",
     "main": "Main block: ablation",
+    "weight": "Each half of the plan",
     "crop": "Crop and jitter",
     "mixing": "Mixing ratio",
     "quality": "Quality of the generated images",
