@@ -5,7 +5,7 @@
     python -m benchmarks.study --block crop,mixing,quality,schedule
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
     python -m benchmarks.study --study cifar10 --block main,crop          # on a GPU
-    python -m benchmarks.study --study cifar10-16px --block main,crop
+    python -m benchmarks.study --study cifar10-16px --block pilot,main,weight,crop
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
 further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-NAME.json and .md to --output;

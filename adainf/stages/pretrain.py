@@ -163,8 +163,8 @@ def planned_sources(run: Run, plan: InflationPlan, manifests: Mapping[str, Manif
 
 
 def _schedule(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> ViewSchedule | None:
-    """How views weaken while the arm trains, where it has the plan's views and the plan says so."""
-    if "plan" not in inputs or arm in (*REAL_ALONE, "reweighted"):
+    """How views weaken while the arm trains, where it has the plan's views and images and the plan says so."""
+    if arm not in ("weak", "adainf"):
         return None
     plan = inputs["plan"].content_as(InflationPlan)
     if plan.schedule == "constant":

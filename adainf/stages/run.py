@@ -21,7 +21,7 @@ def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
     """All stages that the recipe's arms need, in an order in which each finds its inputs."""
     real = ingest(recipe, run, reporter).content_as(ShardSet)
     # Known now; it would be a pity to say so after the generator was fitted.
-    for arm in set(REAL_ALONE) & set(recipe.arms):
+    for arm in [each for each in recipe.arms if each in REAL_ALONE]:
         check_batch(recipe, arm, [real.splits["train"].images], [1.0])
     if recipe.measures_quality:
         compared_images(recipe, real)

@@ -65,10 +65,13 @@ def paired(scores: Scores, arm: str, other: str) -> dict[str, Any] | None:
 
 
 def differences(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Of every arm from `none` with the same augmentation, from vanilla on the same images, and from itself without a label."""
+    """Of every arm from `none` with the same augmentation, from `vanilla` and `weak` on the same images, from `none-weak` where
+    it has the plan's augmentation, and from itself without a label."""
     labelled = {arm: f"none-{arm.split('-')[-1]}" for arm in scores}
     pairs = [(arm, own if own in scores else "none") for arm, own in labelled.items() if not arm.startswith("none")]
     pairs += [(arm, twin) for arm in scores if (twin := "vanilla" + arm[len(arm.split("-")[0]) :]) in scores and twin != arm]
+    pairs += [(arm, twin) for arm in scores if arm.startswith("adainf") and (twin := f"weak{arm[6:]}") in scores]
+    pairs += [(arm, "none-weak") for arm in scores if arm.startswith(("weak", "adainf")) and "none-weak" in scores]
     pairs += [(arm, own) for arm in scores if (own := "-".join(arm.split("-")[:2])) in scores and own != arm]
     found = {f"{arm} - {less}": paired(scores, arm, less) for arm, less in pairs if less in scores}
     return {name: row for name, row in found.items() if row is not None}

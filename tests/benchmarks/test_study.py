@@ -84,6 +84,13 @@ def test_differences_pair_each_arm_with_vanilla_on_the_same_images_only() -> Non
     ]
 
 
+def test_the_plans_augmentation_is_compared_with_itself_without_images_and_without_the_weight() -> None:
+    made = scores(none=[0.7, 0.7], none_weak=[0.7, 0.6], weak_more=[0.6, 0.7], adainf_more=[0.8, 0.7])
+    found = results.differences(made)
+    assert {"adainf-more - weak-more", "adainf-more - none-weak", "weak-more - none-weak"} < found.keys()
+    assert found["adainf-more - none-weak"]["linear_mean"] == pytest.approx(0.1)
+
+
 def test_a_weaker_crop_that_gains_with_inflation_alone_is_an_interaction() -> None:
     """Would catch differences of means over other seeds, and the wrong sign."""
     made = scores(none_crop4=[0.70, 0.71], none_crop35=[0.70, 0.71])
