@@ -5,7 +5,7 @@
     python -m benchmarks.study --block crop,mixing,quality,schedule
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
     python -m benchmarks.study --study cifar10 --block main,crop          # on a GPU
-    python -m benchmarks.study --study cifar10-16px --block pilot,main,weight,crop
+    python -m benchmarks.study --study cifar10-16px --block pilot,main,weight,crop,longer
 
 Resumable: a cell (one encoder and its scores) is made once, and lies in a run of its own under --work. --budget-s starts no
 further cell after so many seconds. Two processes (--processes) of one thread each. Writes study-NAME.json and .md to --output;
@@ -31,6 +31,7 @@ import yaml
 from benchmarks.common import ROOT, THREADS, commit
 from benchmarks.studies import data, results
 from benchmarks.studies.cells import (
+    PRIVILEGED,
     PRIVILEGED_IMAGES,
     Part,
     Setup,
@@ -132,19 +133,21 @@ class Study:
 
     def _phases(self, setups: Sequence[Setup], part: Part) -> Iterator[list[Command]]:
         """Tasks that may run side by side, phase after phase. What is done already is in none."""
-        more = self.work / "data" / f"{setups[0].variant}-more.npz"
-        privileged = []
-        if any(setup.source == "more" for setup in setups) and not more.exists():
-            privileged = [self.setup(setups[0].variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), range(1))]
+        fitted: dict[Path, Setup] = {}  # the runs whose images others import, by the file of these
+        for setup in setups:
+            file = self.work / "data" / f"{setup.variant}-{setup.source}.npz"
+            if setup.source in PRIVILEGED and not file.exists():
+                named = setup.source, PRIVILEGED[setup.source]
+                fitted[file] = self.setup(setup.variant, PRIVILEGED_IMAGES, "fit", ("vanilla",), range(1), *named)
         controls: dict[tuple[str, int, str], Setup] = {}
         for setup in setups:
             # Arm none is the same whatever inflates the others, so it is trained in one run and copied to those like it.
             controls.setdefault((setup.variant, setup.real_images, setup.control_label), setup)
-        fits = [task for setup in privileged for task in self._prepared(setup)]
+        fits = [task for setup in fitted.values() for task in self._prepared(setup)]
         yield fits + self._cells([(setup, ("none",)) for setup in controls.values()], part)
-        for setup in privileged:
+        for file, setup in fitted.items():
             if Path(setup.run(self.work), "generated/manifest.json").exists():
-                export_images(setup.run(self.work), more)
+                export_images(setup.run(self.work), file)
         for setup in setups:
             share_controls(setup.run(self.work), controls[setup.variant, setup.real_images, setup.control_label].run(self.work))
         yield [task for setup in setups for task in self._prepared(setup)]
@@ -303,7 +306,7 @@ class Cifar10(Study):
 
 class SmallCifar10(Cifar10):
     name, title = "study-cifar10-16px", "CIFAR-10 at 16 x 16 px"
-    blocks = ("pilot", "main", "weight", "crop")
+    blocks = ("pilot", "main", "weight", "crop", "longer")
     crops_compared = (0.08, 0.4)
     regime, seeds = ("cifar16", 200), range(8)
     perfect, more = (*Cifar10.perfect, "verified"), (*Cifar10.more, "verified")
@@ -314,6 +317,9 @@ class SmallCifar10(Cifar10):
             return self.crops_and_jitters((100,), "pilot"), "validation"
         if name == "weight":  # each half of the plan, beside the main block's arms
             return [self.setup(*self.regime, "more", (*self.more, "reweighted", "weak"), self.seeds)], "test"
+        if name == "longer":  # a better generator than `more`
+            alone = self.setup(*self.regime, "perfect", ("none",), self.seeds, "weak", _augmented(**self.weak))
+            return [self.setup(*self.regime, "longer", Cifar10.more, self.seeds), alone], "test"
         return (self.crops_and_jitters(range(3)), "test") if name == "crop" else super().block(name)
 
     def crops_and_jitters(self, seeds: Sequence[int], prefix: str = "") -> list[Setup]:

@@ -41,9 +41,11 @@ from benchmarks.studies import data
 Part = Literal["validation", "test"]
 """What a cell is judged on: halves of the held-out training images, or the data set's test images, which decide nothing."""
 PRIVILEGED_IMAGES = 5_000
-"""Real images that the generator of source `more` is fitted on."""
+"""Real images that the generators of sources `more` and `longer` are fitted on."""
+PRIVILEGED: dict[str, dict[str, Any]] = {"more": {}, "longer": {"generator.steps": 6000, "generator.sampler.steps": 16}}
+"""What their recipes change: `longer` is fitted four times as long, and sampled in twice as many steps."""
 IMPORTED = {
-    "more": f"a generator fitted on {PRIVILEGED_IMAGES:,} real images (privileged)",
+    **dict.fromkeys(PRIVILEGED, f"a generator fitted on {PRIVILEGED_IMAGES:,} real images (privileged)"),
     "perfect": "held-out real images",
     "ghost": "means of two held-out real images",
     "noise": "noise",

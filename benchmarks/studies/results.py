@@ -30,6 +30,7 @@ TITLES = {
     "main": "Main block: ablation",
     "weight": "Each half of the plan",
     "crop": "Crop and jitter",
+    "longer": "A better generator",
     "mixing": "Mixing ratio",
     "quality": "Quality of the generated images",
     "schedule": "Augmentation that weakens with the images seen",
