@@ -317,9 +317,10 @@ class SmallCifar10(Cifar10):
             return self.crops_and_jitters((100,), "pilot"), "validation"
         if name == "weight":  # each half of the plan, beside the main block's arms
             return [self.setup(*self.regime, "more", (*self.more, "reweighted", "weak"), self.seeds)], "test"
-        if name == "longer":  # a better generator than `more`
-            alone = self.setup(*self.regime, "perfect", ("none",), self.seeds, "weak", _augmented(**self.weak))
-            return [self.setup(*self.regime, "longer", Cifar10.more, self.seeds), alone], "test"
+        if name == "longer":  # a better generator than `more`, beside the main block's controls
+            alone: list[tuple[Any, ...]] = [(), ("weak", _augmented(**self.weak))]
+            controls = [self.setup(*self.regime, "perfect", ("none",), self.seeds, *of) for of in alone]
+            return [*controls, self.setup(*self.regime, "longer", Cifar10.more, self.seeds)], "test"
         return (self.crops_and_jitters(range(3)), "test") if name == "crop" else super().block(name)
 
     def crops_and_jitters(self, seeds: Sequence[int], prefix: str = "") -> list[Setup]:

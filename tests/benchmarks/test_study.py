@@ -125,6 +125,7 @@ def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool, na
     study = started(tmp_path, tmp_path, quick, STUDIES[name])
     study.found = {"blocks": {"gate": {"regime": ["hard", "100"]}}}
     for block in study.blocks:
+        assert block in results.TITLES
         setups, part = study.block(block)
         assert part == ("validation" if block in ("gate", "pilot") else "test")
         assert len({setup.name for setup in setups}) == len(setups)
