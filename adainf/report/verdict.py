@@ -18,6 +18,10 @@ OTHER_IMAGES_NOTE = (
     "The generator was fitted on other images than this run's real ones, so this is no evidence for inflation from these alone."
 )
 
+NONE_WEAK_NOTE = (
+    "What weaker augmentation gains without any generated image is not known here: add none-weak to the recipe's arms."
+)
+
 NO_LABELS = "no labels"
 NO_TEST_LABELS = "no labelled test images"
 ONE_CLASS = "fewer than two labelled classes to train on"
@@ -171,8 +175,10 @@ def _judge(linear: Mapping[str, Score], arms: Sequence[str], test_images: int, l
     notes = (_noise_note(len(linear[subject].values), test_images), *untrained)
     if subject != "adainf":
         return Verdict("open", f"There is no adainf arm here. {subject}: {found}", notes)
-    headline = f"adainf {'wins' if wins else 'does not win'} here: {found}"
-    return Verdict("win" if wins else "no win", headline, (*verified, *notes))
+    if not wins:
+        return Verdict("no win", f"adainf does not win here: {found}", (*verified, *notes))
+    unknown = () if "none-weak" in controls else (NONE_WEAK_NOTE,)
+    return Verdict("win", f"adainf wins here: {found}", (*unknown, *verified, *notes))
 
 
 def _accuracy(score: Score, digits: int) -> str:

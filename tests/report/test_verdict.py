@@ -9,6 +9,7 @@ import pytest
 from adainf.report.verdict import (
     LABELS_NOTE,
     NO_TEST_LABELS,
+    NONE_WEAK_NOTE,
     OTHER_IMAGES_NOTE,
     Score,
     compare,
@@ -79,6 +80,7 @@ def test_win_over_several_seeds() -> None:
         "5.00 points above vanilla (more than the noise of 4.97 points)."
     )
     assert verdict.notes == (
+        NONE_WEAK_NOTE,
         "Noise is the larger of two: that of the seeds, 4.30 standard errors (Student's t, 95 %) of the difference paired by "
         "seed over 3 seeds; and that of the test set, two binomial standard errors of the difference between two accuracies "
         "on the 10,000 test images that all seeds share.",
@@ -89,8 +91,8 @@ def test_win_with_one_seed_says_what_one_seed_cannot_show() -> None:
     verdict = judge(scores(none=[0.8], adainf=[0.9]), ("none", "adainf"), 400)
     assert verdict.outcome == "win"
     assert "10.0 points above none (more than the noise of 5.0 points)." in verdict.headline
-    assert "one seed cannot show more" in verdict.notes[0]
-    assert "400 test images" in verdict.notes[0]
+    assert "one seed cannot show more" in verdict.notes[-1]
+    assert "400 test images" in verdict.notes[-1]
 
 
 def test_a_lead_within_the_noise_is_no_win() -> None:
@@ -120,7 +122,12 @@ def test_a_gain_that_weaker_augmentation_has_alone_is_no_win() -> None:
     verdict = judge(linear, (*ARMS, "none-weak"), 10_000)
     assert verdict.outcome == "no win"
     assert "level with none-weak" in verdict.headline
-    assert judge(linear, ARMS, 10_000).outcome == "win"
+    unaware = judge(linear, ARMS, 10_000)
+    assert unaware.outcome == "win"
+    assert NONE_WEAK_NOTE in unaware.notes
+    better = judge({**linear, "none-weak": Score((0.82,) * 3)}, (*ARMS, "none-weak"), 10_000)
+    assert better.outcome == "win"
+    assert NONE_WEAK_NOTE not in better.notes
 
 
 def test_identical_seeds_that_tie_stay_a_tie() -> None:
