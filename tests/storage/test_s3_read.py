@@ -125,7 +125,7 @@ def test_what_breaks_off_is_taken_up_at_the_next_byte(behind: Behind, s3_env: st
     with behind(in_order(fault, fault), patience, break_after_bytes=MIB + 321) as (store, proxy):
         began_s = time.monotonic()
         assert store.get("a") == data
-        assert time.monotonic() - began_s < 8  # two waits for a first byte would be 10
+        assert time.monotonic() - began_s < 4
         assert [get.headers.get("if-match") for get in gets(proxy)] == [None, etag, etag]
         starts = [int(get.headers["range"].removeprefix("bytes=").removesuffix("-")) for get in gets(proxy)[1:]]
         trickled = 10 if fault == "trickle" else 0  # 10 bytes a second for up to a second
@@ -413,7 +413,7 @@ def test_a_stop_passes_through(behind: Behind, s3_env: str, fault: Fault) -> Non
                 began_s = time.monotonic()
                 with pytest.raises(Stopped):
                     read()
-                assert time.monotonic() - began_s < 2.5  # less than the least of its timeouts
+                assert time.monotonic() - began_s < 1
             proxy.plan = lambda _: None
             assert store.get("a") == random_bytes(MIB), "no turn is lost"
     finally:
