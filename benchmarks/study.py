@@ -212,7 +212,7 @@ class Study:
                 f"The regime of the other blocks: {' '.join(block['regime']) if chosen else 'none; nothing passed'}."
             ]
         self.found["blocks"][name] = block
-        if name == "quality":
+        if name in ("quality", "longer"):
             block["notes"] = [f"* {line}" for setup in setups if (line := quality_line(setup.source, setup.run(self.work)))]
         if name == "crop" and (line := results.interaction(scores, *self.crops_compared)):
             block["notes"] = [line]
@@ -241,7 +241,7 @@ class FashionMnist(Study):
         variant, real = self.regime
         if name == "main":
             return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
-        if name == "quality":
+        if name in ("quality", "longer"):
             sources = ("perfect", "more", "own", "ghost", "noise")
             return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
         if name == "mixing":
