@@ -15,7 +15,8 @@ PAGE = f"{NAME}/index.html"
 
 
 def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``report/``, then print the results. A finished report whose page is gone or damaged gets it again.
+    """Write ``report/``, then print the results. A finished report whose page is gone or damaged gets it again; one of fewer
+    arms gives way.
 
     Raises `BadInput` as `chain.require` does, and where that page cannot be made again as it was.
     """
@@ -26,14 +27,19 @@ def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         settings={"name": recipe.name, "arms": list(recipe.arms), "recipe": shown_recipe(recipe)},
         inputs={name: manifest.digest for name, manifest in summary.manifests.items()},
     )
-    manifest = run.claim(NAME, request)
+    manifest = run.claim(NAME, request, _extends)
     if manifest is not None:
         _ensure_page(manifest, summary, run, reporter)
     else:
         output = run.write(PAGE, render(summary, run))
-        manifest = run.commit(NAME, Manifest(request=request, outputs=[output], content=rows_as_json(summary)))
+        manifest = run.commit(NAME, Manifest(request=request, outputs=[output], content=rows_as_json(summary)), _extends)
     _print(summary, run, reporter)
     return manifest
+
+
+def _extends(stored: Request, wanted: Request) -> bool:
+    """Whether `wanted` is about the artifacts of `stored` and more: arms were added to the recipe."""
+    return stored.inputs.items() < wanted.inputs.items()
 
 
 def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Reporter) -> None:

@@ -109,6 +109,21 @@ def test_another_recipe_is_refused(build: Build) -> None:
         report(other, run, Reporter(None))
 
 
+def test_a_report_gives_way_to_one_of_more_arms_and_not_back(build: Build) -> None:
+    """Would catch a report that refuses the arm it has asked for, and a later one that an earlier recipe takes back."""
+    fewer = {arm: of for arm, of in seeds().linear.items() if arm != "adainf"}
+    recipe, run = build(Made(linear=fewer))
+    before = page_of(recipe, run)
+    more, _ = build(seeds())
+    run.store.put(PAGE, b"of a start that was killed before its commit")
+    assert page_of(recipe, run) == before
+    page = page_of(more, run)
+    assert "adainf wins here" in page
+    with pytest.raises(BadInput, match=r"report/ was written by another recipe"):
+        report(recipe, run, Reporter(None))
+    assert page_of(more, run) == page
+
+
 def test_settings_that_change_no_artifact_do_not_change_the_report(build: Build) -> None:
     recipe, run = build()
     first = report(recipe, run, Reporter(None))
