@@ -241,7 +241,7 @@ class FashionMnist(Study):
         variant, real = self.regime
         if name == "main":
             return [self.setup(variant, real, source, ABLATION, range(6)) for source in ("perfect", "own", "more")], "test"
-        if name in ("quality", "longer"):
+        if name == "quality":
             sources = ("perfect", "more", "own", "ghost", "noise")
             return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
         if name == "mixing":
