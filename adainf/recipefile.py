@@ -18,6 +18,11 @@ from adainf.storage import NotFound, open_store
 _GENERATORS = [["generator"], ["generators", "*", "generator"]]
 _UNIONS = [["real"], *_GENERATORS, *([*one, "diffusion", "objective"] for one in _GENERATORS), ["pretrain", "method"]]
 """Settings whose `kind` says what else they hold; pydantic puts it into the place of an error. `*` stands for any name."""
+_REMOVED = {
+    "plan.tiers": "was removed in 0.2.0: the plan gives all shards of a source one weight; delete it, and to weigh sets of "
+    "different quality separately, list each set under generators",
+}
+"""Settings that older recipes may still name, and what to do about each."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -94,6 +99,8 @@ def _explain(error: ValidationError) -> str:
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     location = list(problem["loc"])
     field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
+    if problem["type"] == "extra_forbidden" and field in _REMOVED:
+        return f"{field} {_REMOVED[field]}"
     if problem["type"] == "extra_forbidden":
         section = _section_at(location[:-1])
         known = list(section.model_fields) if section else []

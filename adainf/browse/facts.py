@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from adainf.artifacts import sha256
 from adainf.browse.catalog import Catalog, Place
 from adainf.browse.reading import Reader
 from adainf.browse.sources import Source
-from adainf.inflation.record import InflationPlan, Weighed, artifact_of
+from adainf.exitcodes import BadInput
+from adainf.inflation.record import InflationPlan, Weighed
 from adainf.shards.arrays import owners
 
 
 def plan_of(catalog: Catalog) -> InflationPlan | None:
-    """The run's plan, where it has one."""
+    """The run's plan; None if it has none, or one in the format of another version, as its images can be shown without it."""
     manifest = catalog.run.find("plan") if catalog.is_run else None
-    return manifest.content_as(InflationPlan) if manifest else None
+    if manifest is None:
+        return None
+    with suppress(BadInput):
+        return manifest.content_as(InflationPlan)
+    return None
 
 
 def weight_in(source: str, plan: InflationPlan | None) -> str:
     """How often an image of the source is drawn, compared with one of the best generated ones; empty where none is."""
     if plan is not None and source == "real/train":
         return f"{plan.real_weight:g}"
-    return " ".join(f"{one.weight:g}" for one in _weighed(source, plan))
+    weighed = _weighed(source, plan)
+    return f"{weighed.weight:g}" if weighed else ""
 
 
 def quality_in(source: str, plan: InflationPlan | None) -> str:
     """The q of its images that the plan goes by, and whether anybody has measured it; empty for real ones."""
-    return " ".join(f"{one.quality:g}" + " (assumed)" * (not one.is_measured) for one in _weighed(source, plan))
+    weighed = _weighed(source, plan)
+    return f"{weighed.quality:g}" + " (assumed)" * (not weighed.is_measured) if weighed else ""
 
 
-def _weighed(source: str, plan: InflationPlan | None) -> list[Weighed]:
-    """What the plan makes of its images: one, or one a tier."""
-    weighed = plan.sources if plan else {}
-    return [one for name, one in weighed.items() if source == f"{artifact_of(name)}/train"]
+def _weighed(source: str, plan: InflationPlan | None) -> Weighed | None:
+    """What the plan says about the source; None where the plan does not use it."""
+    return plan.sources.get(source.removesuffix("/train")) if plan else None
 
 
 def label_counts(source: Source) -> dict[int, int]:

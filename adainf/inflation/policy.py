@@ -205,7 +205,8 @@ def _three_digits(value: float) -> float:
 
 
 def _warnings(inputs: Inputs, sources: Mapping[str, Weighed]) -> list[str]:
-    warnings, several = list(inputs.remarks), len(sources) > 1
+    warnings: list[str] = []
+    several = len(sources) > 1
     for name, one in sources.items():
         if one.refused:
             left_out = f"{name} is" if several else "the generated images are"

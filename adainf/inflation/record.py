@@ -27,8 +27,6 @@ class Source(Record):
     """What the plan is told of one source of generated images."""
 
     images: Annotated[int, Field(ge=1)]
-    shards: list[int] | None = None
-    """The shards of its artifact that it is made of, by number; None: all."""
     measured: Measured | None = None
     """None: the images' quality is unknown, and taken for the paper's best."""
 
@@ -39,10 +37,8 @@ class Inputs(Record):
     real_images: Annotated[int, Field(ge=1)]
     """Real training images."""
     sources: Annotated[dict[str, Source], Field(min_length=1)]
-    """Generated images, by the name of their artifact, or of a tier of it; see `tier_of`."""
+    """Generated images, by the name of their artifact."""
     reference_images: Annotated[int, Field(ge=1)] = PAPER_REFERENCE_IMAGES
-    remarks: list[str] = Field(default=[])
-    """What a reader must know of how the sources came about."""
 
     @property
     def generated_images(self) -> int:
@@ -107,16 +103,6 @@ class InflationPlan(Record):
             return None
         of = {name: f"{name}: " if len(self.sources) > 1 else "" for name in self.sources}
         return "; ".join(f"{of[name]}{one.refused}" for name, one in self.sources.items())
-
-
-def tier_of(artifact: str, number: int) -> str:
-    """The name of a tier of an artifact as a source; 1 is the best."""
-    return f"{artifact}:tier-{number}"
-
-
-def artifact_of(source: str) -> str:
-    """The artifact that the shards of a source are in."""
-    return source.partition(":")[0]
 
 
 def of_source(choice: str, source: str, sources: int) -> str:

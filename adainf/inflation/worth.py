@@ -65,13 +65,6 @@ class Measured(Record):
             fid=inception.value if inception else None,
         )
 
-    def scaled(self, ratio: float) -> Measured:
-        """Of images whose coverage is `ratio` times as large. What is known of copies holds for them too."""
-        coverage = None if self.coverage is None else min(self.coverage * ratio, 1.0)
-        apart = None if self.total_variation is None else 1 - min((1 - self.total_variation) * ratio, 1.0)
-        fid = None if self.fid is None or not ratio else self.fid / ratio
-        return self.model_copy(update={"coverage": coverage, "total_variation": apart, "fid": fid})
-
     @property
     def relative_coverage(self) -> float | None:
         """Coverage as a share of what real images have."""

@@ -92,8 +92,6 @@ class Plan(Section):
     schedule: Schedule = "constant"
     """`constant`: arms `adainf` and `weak` have the plan's augmentation from the first step on. `seen`: they begin with the
     default's, and it weakens to the plan's with the number of distinct images that training has seen."""
-    tiers: Annotated[int, Field(ge=1, le=8)] = 1
-    """Tiers of measured quality that the shards of a source are weighed in, at most: as many as differ beyond chance."""
     verify: Verify | None = None
     """Probes that try out the plan, for arm `verified`; null makes none. No part of the plan's identity."""
 
@@ -163,8 +161,6 @@ class Recipe(Section):
                 "quality is measured against the validation split, and real.validation_fraction is 0; raise that, or set "
                 "quality: null to go without measuring"
             )
-        if self.plan.tiers > 1 and self.quality is None:
-            raise ValueError("plan.tiers ranks shards by their measured quality, and quality is null; set plan.tiers: 1")
         if ("verified" in self.arms) != (self.plan.verify is not None):
             raise ValueError(
                 "arms lists verified and plan.verify is null; set plan.verify: {} for its defaults"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from adainf.artifacts import Manifest, Output, Run, canonical_json, sha256
+from adainf.artifacts import Manifest, Output, Run, sha256
 from adainf.exitcodes import BadInput
 from adainf.shards.manifest import Shard, ShardIndex, ShardSet, Split
 from adainf.storage import NotFound
@@ -52,13 +51,6 @@ class ShardFolder:
             there = ", ".join(key for key, split in self.shards.splits.items() if split.images)
             raise BadInput(f"{self.uri} has no images in split {name!r}; it has {there or 'none at all'}")
         return found
-
-    def part(self, split: str, numbers: Sequence[int]) -> ShardFolder:
-        """Some shards of one split, by number, as a set of their own that lies where they do. Raises as `split` does."""
-        whole = self.split(split)
-        chosen = Split.of([whole.shard(number) for number in numbers], whole.labelled)
-        shards = self.shards.model_copy(update={"splits": {split: chosen}})
-        return replace(self, shards=shards, digest=sha256(canonical_json([self.digest, split, list(numbers)])))
 
     def key(self, key: str) -> str:
         """A key of the set as the run's store has it. Raises `BadInput` for one that leaves the set's folder."""

@@ -9,8 +9,7 @@ from adainf.augment.profiles import default_views
 from adainf.chain import begin, chain, generated, measured, request, require_inputs
 from adainf.inflation import explain
 from adainf.inflation.policy import make_plan
-from adainf.inflation.record import InflationPlan, Inputs, Source, tier_of
-from adainf.inflation.tiers import tiers
+from adainf.inflation.record import InflationPlan, Inputs, Source
 from adainf.inflation.verify import Verified
 from adainf.inflation.what_if import supposed
 from adainf.inflation.worth import Measured
@@ -52,31 +51,11 @@ def _inputs(recipe: Recipe, made: dict[str, Manifest]) -> Inputs:
         return made[name].content_as(ShardSet).splits["train"].images
 
     sources: dict[str, Source] = {}
-    remarks: list[str] = []
     for source in recipe.sources:
         name = generated(source)
         quality = made[measured(source)].content_as(Quality) if recipe.measures_quality else None
-        found = _tiers(name, quality, recipe.plan.tiers) if quality else {}
-        sources |= found or {name: Source(images=images(name), measured=Measured.of(quality) if quality else None)}
-        if recipe.plan.tiers > 1 and not found:
-            remarks.append(f"the shards of {name} are one tier, as they differ by no more than chance (or are fewer than four)")
-    reference = recipe.plan.reference_images
-    return Inputs(real_images=images("real"), sources=sources, reference_images=reference, remarks=remarks)
-
-
-def _tiers(name: str, quality: Quality, most: int) -> dict[str, Source]:
-    """The tiers of a source as sources; none where there is one."""
-    found, whole = tiers(quality.shards, quality.judge, most), Measured.of(quality)
-    if len(found) == 1:
-        return {}
-    return {
-        tier_of(name, number): Source(
-            images=sum(quality.shards.images[shard] for shard in tier.shards),
-            shards=tier.shards,
-            measured=whole.scaled(tier.ratio),
-        )
-        for number, tier in enumerate(found, 1)
-    }
+        sources[name] = Source(images=images(name), measured=Measured.of(quality) if quality else None)
+    return Inputs(real_images=images("real"), sources=sources, reference_images=recipe.plan.reference_images)
 
 
 def _verified(recipe: Recipe, run: Run) -> Verified | None:

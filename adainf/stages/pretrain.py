@@ -21,7 +21,7 @@ from adainf.compute import prepare
 from adainf.evaluation.features import Features, extract_alone
 from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
-from adainf.inflation.record import InflationPlan, artifact_of
+from adainf.inflation.record import InflationPlan
 from adainf.inflation.verify import Verified
 from adainf.inflation.weakening import views_when_seen
 from adainf.methods.clip import tokens_of
@@ -154,12 +154,7 @@ def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) ->
 
 def planned_sources(run: Run, plan: InflationPlan, manifests: Mapping[str, Manifest]) -> dict[str, ShardFolder]:
     """The shards of each source of the plan; `manifests` are those of their artifacts."""
-    found = {}
-    for name, source in plan.inputs.sources.items():
-        artifact = artifact_of(name)
-        folder = ShardFolder.of(run, artifact, manifests[artifact])
-        found[name] = folder if source.shards is None else folder.part("train", source.shards)
-    return found
+    return {name: ShardFolder.of(run, name, manifests[name]) for name in plan.inputs.sources}
 
 
 def _schedule(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> ViewSchedule | None:

@@ -1,4 +1,7 @@
-"""Several sources in one run: a tiny diffusion model, good images, images whose later shards are noise, and noise alone."""
+"""Several sources in one run: a tiny diffusion model, good images, images whose later shards are noise, and noise alone.
+
+The tests compare features only where the inputs differ by far: real digits, and uniform noise or images of an untrained model.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ from adainf.stages.pretrain import Mixture, open_mixture, planned_sources, pretr
 from adainf.stages.regenerate import regenerate
 from adainf.stages.run import run as run_chain
 from adainf.stages.verify import probe_of
-from tests.tiny import RECIPE, artifact_hashes, write_recipe
+from tests.tiny import RECIPE, artifact_hashes, forge, write_recipe
 
 QUIET = Reporter(quiet=True)
 SHARD = 30
@@ -55,7 +58,7 @@ def written(folder: Path) -> Recipe:
     """The tiny recipe with four sources, whose images are not there yet."""
     recipe = yaml.safe_load(RECIPE)
     drawn = {"generator": recipe.pop("generator"), "generate": {"images": 120, "shard_images": SHARD}}
-    recipe |= SHARED | {"plan": {"reference_images": 256, "tiers": 2}, "arms": ["none", "vanilla", "weak", "adainf"]}
+    recipe |= SHARED | {"plan": {"reference_images": 256}, "arms": ["none", "vanilla", "weak", "adainf"]}
     sources = {name: imported(folder / f"{name}.npz") for name in ("noise", "mixed", "good")}
     return load_recipe(write_recipe(folder, yaml.safe_dump(recipe | {"generators": sources | {"drawn": drawn}})))
 
@@ -109,7 +112,7 @@ def test_noise_is_refused_and_the_others_weigh_as_they_cover(finished: tuple[Rec
     covered, apart = scores["coverage_ssl"], scores["total_variation_ssl"]
     assert plan.sources["generated/noise"].refused
     assert plan.sources["generated/drawn"].refused, "30 steps make no digits"
-    assert plan.weights.keys() == {"generated/good", "generated/mixed:tier-1"}
+    assert plan.weights.keys() == {"generated/good", "generated/mixed"}
     good = min(covered.value / (0.9 * covered.null), (1 - apart.value) / (1 - apart.null), 1.0)
     assert plan.sources["generated/good"].quality == pytest.approx(good, abs=1e-4)
     qualities = {name: plan.sources[name].quality for name in plan.weights}
@@ -124,17 +127,15 @@ def test_noise_is_refused_and_the_others_weigh_as_they_cover(finished: tuple[Rec
     }
 
 
-def test_of_a_source_whose_later_shards_are_noise_only_the_good_tier_is_used(finished: tuple[Recipe, Run]) -> None:
+def test_a_source_that_is_half_noise_weighs_less(finished: tuple[Recipe, Run]) -> None:
     _, run = finished
-    plan = _plan(run)
-    best, worst = (plan.inputs.sources[f"generated/mixed:tier-{number}"] for number in (1, 2))
-    assert (best.shards, worst.shards) == ([0, 1, 2, 3], [4, 5, 6, 7])
-    assert plan.sources["generated/mixed:tier-2"].refused
-    assert "the shards of generated/good are one tier" in " ".join(plan.warnings)
+    sources = _plan(run).sources
+    assert sources["generated/mixed"].quality < sources["generated/good"].quality
+    assert sources["generated/mixed"].weight < sources["generated/good"].weight == 1
 
 
 def test_the_stream_draws_each_source_in_the_plans_share(finished: tuple[Recipe, Run]) -> None:
-    """By counting what arrives, from the shards of the tier alone; and that is what the encoder's manifest says."""
+    """Counts the images that arrive and compares them with the plan and with the encoder's manifest."""
     recipe, run = finished
     plan, steps = _plan(run), 40
     manifests = {name: found for name in chain(recipe) if (found := run.find(name))}
@@ -153,14 +154,12 @@ def test_the_stream_draws_each_source_in_the_plans_share(finished: tuple[Recipe,
                 assert np.array_equal(image, images[names[source]][index])
     total = steps * recipe.pretrain.global_batch
     shares = _content(run, pretrained("adainf", 0))["shares"]
-    assert names == ["real", "generated/good", "generated/mixed:tier-1"]
+    assert names == ["real", "generated/good", "generated/mixed"]
     assert shares.keys() == set(names)
     for name, count in drawn.items():
         assert abs(count - total * shares[name]) <= 2
     for name in plan.weights:
         assert shares[name] == pytest.approx(plan.sources[name].share, abs=1e-6)
-    digits = read_split(ShardFolder.of(run, "generated/mixed", manifests["generated/mixed"]), "train").images
-    assert np.array_equal(images["generated/mixed:tier-1"], digits[: 4 * SHARD])
 
 
 def test_probes_and_arm_verified_mix_the_plans_sources(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
@@ -195,14 +194,14 @@ def test_probes_and_arm_verified_mix_the_plans_sources(finished: tuple[Recipe, R
     assert encoder.content["shares"] == _content(run, pretrained("adainf", 0))["shares"]
 
 
-def test_the_controls_draw_from_whole_sources(finished: tuple[Recipe, Run]) -> None:
+def test_controls_draw_each_image_with_weight_1(finished: tuple[Recipe, Run]) -> None:
     _, run = finished
     of_arm = {arm: _content(run, pretrained(arm, 0)) for arm in ("none", "vanilla", "weak")}
     assert of_arm["none"]["shares"] == {"real": 1}
-    whole = {"real": 256, "generated/drawn": 120, "generated/good": 240, "generated/mixed": 240, "generated/noise": 120}
-    assert of_arm["vanilla"]["shares"] == {name: pytest.approx(count / 976, abs=1e-6) for name, count in whole.items()}
-    used = {"real": 256, "generated/good": 240, "generated/mixed:tier-1": 120}
-    assert of_arm["weak"]["shares"] == {name: pytest.approx(count / 616, abs=1e-6) for name, count in used.items()}
+    every = {"real": 256, "generated/drawn": 120, "generated/good": 240, "generated/mixed": 240, "generated/noise": 120}
+    assert of_arm["vanilla"]["shares"] == {name: pytest.approx(count / 976, abs=1e-6) for name, count in every.items()}
+    used = {"real": 256, "generated/good": 240, "generated/mixed": 240}
+    assert of_arm["weak"]["shares"] == {name: pytest.approx(count / 736, abs=1e-6) for name, count in used.items()}
 
 
 def test_a_named_generator_is_what_it_is_alone(tmp_path: Path) -> None:
@@ -276,7 +275,7 @@ def test_the_plan_is_told_by_source(finished: tuple[Recipe, Run], capsys: pytest
     }
     assert said["basis"]["sources.generated/good.replication_of_real"] == "prior"
     plan(recipe, run, Reporter())
-    assert "of 5 sources" in capsys.readouterr().out
+    assert "of 4 sources" in capsys.readouterr().out
 
 
 def test_the_report_has_each_source(finished: tuple[Recipe, Run]) -> None:
@@ -288,7 +287,7 @@ def test_the_report_has_each_source(finished: tuple[Recipe, Run]) -> None:
         "720 generated of 4 sources",
         "The recipe declares it.",
         "weight of generated/good",
-        '<th scope="col">generated/mixed:tier-1</th>',
+        '<th scope="col">generated/mixed</th>',
         "path: PATH",
     ):
         assert text in page
@@ -303,13 +302,27 @@ def test_the_browser_shows_each_source(finished: tuple[Recipe, Run]) -> None:
     ]
     assert plan_of(catalog) == said
     assert weight_in("generated/good/train", said) == f"{said.sources['generated/good'].weight:g}"
-    assert len(weight_in("generated/mixed/train", said).split()) == 2, "of each tier"
+    assert weight_in("generated/mixed/train", said) == f"{said.sources['generated/mixed'].weight:g}"
+    assert quality_in("generated/mixed/train", said) == f"{said.sources['generated/mixed'].quality:g}"
+    assert weight_in("generated/noise/train", said) == "0"
+    assert weight_in("real/train", said) == f"{said.real_weight:g}"
     assert quality_in("real/train", said) == ""
     of_shards = quality_of(run, catalog.source("generated/mixed/train"))
     assert of_shards is not None
     assert set(of_shards.shards("best")[:4]) == {0, 1, 2, 3}
     names = [one["name"] for one in Overview(run).read()["artifacts"]]
     assert names[:6] == ["real", "generator/drawn", "generated/drawn", "generated/good", "generated/mixed", "generated/noise"]
+
+
+def test_the_browser_shows_a_run_whose_plan_has_another_format(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
+    """Plans of earlier versions have settings that are removed since."""
+    _, run = finished
+    folder = tmp_path / "run"
+    shutil.copytree(run.locate(""), folder)
+    forge(folder / "plan.json", lambda body: body["content"].update(removed=1))
+    catalog = Catalog(str(folder))
+    assert plan_of(catalog) is None
+    assert "generated/good/train" in catalog.sources
 
 
 def test_a_named_source_is_drawn_again_and_compared(finished: tuple[Recipe, Run]) -> None:
@@ -327,16 +340,3 @@ def test_another_source_is_another_plan(finished: tuple[Recipe, Run]) -> None:
     fewer = recipe.model_copy(update={"generators": {name: one for name, one in recipe.generators.items() if name != "noise"}})
     with pytest.raises(BadInput, match=r"plan\.json was written by another recipe or from other inputs"):
         plan(fewer, run, QUIET)
-
-
-def test_a_part_of_a_set_is_those_shards(finished: tuple[Recipe, Run]) -> None:
-    _, run = finished
-    manifest = run.find("generated/mixed")
-    assert manifest is not None
-    whole = ShardFolder.of(run, "generated/mixed", manifest)
-    images = read_split(whole, "train").images
-    part = whole.part("train", [5, 1])
-    expected = np.concatenate([images[5 * SHARD : 6 * SHARD], images[SHARD : 2 * SHARD]])
-    assert np.array_equal(read_split(part, "train").images, expected)
-    assert len({whole.digest, part.digest, whole.part("train", [1, 5]).digest}) == 3
-    assert manifest.content_as(ShardSet) == whole.shards, "the set itself is as it was"
