@@ -19,6 +19,7 @@ _GENERATORS = [["generator"], ["generators", "*", "generator"]]
 _UNIONS = [["real"], *_GENERATORS, *([*one, "diffusion", "objective"] for one in _GENERATORS), ["pretrain", "method"]]
 """Settings whose `kind` says what else they hold; pydantic puts it into the place of an error. `*` stands for any name."""
 _REMOVED = {
+    "plan.schedule": "was removed in 0.2.0: arms adainf and weak use the plan's augmentation from the first step; delete it",
     "plan.tiers": "was removed in 0.2.0: the plan gives all shards of a source one weight; delete it, and to weigh sets of "
     "different quality separately, list each set under generators",
 }

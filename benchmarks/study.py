@@ -2,7 +2,7 @@
 
     python -m benchmarks.study --block gate            # which regime can show anything at all; judged on validation
     python -m benchmarks.study --block main            # in the regime that the gate chose
-    python -m benchmarks.study --block crop,mixing,quality,schedule
+    python -m benchmarks.study --block crop,mixing,quality
     python -m benchmarks.study --block gate,main --quick --work /some/folder --output /some/other
     python -m benchmarks.study --study cifar10 --block main,crop          # on a GPU
     python -m benchmarks.study --study cifar10-16px --block pilot,main,weight,crop,longer
@@ -124,7 +124,8 @@ class Study:
     def _restore(self, first: str) -> None:
         """Lay the scores that --output knows where the cells would lay them. Blocks share cells, and those of another machine
         differ like those of another seed, so a block has its own before others' for whole pairs."""
-        for name, block in sorted(self.found["blocks"].items(), key=lambda block: block[0] != first):
+        known = [(name, block) for name, block in self.found["blocks"].items() if name in self.blocks]
+        for name, block in sorted(known, key=lambda block: block[0] != first):
             setups, part = self.block(name)
             for arm, seed, file in _files(name, setups, part, self.work):
                 score = block["scores"].get(arm, {}).get(str(seed))
@@ -230,7 +231,7 @@ class Study:
 
 class FashionMnist(Study):
     name, title = "study-fashion-mnist", "Fashion-MNIST at 16 x 16"
-    blocks = ("gate", "main", "crop", "mixing", "quality", "schedule", "verify")
+    blocks = ("gate", "main", "crop", "mixing", "quality", "verify")
     crops_compared = (0.04, 0.35)
 
     def block(self, name: str) -> tuple[list[Setup], Part]:
@@ -246,9 +247,6 @@ class FashionMnist(Study):
             return [self.setup(variant, real, source, ("none", "vanilla"), range(3)) for source in sources], "test"
         if name == "mixing":
             labels = {f"share{100 * share:g}": {"plan.max_generated_share": share} for share in SHARES}
-            return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
-        if name == "schedule":
-            labels = {"": {}, "seen": {"plan.schedule": "seen"}}
             return [self.setup(variant, real, "more", ("none", "adainf"), range(3), *of) for of in labels.items()], "test"
         if name == "verify":
             label, longer = f"budget{100 * PROBES:g}", {"plan.verify.budget": PROBES}

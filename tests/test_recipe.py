@@ -96,6 +96,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ("arms: [none, verified]", "arms lists verified and plan.verify is null; set plan.verify"),
         ("plan: {verify: {}}", "plan.verify is for arm verified, which arms does not list"),
         ("plan: {verify: {budget: 0}}", "plan.verify.budget is 0; input should be greater"),
+        ("plan: {schedule: seen}", "plan.schedule was removed in 0.2.0: arms adainf and weak use the plan's augmentation"),
         ("plan: {tiers: 2}", "plan.tiers was removed in 0.2.0: the plan gives all shards of a source one weight; delete it"),
         ("generators: {a: {generator: {kind: gan, steps: 1}}}", "generator and generators are both there; leave one"),
         ("arms: [none, none]", "arms holds an arm twice"),

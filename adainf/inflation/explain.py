@@ -9,7 +9,6 @@ from adainf.augment.profiles import Profile
 from adainf.evaluation.intervals import margin
 from adainf.inflation.record import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan, Source
 from adainf.inflation.verify import Verified
-from adainf.inflation.weakening import draws_until_all_seen
 
 _SHORT: dict[Basis, str] = {"paper's point": "paper", "interpolation": "interpolation", "our prior": "prior"}
 
@@ -45,7 +44,6 @@ def as_json(plan: InflationPlan, family: str, draws: int, verified: Verified | N
         },
         "real_share": round(1 - plan.generated_share, 6),
         "augmentation": _augmentation(plan.views[0], family),
-        "schedule": plan.schedule,
         "basis": {
             **{f"sources.{name}.replication_of_real": basis[REAL_WEIGHT] for name in plan.sources},
             "real_share": basis[GENERATED_SHARE],
@@ -103,9 +101,6 @@ def lines(plan: InflationPlan, draws: int) -> list[str]:
     real, *generated = passes(plan, draws).items()
     over = ", ".join(f"image of {name} {value:g}" if several else f"generated image {value:g}" for name, value in generated)
     said.append(f"  passes over each real image {real[1]:g}, over each {over}")
-    if plan.schedule == "seen":
-        until = f"{draws_until_all_seen(plan):,.0f} of {draws:,} draws"
-        said.append(f"  while it trains, views weaken from the default's to these, with the images seen: all after {until}")
     return said + [f"  warning: {warning}" for warning in plan.warnings]
 
 

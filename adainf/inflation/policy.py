@@ -90,7 +90,6 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
         sources=sources,
         generated_share=generated_share,
         views=_weakened(default, augmentation),
-        schedule=rule.schedule if used else "constant",
         choices=choices,
         warnings=_warnings(inputs, sources),
     )
@@ -115,11 +114,6 @@ def _real_weight(inputs: Inputs, used: Sequence[Worth], mass: float, rule: Plan)
     known = all(worth.by_fid for worth in used)
     at_the_point = known and (inputs.real_images, mass, worst) == (*PAPER_WEIGHT_AT, 1.0)
     return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else PRIOR
-
-
-def views_for(effective: float, rule: Plan, default: Views) -> tuple[Profile, Profile]:
-    """The views that so many effective images deserve."""
-    return _weakened(default, _augmentation(effective, rule, default[0].min_scale))
 
 
 def _weakened(default: Views, augmentation: tuple[Choice, Choice]) -> tuple[Profile, Profile]:

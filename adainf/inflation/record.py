@@ -9,7 +9,6 @@ from pydantic import Field
 from adainf.artifacts import Record
 from adainf.augment.profiles import Profile
 from adainf.inflation.worth import Measured
-from adainf.recipe import Schedule
 
 Basis = Literal["paper's point", "interpolation", "our prior"]
 PRIOR: Basis = "our prior"
@@ -82,8 +81,6 @@ class InflationPlan(Record):
     """Probability that an item of a batch is generated."""
     views: tuple[Profile, Profile]
     """The augmentation of the two views."""
-    schedule: Schedule
-    """Whether training has these views from the first step on; see `weakening`."""
     choices: list[Choice]
     warnings: list[str]
 

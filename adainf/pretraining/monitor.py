@@ -63,8 +63,6 @@ class Monitor:
             **_drawn(trainer, done),
             **_geometry(step),
         }
-        if trainer.experiment.schedule is not None:
-            measured["min_scale"] = trainer.views_at(done - 1)[0].min_scale
         if self._flops:
             flops = self._flops * images / dist.world_size() / every
             measured["mfu_pct"] = 100 * flops / _peak(trainer.device)

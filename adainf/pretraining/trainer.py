@@ -30,9 +30,6 @@ from adainf.recipe import Pretrain
 from adainf.shards import Stream
 from adainf.shards.device import DeviceBatch, DeviceStream
 
-ViewSchedule = Callable[[Sequence[int]], Views]
-"""The views of a step, by how many distinct images of each source were drawn by its end."""
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -46,8 +43,6 @@ class Experiment:
     normalisation: Normalisation
     tokens: Sequence[NDArray[np.uint8]] = ()
     """For each source the bytes of its captions, N x T; for a method that reads them."""
-    schedule: ViewSchedule | None = None
-    """Where views change while it trains: to `views` at the end. None keeps them."""
 
 
 class Step(NamedTuple):
@@ -107,13 +102,6 @@ class Trainer:
                 self.method.follow(embedded.rows, identities)
         return Step(loss.detach(), embedded, batch.labels)
 
-    def views_at(self, step: int) -> Views:
-        """The method's views of that step: a function of the step alone, so that none of it need be saved."""
-        experiment = self.experiment
-        if experiment.schedule is None:
-            return self.views
-        return self.method.views(experiment.schedule(experiment.stream.seen(step + 1)))
-
     def _check(self, step: int, batch: DeviceBatch) -> None:
         if not self.checked or step % self.config.stream.check_every_steps == 0:
             self.checked = True
@@ -123,7 +111,7 @@ class Trainer:
     def _views(self, step: int, batch: DeviceBatch, identities: Tensor) -> list[Tensor]:
         experiment, normalisation = self.experiment, self.experiment.normalisation
         mean, std, hue = normalisation.mean, normalisation.std, self.config.augmentation.hue
-        views = augment(batch.images_BHWC, identities, experiment.seed, step, self.views_at(step), mean, std, hue)
+        views = augment(batch.images_BHWC, identities, experiment.seed, step, self.views, mean, std, hue)
         if self.method.reads_text:
             tokens = np.empty((len(batch.sources), experiment.tokens[0].shape[1]), np.uint8)
             for source, captions in enumerate(experiment.tokens):

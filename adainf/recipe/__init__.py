@@ -65,7 +65,6 @@ __all__ = [
     "Real",
     "Recipe",
     "Sampler",
-    "Schedule",
     "Shards",
     "SimClr",
     "SimSiam",
@@ -79,9 +78,6 @@ __all__ = [
 ]
 
 
-Schedule = Literal["constant", "seen"]
-
-
 class Plan(Section):
     reference_images: Annotated[int, Field(ge=1, le=10**12)] = 50_000
     """The data size at which the base augmentation's min crop scale (0.08) is right; the paper's is CIFAR-10's 50,000."""
@@ -89,9 +85,6 @@ class Plan(Section):
     """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
     max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
     """Most of a batch that may be generated, for the `adainf` arm."""
-    schedule: Schedule = "constant"
-    """`constant`: arms `adainf` and `weak` have the plan's augmentation from the first step on. `seen`: they begin with the
-    default's, and it weakens to the plan's with the number of distinct images that training has seen."""
     verify: Verify | None = None
     """Probes that try out the plan, for arm `verified`; null makes none. No part of the plan's identity."""
 

@@ -74,10 +74,6 @@ class MixtureSchedule:
             turns = turns - before
         return drawn
 
-    def seen(self, position: int) -> list[int]:
-        """How many distinct images of each source stand before `position`: a pass brings every image once, so it is exact."""
-        return [min(drawn, count) for drawn, count in zip(self.drawn(position), self.counts, strict=True)]
-
     def _parts(self) -> list[Fraction]:
         """Each source's share of the positions that those before it have left."""
         remaining, parts = Fraction(1), []

@@ -139,10 +139,6 @@ class Stream:
         """How many images of each source the global batches before that step hold."""
         return self._schedule.drawn(step * self.global_batch)
 
-    def seen(self, step: int) -> list[int]:
-        """How many distinct images of each source the global batches before that step hold."""
-        return self._schedule.seen(step * self.global_batch)
-
     def plan(self, step: int, rank: int | None = None) -> tuple[Integers, Integers]:
         """(sources, indices) of a rank's slice (this one's for None) of the batch of a step, before anything is read."""
         part = self.slice if rank is None else slice_of(self.global_batch, rank, self.world)

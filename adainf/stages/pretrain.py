@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from accelerate import Accelerator
@@ -23,14 +22,13 @@ from adainf.evaluation.neighbours import nearest, plain_vote
 from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.verify import Verified
-from adainf.inflation.weakening import views_when_seen
 from adainf.methods.clip import tokens_of
 from adainf.models.backbones import Backbone
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
-from adainf.pretraining.trainer import Experiment, ViewSchedule
+from adainf.pretraining.trainer import Experiment
 from adainf.progress import Reporter
 from adainf.recipe import REAL_ALONE, Arm, Clip, Pretrain, Recipe
 from adainf.shards import Source, Stream, open_stream, reader
@@ -106,8 +104,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
     normalisation = Normalisation.of(mixture.real.split("train"))
     try:
         with checkpoints, open_mixture(recipe.pretrain, mixture, seed, accelerator) as stream:
-            schedule = _schedule(recipe, arm, inputs)
-            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens, schedule)
+            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
             judges = _judges(recipe, mixture.real, normalisation, accelerator)
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
             _tell(stream, reporter, label)
@@ -155,16 +152,6 @@ def _mixture(recipe: Recipe, run: Run, arm: Arm, inputs: dict[str, Manifest]) ->
 def planned_sources(run: Run, plan: InflationPlan, manifests: Mapping[str, Manifest]) -> dict[str, ShardFolder]:
     """The shards of each source of the plan; `manifests` are those of their artifacts."""
     return {name: ShardFolder.of(run, name, manifests[name]) for name in plan.inputs.sources}
-
-
-def _schedule(recipe: Recipe, arm: Arm, inputs: dict[str, Manifest]) -> ViewSchedule | None:
-    """How views weaken while the arm trains, where it has the plan's views and images and the plan says so."""
-    if arm not in ("weak", "adainf"):
-        return None
-    plan = inputs["plan"].content_as(InflationPlan)
-    if plan.schedule == "constant":
-        return None
-    return partial(views_when_seen, plan, recipe.plan, default_views(recipe.pretrain.augmentation))
 
 
 def captions(config: Pretrain, mixture: Mixture) -> list[NDArray[np.uint8]]:

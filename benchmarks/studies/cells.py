@@ -73,7 +73,7 @@ class Setup:
 
     @property
     def control_label(self) -> str:
-        """Tells apart runs whose arm none differs: that arm sees neither weights nor schedule."""
+        """Tells apart runs whose arm none differs: that arm does not use the plan."""
         return self.label if self.label.startswith(("crop", "jitter", "weak", "gate", "pilot")) else ""
 
     def run(self, folder: Path) -> Path:

@@ -36,6 +36,7 @@ TITLES = {
     "schedule": "Augmentation that weakens with the images seen",
     "verify": "Longer probes",
 }
+"""By block. `schedule` has recorded results only: the setting that it measured, `plan.schedule`, was removed in 0.2.0."""
 
 
 def arm_table(scores: Scores) -> dict[str, dict[str, Any]]:

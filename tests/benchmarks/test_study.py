@@ -142,6 +142,17 @@ def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> N
         study.block("main")
 
 
+def test_scores_of_a_removed_block_are_not_used_for_another(tmp_path: Path) -> None:
+    """The results keep block `schedule`, whose setting recipes no longer have."""
+    study = started(tmp_path, tmp_path)
+    score = {"linear": 0.7, "knn": 0.6}
+    study.found = {
+        "blocks": {"gate": {"regime": ["hard", "100"], "scores": {}}, "schedule": {"scores": {"none": {"0": score}}}}
+    }
+    study._restore("main")
+    assert not list(tmp_path.rglob("seed-*.json"))
+
+
 def test_another_machine_goes_on_from_the_results(tmp_path: Path) -> None:
     """Would catch cells that are made again, or scores that are laid beside another arm or seed."""
     first, second = (started(tmp_path / work, tmp_path / "out") for work in "ab")

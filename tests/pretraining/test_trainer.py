@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from adainf import recipe
-from adainf.augment.profiles import Views, default_views
+from adainf.augment.profiles import default_views
 from adainf.checkpoint import decode, encode
 from adainf.dist import rank, world_size
 from adainf.exitcodes import StageFailed
@@ -23,7 +22,7 @@ from adainf.models.encoder import Normalisation
 from adainf.pretraining import monitor
 from adainf.pretraining.loop import make_accelerator
 from adainf.pretraining.online import OnlineProbe, judged
-from adainf.pretraining.trainer import Experiment, Step, Trainer, ViewSchedule
+from adainf.pretraining.trainer import Experiment, Step, Trainer
 from adainf.shards import Source, open_stream
 from tests.processes import run_on_ranks
 from tests.shards.sets import make_set
@@ -59,9 +58,7 @@ def config(name: str, steps: int, **settings: Any) -> recipe.Pretrain:
     return recipe.Pretrain.model_validate(given | settings)
 
 
-def train(
-    data: str, settings: recipe.Pretrain, saved: bytes | None, until: int, schedule: ViewSchedule | None = None
-) -> tuple[bytes, list[float]]:
+def train(data: str, settings: recipe.Pretrain, saved: bytes | None, until: int) -> tuple[bytes, list[float]]:
     """Train from `saved` (or the start) to step `until`: the state there, as a file, and the losses on the way."""
     losses = []
     captions = tokens_of([f"image {number}" for number in range(IMAGES)], 8)
@@ -69,7 +66,7 @@ def train(
     place = {"rank": rank(), "world": world_size()}
     with open_stream({"real": Source(data)}, settings.global_batch, 7, **place) as stream:
         views, normalisation = default_views(settings.augmentation), Normalisation((0.5,) * 3, (0.25,) * 3)
-        experiment = Experiment(settings, 7, stream, views, normalisation, tokens, schedule)
+        experiment = Experiment(settings, 7, stream, views, normalisation, tokens)
         trainer = Trainer(experiment, make_accelerator(settings))
         start = 0
         if saved is not None:
@@ -91,30 +88,6 @@ def test_stopped_and_gone_on_is_bit_for_bit_the_run_that_was_not(data: str, name
     again, second = train(data, settings, half, 6)
     assert first + second == losses
     assert again == whole
-
-
-def weakening(seen: Sequence[int]) -> Views:
-    """The whole image once all were seen."""
-    default = default_views(recipe.Augmentation())
-    return tuple(view.weakened(0.1 + 0.9 * seen[0] / IMAGES, 0.5) for view in default)
-
-
-@pytest.mark.parametrize("name", ["simclr", "dino"])
-def test_with_views_that_weaken_it_goes_on_where_it_stopped(data: str, name: str) -> None:
-    """Would catch a schedule that begins anew after a stop, or that counts what a process has seen and not the run."""
-    settings = config(name, 6)
-    whole, losses = train(data, settings, None, 6, weakening)
-    half, first = train(data, settings, None, 3, weakening)
-    again, second = train(data, settings, half, 6, weakening)
-    assert first + second == losses
-    assert again == whole
-    assert train(data, settings, None, 6)[0] != whole
-
-
-def test_views_that_do_not_change_train_the_encoder_without_a_schedule(data: str) -> None:
-    settings = config("simclr", 4)
-    views = default_views(settings.augmentation)
-    assert train(data, settings, None, 4, lambda seen: views) == train(data, settings, None, 4)
 
 
 def on_ranks(data: str, name: str, saved: bytes | None, until: int) -> tuple[bytes, list[float]]:

@@ -55,14 +55,6 @@ def test_a_super_epoch_has_each_real_image_ten_times_and_each_generated_one_once
     assert {pair: n for pair, n in counts.items() if pair[0] == 1} == {(1, index): 1 for index in range(800)}
 
 
-@pytest.mark.parametrize("window_shards", [None, 3])
-@pytest.mark.parametrize("steps", [0, 1, 7, 20])
-def test_it_knows_how_many_distinct_images_it_has_brought(mixture: Mixture, window_shards: int | None, steps: int) -> None:
-    with mixture.open(window_shards=window_shards) as stream:
-        counts = Counter(source for source, _ in set(ids([next(stream) for _ in range(steps)])))
-        assert stream.seen(steps) == [counts[0], counts[1]]
-
-
 @pytest.mark.parametrize("global_batch", [1024, 1023])
 def test_every_global_batch_and_every_rank_has_its_share(mixture: Mixture, global_batch: int) -> None:
     for world in WORLDS:

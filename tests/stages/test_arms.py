@@ -16,14 +16,13 @@ from adainf.artifacts import Run
 from adainf.browse.overview import Overview
 from adainf.chain import pretrained
 from adainf.exitcodes import BadInput
-from adainf.inflation.policy import min_scale
 from adainf.inflation.verify import Verified, decide
 from adainf.progress import Reporter
 from adainf.recipe import Recipe, Verify
 from adainf.recipefile import load_recipe
 from adainf.shards.reader import Labelled
 from adainf.stages.plan import plan
-from adainf.stages.pretrain import _schedule, check_batch, pretrain
+from adainf.stages.pretrain import check_batch
 from adainf.stages.probe import judge_for
 from adainf.stages.run import run as run_chain
 from adainf.stages.verify import verify
@@ -78,36 +77,6 @@ def test_reweighted_and_weak_are_each_one_half_of_the_plan(finished: tuple[Recip
     assert shares["none"] == shares["none-weak"] == 0
     assert shares["vanilla"] == shares["weak"] == pytest.approx(400 / 656, abs=1e-6)
     assert shares["reweighted"] == shares["adainf"] == pytest.approx(400 / (400 + 256 * weight), abs=1e-6)
-
-
-def test_views_weaken_while_the_arms_train_that_have_the_plans(finished: tuple[Recipe, Run], tmp_path: Path) -> None:
-    """Each by the images that it has seen itself: `weak` has seen more generated ones. `reweighted` and
-    `none-weak` are trained as without, and `verified` by the views of its setting."""
-    recipe, constant = finished
-    given = recipe.model_dump(mode="json")
-    given |= {"arms": ["none-weak", "reweighted", "weak", "adainf"], "plan": {"reference_images": 256, "schedule": "seen"}}
-    scheduled, run = Recipe.model_validate(given), Run(str(tmp_path / "run"))
-    for name in ("real", "generated"):
-        shutil.copytree(constant.locate(name), run.locate(name))
-    plan(scheduled, run, Reporter(quiet=True))
-    reporter = Reporter(run.store, "pretrain")
-    pretrain(scheduled, run, reporter)
-    reporter.flush()
-    lines = [json.loads(line) for info in run.store.list("logs/") for line in run.store.get(info.key).splitlines()]
-    drawn = {arm: [line for line in lines if line["event"] == "step" and f" {arm} " in line["label"]] for arm in scheduled.arms}
-    assert not any("min_scale" in line for line in drawn["reweighted"] + drawn["none-weak"])
-    made = run.find("plan")
-    assert made is not None
-    assert _schedule(scheduled, "verified", {"plan": made}) is None
-    for arm in ("weak", "adainf"):
-        effective = [min(line["real_images"], 256) + min(line["generated_images"], 400) for line in drawn[arm]]
-        expected = [min(min_scale(max(seen, 256), 256)[0], 0.2) for seen in effective]
-        assert [line["min_scale"] for line in drawn[arm]] == expected
-        assert expected[0] == 0.08 < expected[-1]
-    assert drawn["weak"][-1]["min_scale"] > drawn["adainf"][-1]["min_scale"]
-    weights = {arm: f"{pretrained(arm, 0)}/encoder.safetensors" for arm in scheduled.arms}
-    same = [arm for arm, key in weights.items() if run.store.get(key) == constant.store.get(key)]
-    assert same == ["none-weak", "reweighted"]
 
 
 def test_the_report_has_a_colour_and_a_row_for_every_arm(finished: tuple[Recipe, Run]) -> None:
