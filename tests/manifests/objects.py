@@ -60,12 +60,6 @@ def pods(objects: list[Object]) -> Iterator[Pods]:
                 yield Pods(each, each["spec"]["template"], each["spec"])
             case "Deployment":
                 yield Pods(each, each["spec"]["template"], None)
-            case "JobSet":
-                job = each["spec"]["replicatedJobs"][0]["template"]["spec"]
-                yield Pods(each, job["template"], job)
-            case "TrainingRuntime":
-                job = each["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
-                yield Pods(each, job["template"], job)
 
 
 def template(stage: str, overlay: str | None = None) -> Pods:

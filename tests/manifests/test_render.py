@@ -44,22 +44,6 @@ def test_kueue_labels_the_jobs_that_the_orchestrator_makes() -> None:
     assert {each["spec"]["jobTemplate"]["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] for each in templates} == {"adainf"}
 
 
-@pytest.mark.parametrize("component", ["jobset", "trainjob"])
-def test_another_controllers_gang_has_the_pods_of_the_template(component: str) -> None:
-    objects = rendered(components=(component,))
-    assert not {each["kind"] for each in objects} & {"Job", "CronJob", "Role"}  # else two controllers pretrain the same arm
-    (gang,) = pods(objects)
-    (ours,) = (each for each in pods(rendered()) if each.owner["metadata"]["name"] == "adainf-pretrain")
-    assert gang.job is not None
-    assert ours.job is not None
-    assert gang.job["completions"] == ours.job["completions"]
-    container, template = gang.spec["containers"][0], ours.spec["containers"][0]
-    assert gang.env("ADAINF_ARM") == "adainf"
-    assert {**container, "name": "", "env": container["env"][:-1]} == {**template, "name": ""}
-    names = {rule["onExitCodes"]["containerName"] for rule in gang.job["podFailurePolicy"]["rules"] if "onExitCodes" in rule}
-    assert names == {container["name"]}  # a name that no container has matches nothing
-
-
 def test_volcano_waits_for_the_whole_gang() -> None:
     for each in pods(rendered(components=("volcano",))):
         if each.spec.get("schedulerName") == "volcano":
