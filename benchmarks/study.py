@@ -225,7 +225,7 @@ class Study:
         self.json.write_text(json.dumps(self.found, indent=2) + "\n")
         self.json.with_suffix(".md").write_text(results.markdown(self.found, self.name, self.title))
         if name in results.PAPER and block["arms"]:
-            results.draw(block["arms"], results.TITLES[name], self.output / f"{self.name}-{name}.svg")
+            results.draw(block["arms"], results.TITLES[name], self.output / f"{self.name}-{name}.png")
         print(f"study: {name}: {wanted - missing} of {wanted} cells; {self.json}", flush=True)
 
 

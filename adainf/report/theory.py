@@ -1,10 +1,10 @@
-"""Figures of the theory, each as PNG and SVG: the toy's four, and those of a run."""
+"""Figures of the theory as PNG: four for the toy, three for a run."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
         _legend(axes)
 
     drawn = {"labelling-error": error, "connectivity": connectivity, "connectivity-by-points": by_points, "bound": bound}
-    return dict(pair for name, draw in drawn.items() for pair in _files(f"toy-{name}", draw))
+    return {f"toy-{name}.png": _png(draw) for name, draw in drawn.items()}
 
 
 def run_figures(theory: Theory) -> dict[str, bytes]:
@@ -92,7 +92,7 @@ def run_figures(theory: Theory) -> dict[str, bytes]:
         return drawn
 
     drawn = {"labelling-error": error, "acr": confusion, "connectivity": connectivity}
-    return dict(pair for name, draw in drawn.items() for pair in _files(name, against_scale(draw)))
+    return {f"{name}.png": _png(against_scale(draw)) for name, draw in drawn.items()}
 
 
 def _shades(count: int) -> list[str]:
@@ -106,11 +106,10 @@ def _legend(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0, columnspacing=1.2)
 
 
-def _files(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes]]:
-    with style(name):
+def _png(draw: Callable[[Axes], None]) -> bytes:
+    with style("theory"):
         figure = Figure(figsize=(5.0, 3.4), layout="constrained", facecolor=PAPER)
         draw(figure.add_subplot(facecolor=PAPER))
-        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=metadata, dpi=120)
-            yield f"{name}.{kind}", buffer.getvalue()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None}, dpi=120)
+        return buffer.getvalue()

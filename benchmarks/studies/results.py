@@ -153,7 +153,7 @@ def markdown(found: Mapping[str, Any], study: str, title: str) -> str:
             lines += ["| primary comparison, linear probe | p | p by Holm |", "| --- | --- | --- |"]
             lines += [f"| {row['comparison']} | {row['p']:.3g} | {row['p_holm']:.3g} |" for row in block["primary"]] + [""]
         if name in PAPER:
-            lines += [f"![{TITLES[name]}]({study}-{name}.svg)", "", f"The paper: {PAPER[name]}", ""]
+            lines += [f"![{TITLES[name]}]({study}-{name}.png)", "", f"The paper: {PAPER[name]}", ""]
     return "\n".join(lines)
 
 
@@ -176,7 +176,7 @@ def _rows(first: str, table: Mapping[str, Mapping[str, Any]], signed: bool) -> l
 
 
 def draw(arms: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
-    """Linear probe of every arm with its 95 % interval, as SVG."""
+    """Linear probe of every arm with its 95 % interval, as PNG."""
     figure = Figure(figsize=(7, 1.4 + 0.32 * len(arms)), layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(arms.values()):
@@ -188,7 +188,7 @@ def draw(arms: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
     axes.invert_yaxis()
     axes.set(title=title, xlabel="linear probe, %, with its 95 % interval")
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, dpi=100, metadata={"Software": None})
 
 
 def best(names: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -100,6 +100,17 @@ def test_a_weaker_crop_that_gains_with_inflation_alone_is_an_interaction() -> No
     assert list(results.differences(made)) == ["vanilla-perfect-crop4 - none-crop4", "vanilla-perfect-crop35 - none-crop35"]
 
 
+def test_the_figure_is_a_small_png_that_is_the_same_each_time(tmp_path: Path) -> None:
+    """Would catch a format that fills the history of the repository, and a date in the file."""
+    made = results.arm_table(scores(**{f"arm_{number}": [0.7, 0.72, 0.71] for number in range(20)}))
+    files = [tmp_path / name for name in ("a.png", "b.png")]
+    for file in files:
+        results.draw(made, "Main block", file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    assert files[0].stat().st_size <= 60_000
+
+
 def test_holm_is_the_worked_example() -> None:
     """Holm 1979: p .01 .04 .03 .005 → .03 .06 .06 .02; would catch a missing running maximum."""
     assert results.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
