@@ -114,9 +114,6 @@ class Cluster:
         """Of a ServiceAccount of this namespace."""
         return self._access.token(self._user(account))
 
-    def kubeconfig_of(self, account: str) -> Path:
-        return self._write_kubeconfig(self._folder / f"kubeconfig-{account}", self._user(account))
-
     def calls_of(self, account: str) -> list[Call]:
         return [call for call in self.calls if call.user == self._user(account)]
 

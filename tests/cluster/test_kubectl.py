@@ -256,11 +256,6 @@ def real_pod() -> Object:
     return {"restartPolicy": "Never", "subdomain": "workers", "containers": [container], "volumes": volumes}
 
 
-def both_up(cluster: Cluster) -> list[Object]:
-    pods = [pod for pod in cluster.pods("w") if cluster.kubelet.log(pod) == "up\n"]
-    return pods if len(pods) == 2 else []
-
-
 def test_real_pods(cluster: Cluster) -> None:
     """Two processes: names, environment, arguments, files, SIGTERM, the termination message and logs."""
     cluster.on_pod(lambda pod: Process())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -91,7 +90,3 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, atol=tolerance, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
-
-
-def rows_of(tensors: Sequence[Tensor], part: slice) -> list[Tensor]:
-    return [tensor[part] for tensor in tensors]
