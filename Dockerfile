@@ -31,8 +31,8 @@ COPY adainf /source/adainf
 RUN pip wheel --no-deps --wheel-dir /wheel /source
 
 # Without numpy and Pillow, which only commands on images use, the client for asyncio, and what botocore knows of other services.
-FROM base AS orchestrator
-COPY images/orchestrator/requirements.lock /opt/adainf/
+FROM base AS controller
+COPY images/controller/requirements.lock /opt/adainf/
 RUN pip install --compile --no-deps --require-hashes --requirement /opt/adainf/requirements.lock \
     && rm -r /opt/adainf/lib/python3*/site-packages/kubernetes/aio \
     && find /opt/adainf/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \

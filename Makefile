@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LONGEST_FIRST := --no-loadscope-reorder tests/test_kill.py tests/launch tests/test_chain.py tests
+LONGEST_FIRST := --no-loadscope-reorder tests/test_kill.py tests/kubernetes/launcher tests/test_chain.py tests
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-slow check format render images lock clean

@@ -29,9 +29,9 @@ from types import ModuleType
 
 import numpy as np
 
-from adainf.artifacts import Manifest, Output, Request, canonical_json, sha256
-from adainf.shards.manifest import Shard, ShardIndex, ShardSet, Split, index_key
-from adainf.shards.tar import Sample, encode_shard
+from adainf.pipeline.artifacts import Manifest, Output, Request, canonical_json, sha256
+from adainf.shards.format.manifest import Shard, ShardIndex, ShardSet, Split, index_key
+from adainf.shards.format.tar import Sample, encode_shard
 from benchmarks.common import Side, header, installed, table
 from benchmarks.server import Server, serve
 

@@ -80,7 +80,9 @@ def encoded(folder: Path, source: str, variant: str) -> Iterator[bytes]:
     """The images of ``folder/SOURCE.npy`` in order as "png" (PIL's), "stored" (our PNG) or "raw" bytes."""
     for image in np.load(folder / f"{source}.npy", mmap_mode="r"):
         if variant == "stored":
-            from adainf.shards.png import encode_stored_png  # not at the top: a peer's own environment may lack what we need
+            from adainf.shards.format.png import (
+                encode_stored_png,  # not at the top: a peer's own environment may lack what we need
+            )
 
             yield encode_stored_png(image)
         else:
@@ -140,11 +142,11 @@ def write_ours(folder_uri: str, images: Images, shard_images: int, encoding: Lit
     "stored": PNG as our writer makes it; "pil": tars with PNG as PIL writes it (`png`), indexed in place.
     """
     # Not at the top: peers in environments of their own read this file too.
-    from adainf.artifacts import Manifest, Request, Run
-    from adainf.progress import Reporter
-    from adainf.shards.manifest import ShardSet
-    from adainf.shards.tar import Sample
-    from adainf.shards.writer import write_split
+    from adainf.pipeline.artifacts import Manifest, Request, Run
+    from adainf.pipeline.progress import Reporter
+    from adainf.shards.format.manifest import ShardSet
+    from adainf.shards.format.tar import Sample
+    from adainf.shards.format.writer import write_split
     from adainf.sources.indexing import index_tars
 
     if encoding == "pil":
@@ -169,8 +171,8 @@ def write_ours(folder_uri: str, images: Images, shard_images: int, encoding: Lit
 
 def write_ours_manifest(folder_uri: str, shards: int, shard_images: int) -> None:
     """The manifest alone of a set of `shards` shards that do not exist: to open it must not need them."""
-    from adainf.artifacts import Manifest, Request, Run
-    from adainf.shards.manifest import ShardSet, Split
+    from adainf.pipeline.artifacts import Manifest, Request, Run
+    from adainf.shards.format.manifest import ShardSet, Split
 
     digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(shards)]
     split = Split(

@@ -18,16 +18,16 @@ from pathlib import Path
 import torch
 
 from adainf.augment.profiles import default_views
-from adainf.compute import default_device, memory_gib, prepare
 from adainf.generators import KINDS
 from adainf.generators.batches import Batches
 from adainf.models.encoder import Normalisation
+from adainf.pipeline.load_recipe import load_recipe
 from adainf.pretraining.loop import make_accelerator
 from adainf.pretraining.trainer import Experiment, Trainer
 from adainf.recipe import Diffusion, Gan, Pretrain
-from adainf.recipefile import load_recipe
+from adainf.runtime.determinism import default_device, memory_gib, prepare
 from adainf.shards import Source, open_stream
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 from benchmarks.common import header, machine, short, table
 from tests.shards.sets import make_set
 

@@ -79,10 +79,10 @@ def main() -> int:
 def _measured(name: str, folder: Path) -> tuple[dict[str, float], dict[str, float], dict[str, float], bytes] | None:
     """Seconds of its stages, its scores, those of real images, and a grid of samples; None, and the reason printed, where a
     stage failed."""
-    from adainf.artifacts import Run
+    from adainf.pipeline.artifacts import Run
     from adainf.quality.record import Quality
     from adainf.report.grids import first_images, grid_png
-    from adainf.shards.folder import ShardFolder
+    from adainf.shards.format.folder import ShardFolder
 
     folder.mkdir(parents=True, exist_ok=True)
     recipe, times = folder / "recipe.yaml", folder / "seconds.json"

@@ -101,8 +101,9 @@ def train(folder: str, name: str, budget_cpu_s: float) -> Values:
     from adainf.models.encoder import Encoder, Normalisation
     from adainf.pretraining.loop import build_encoder, make_accelerator
     from adainf.pretraining.trainer import Experiment, Trainer
-    from adainf.shards import Source, open_stream, reader
-    from adainf.shards.folder import ShardFolder
+    from adainf.shards import Source, open_stream
+    from adainf.shards.format.folder import ShardFolder
+    from adainf.shards.loader import read_all
 
     torch.set_num_threads(1)  # CPU seconds are what is asked for
     batch = BATCHES.get(name, BATCH)
@@ -121,7 +122,7 @@ def train(folder: str, name: str, budget_cpu_s: float) -> Values:
     )
     shards = ShardFolder.open(f"{folder}/real")
     normalisation = Normalisation.of(shards.split("train"))
-    splits = {split: reader.read_split(shards, split) for split in ("train", "validation")}
+    splits = {split: read_all.read_split(shards, split) for split in ("train", "validation")}
 
     def accuracy(backbone: Any) -> float:
         encoder = Encoder(config.backbone, backbone, normalisation).eval()
@@ -157,9 +158,9 @@ def train(folder: str, name: str, budget_cpu_s: float) -> Values:
 
 
 def _ingest(folder: Path, kind: str) -> None:
-    from adainf.artifacts import Run
-    from adainf.progress import Reporter
-    from adainf.recipefile import load_recipe
+    from adainf.pipeline.artifacts import Run
+    from adainf.pipeline.load_recipe import load_recipe
+    from adainf.pipeline.progress import Reporter
     from adainf.stages.ingest import ingest
 
     path = folder / "recipe.yaml"

@@ -17,12 +17,12 @@ from typing import Any
 
 import yaml
 
-from adainf.artifacts import Run
-from adainf.inflation.worth import Measured, quality
-from adainf.progress import Reporter
+from adainf.inflation.quality_score import Measured, quality
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.quality.record import Quality
 from adainf.recipe import Recipe
-from adainf.recipefile import load_recipe
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

@@ -110,10 +110,10 @@ def _demands(size: str, peers: list[str], figures: dict[str, float]) -> None:
 
 def _write(folder: Path) -> None:
     """The images as an array for the peers, and as a set of shards for us."""
-    from adainf.artifacts import Manifest, Request, Run
-    from adainf.shards.manifest import ShardSet
-    from adainf.shards.tar import Sample
-    from adainf.shards.writer import write_split
+    from adainf.pipeline.artifacts import Manifest, Request, Run
+    from adainf.shards.format.manifest import ShardSet
+    from adainf.shards.format.tar import Sample
+    from adainf.shards.format.writer import write_split
 
     pixels = images(IMAGES, 0)
     np.save(folder / "images.npy", pixels)

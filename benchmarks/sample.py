@@ -155,9 +155,9 @@ def _checked(module: str, function: str, arguments: dict[str, Any]) -> Values:
 
 def draw_ours(images: int, save: str | None = None, **task: Any) -> Values:
     """A child's task: images/s of our sampling, from noise to uint8."""
-    from adainf.compute import default_device
     from adainf.generators.diffusion import open_diffusion
     from adainf.generators.sample import sample_images
+    from adainf.runtime.determinism import default_device
 
     config, fitted, size_px = _generator(**task)
     short_one = config.model_copy(update={"sampler": config.sampler.model_copy(update={"steps": 2})})
@@ -173,9 +173,9 @@ def draw_diffusers(images: int, kind: str, steps: int, save: str | None = None, 
     import torch
     from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 
-    from adainf.compute import default_device
     from adainf.generators.diffusion import build_denoiser
     from adainf.generators.schedules import ddpm_sigmas
+    from adainf.runtime.determinism import default_device
 
     config, fitted, size_px = _generator(kind, steps, **task)
     device = default_device()
@@ -217,13 +217,13 @@ def judge(images: str, uri: str) -> Values:
     import numpy as np
     import torch
 
-    from adainf.artifacts import Run
     from adainf.models.encoder import Normalisation
+    from adainf.pipeline.artifacts import Run
     from adainf.quality.manifold import Manifold
     from adainf.quality.spaces import of_encoder, random_encoder
     from adainf.quality.statistics import Moments, frechet_distance
-    from adainf.shards.folder import ShardFolder
-    from adainf.shards.reader import read_split
+    from adainf.shards.format.folder import ShardFolder
+    from adainf.shards.loader.read_all import read_split
 
     folder = ShardFolder.open(f"{uri}/real")
     assert Run(uri).find("real")
@@ -245,14 +245,14 @@ def _generator(
     fitted: list[str] | None = None,
 ) -> tuple[Any, Any, int]:
     """(config, weights, size in px): a finished run's, or fresh ones."""
-    from adainf.artifacts import Run
-    from adainf.checkpoint import decode
-    from adainf.compute import prepare
     from adainf.generators.diffusion import build_denoiser
     from adainf.generators.kind import Fitted
+    from adainf.pipeline.artifacts import Run
+    from adainf.pipeline.load_recipe import load_recipe
+    from adainf.pipeline.serialization import decode
     from adainf.recipe import Diffusion
-    from adainf.recipefile import load_recipe
-    from adainf.shards.folder import ShardFolder
+    from adainf.runtime.determinism import prepare
+    from adainf.shards.format.folder import ShardFolder
 
     prepare(1)
     sampler = {"kind": kind, "steps": steps}

@@ -72,9 +72,9 @@ def _images_per_s(write: Callable[[Any, Path], None], images: Any) -> float:
 
 
 def _ours(compression: str, images: Any, folder: Path) -> None:
-    from adainf.artifacts import Run
-    from adainf.shards.tar import Sample
-    from adainf.shards.writer import write_split
+    from adainf.pipeline.artifacts import Run
+    from adainf.shards.format.tar import Sample
+    from adainf.shards.format.writer import write_split
 
     def samples(indices: range) -> list[Sample]:
         return [Sample(image, None) for image in images[indices.start : indices.stop]]

@@ -123,7 +123,7 @@ def read_objects(uri: str, objects: int, threads: int, reader: str) -> Values:
 
 def _filler(uri: str) -> Callable[[str], Sized]:
     """As shards are filled: into memory that a thread uses again, the check left to the manifest's SHA-256."""
-    from adainf.shards.decode import read_again
+    from adainf.shards.format.decode import read_again
     from adainf.storage import open_store
 
     store = open_store(uri)

@@ -163,7 +163,7 @@ def _import() -> None:
 
 
 def _samples(uri: str) -> int:
-    from adainf.shards.folder import ShardFolder
+    from adainf.shards.format.folder import ShardFolder
 
     folders = [ShardFolder.open(f"{uri}/{source}") for source in SOURCES]
     return sum(split.images for folder in folders for split in folder.shards.splits.values())

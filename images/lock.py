@@ -21,7 +21,7 @@ def lock(target: str, *options: str, source: str = "pyproject.toml", text: str |
 
 
 def main() -> None:
-    lock("orchestrator", "--extra=orchestrate", "--no-emit-package=numpy", "--no-emit-package=pillow")
+    lock("controller", "--extra=kubernetes", "--no-emit-package=numpy", "--no-emit-package=pillow")
     lock("browse", "--extra=browse")
     train = lock("train", "--extra=train", "--constraint=constraints.txt")
     as_train = "--constraint=images/train/requirements.lock"  # nodes that hold one image have most of the other

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from adainf import arguments
-from adainf.render import K8S, kustomize, render
+from adainf.cli import arguments
+from adainf.kubernetes.render import K8S, kustomize, render
 
 JOBS = K8S.parent / "jobs"
 STAGES = [stage for stage in arguments.STAGES if stage != "run"]

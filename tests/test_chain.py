@@ -19,12 +19,12 @@ import pytest
 import torch
 from PIL import Image
 
-from adainf.artifacts import Run
-from adainf.chain import chain
-from adainf.checkpoint import decode
-from adainf.checkpoints import Checkpoints
-from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED
-from adainf.recipefile import load_recipe
+from adainf.errors import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.graph import chain
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.serialization import decode
 from tests.tiny import RECIPE, adainf, artifact_hashes, make_older, write_recipe
 
 
@@ -225,7 +225,7 @@ def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folde
 
 def test_import_is_quick_and_free_of_torch() -> None:
     code = "import sys, time; t = time.perf_counter(); import adainf; print(time.perf_counter() - t)"
-    code += "; import adainf.cli, adainf.chain; print('torch' in sys.modules, 'boto3' in sys.modules)"
+    code += "; import adainf.cli, adainf.pipeline.graph; print('torch' in sys.modules, 'boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, modules = done.stdout.split("\n")[:2]
     assert modules == "False False"

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adainf.artifacts import Run
-from adainf.exitcodes import BAD_INPUT, OK
+from adainf.errors import BAD_INPUT, OK
+from adainf.pipeline.artifacts import Run
 from tests.tiny import RECIPE, adainf, write_recipe
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from adainf.artifacts import Run
-from adainf.checkpoints import Checkpoints
-from adainf.exitcodes import OK, SUPERSEDED
-from adainf.progress import Reporter
-from adainf.recipefile import load_recipe
+from adainf.errors import OK, SUPERSEDED
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adainf.exitcodes import BAD_INPUT, BadInput
+from adainf.errors import BAD_INPUT, BadInput
+from adainf.pipeline.load_recipe import load_recipe
 from adainf.recipe import Recipe
-from adainf.recipefile import load_recipe
 from adainf.storage import open_store
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adainf.augment.planes import change, product
-from adainf.compute import constant
+from adainf.runtime.determinism import constant
 
 _BOXES = 3
 

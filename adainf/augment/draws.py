@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adainf.augment.philox import uniform
 from adainf.augment.profiles import Profile
-from adainf.compute import constant
+from adainf.runtime.determinism import constant
 
 CROP_TRIES = 10
 RATIOS = (3 / 4, 4 / 3)

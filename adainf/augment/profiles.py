@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adainf.artifacts import Record
+from adainf.pipeline.artifacts import Record
 from adainf.recipe import Augmentation
 
 MAX_HUE = 0.5

@@ -14,7 +14,7 @@ from adainf.augment.crop import crop
 from adainf.augment.draws import Draws, draw, interleave
 from adainf.augment.planes import change, to_planes
 from adainf.augment.profiles import Profile
-from adainf.compute import constant
+from adainf.runtime.determinism import constant
 
 Hue = Literal["exact", "yiq"]
 CHUNK_PIXELS = 100_000

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adainf.artifacts import Run
 from adainf.browse.sources import IndexedSource, PlainSource, Source
-from adainf.exitcodes import BadInput
-from adainf.shards.arrays import Integers, owners
-from adainf.shards.folder import ShardFolder
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Run
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.arrays import Integers, owners
 from adainf.sources.tars import find_tars
 from adainf.storage import open_store
 

@@ -20,9 +20,9 @@ from adainf.browse.pictures import header, pixels
 from adainf.browse.reading import Problem, Reader
 from adainf.browse.sources import IndexedSource, Source
 from adainf.browse.terminal import draws_sixels, preview
-from adainf.exitcodes import BadInput, StageFailed
-from adainf.progress import Reporter
-from adainf.shards.png import encode_stored_png
+from adainf.errors import BadInput, StageFailed
+from adainf.pipeline.progress import Reporter
+from adainf.shards.format.png import encode_stored_png
 
 UNKNOWN = "?"
 _BATCH = 256

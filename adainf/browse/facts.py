@@ -6,13 +6,13 @@ from contextlib import suppress
 
 import numpy as np
 
-from adainf.artifacts import sha256
 from adainf.browse.catalog import Catalog, Place
 from adainf.browse.reading import Reader
 from adainf.browse.sources import Source
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan, Weighed
-from adainf.shards.arrays import owners
+from adainf.pipeline.artifacts import sha256
+from adainf.shards.loader.arrays import owners
 
 
 def plan_of(catalog: Catalog) -> InflationPlan | None:

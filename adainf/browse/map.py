@@ -11,13 +11,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.artifacts import Manifest
 from adainf.browse.catalog import Catalog, Place, places, row_of
 from adainf.browse.quality import measurement, quality_artifact
 from adainf.browse.sources import Source
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest
 from adainf.quality.embedding import MAP, EmbeddingMap
-from adainf.shards.arrays import Integers
+from adainf.shards.loader.arrays import Integers
 
 REAL = "real/train"
 MOST_BYTES = 64 * 2**20

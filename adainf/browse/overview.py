@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
-from adainf.artifacts import Manifest, Run, sha256
 from adainf.browse.lru import Lru
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Run, sha256
 from adainf.storage import NotFound
 
 _FIRST, _LAST = ("real", "generator", "generated", "quality", "plan", "verify", "pretrain"), "report"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from adainf.shards.png import MOST_PIXELS, Pixels, decode_image, undecodable
+from adainf.shards.format.png import MOST_PIXELS, Pixels, decode_image, undecodable
 
 SMALL_BYTES = 16_384
 """An image of so many bytes needs no thumbnail."""

@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from adainf.artifacts import Manifest, Run
 from adainf.browse.sources import Source
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Run
 
 _SPACES = ("ssl", "rand")
 """What judges, the first that is there: the run's own encoder, a random network."""

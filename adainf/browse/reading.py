@@ -10,7 +10,7 @@ from typing import NamedTuple
 from adainf.browse.catalog import Place
 from adainf.browse.lru import Lru
 from adainf.browse.sources import Columns, Source
-from adainf.exitcodes import AdaInfError, BadInput
+from adainf.errors import AdaInfError, BadInput
 from adainf.storage import NotFound
 
 MOST_IMAGE_BYTES = 64 * 2**20

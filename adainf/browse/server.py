@@ -25,7 +25,7 @@ from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
 from adainf.browse.reading import Encoded, Problem, Reader
 from adainf.browse.sources import IndexedSource, Source
-from adainf.exitcodes import AdaInfError, BadInput
+from adainf.errors import AdaInfError, BadInput
 
 MOST_SAMPLES = 240
 """Of one request."""

@@ -12,8 +12,8 @@ import uvicorn
 
 from adainf.browse.catalog import Catalog
 from adainf.browse.server import application
-from adainf.exitcodes import BadInput, Stopped
-from adainf.progress import Reporter
+from adainf.errors import BadInput, Stopped
+from adainf.pipeline.progress import Reporter
 
 TOKEN = "ADAINF_BROWSE_TOKEN"
 """A variable of the environment: the token to ask for, where several servers must ask for the same."""

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adainf.artifacts import Run
 from adainf.browse.lru import Lru
-from adainf.exitcodes import BadInput
-from adainf.shards.arrays import Integers
-from adainf.shards.cache import FETCHES_AT_ONCE
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import Split
-from adainf.shards.scan import samples
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Run
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import Split
+from adainf.shards.format.scan import samples
+from adainf.shards.loader.arrays import Integers
+from adainf.shards.loader.cache import FETCHES_AT_ONCE
 from adainf.storage import NotFound, ObjectInfo
 
 MOST_TAR_BYTES = 2 * 2**30

@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 from PIL import Image
 
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 _UPPER_HALF = "▀"
 _SIXEL = "4"

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from adainf.doctor import machine, run
 from adainf.doctor.finding import Finding, failed
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.recipefile import load_recipe
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from adainf.exitcodes import AdaInfError
+from adainf.errors import AdaInfError
 
 
 class Finding(NamedTuple):

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from adainf.doctor.finding import Finding, failed
-from adainf.exitcodes import BadInput
-from adainf.pod import GANGS, SERVICE, Pod
+from adainf.errors import BadInput
+from adainf.kubernetes.launcher.env import GANGS, SERVICE, Pod
 
 NAME_PATIENCE_S = 10.0
 SHARED_BYTES = 2**30

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 
-from adainf.artifacts import Run
 from adainf.doctor.finding import Finding, failed
-from adainf.exitcodes import AdaInfError
+from adainf.errors import AdaInfError
+from adainf.pipeline.artifacts import Run
 from adainf.recipe import Recipe
 from adainf.storage import PreconditionFailed, Store, open_store
 
@@ -78,7 +78,7 @@ def clock(uri: str) -> Iterator[Finding]:
 def _date(uri: str) -> datetime | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from adainf.storage.s3_client import Link, Patience
+    from adainf.storage.s3.client import Link, Patience
 
     client = Link(uri, Patience(attempts=1)).client
     try:
@@ -93,10 +93,10 @@ def _date(uri: str) -> datetime | None:
 
 def cache(uri: str, recipe: Recipe) -> Iterator[Finding]:
     """Room for the decoded images that pretraining keeps on each node, once their size is known."""
-    if recipe.pretrain.stream.window_shards is not None or find_spec("numpy") is None:  # the orchestrator's image reads none
+    if recipe.pretrain.stream.window_shards is not None or find_spec("numpy") is None:  # the controller's image reads none
         return
-    from adainf.shards.cache import default_folder
-    from adainf.shards.manifest import ShardSet
+    from adainf.shards.format.manifest import ShardSet
+    from adainf.shards.loader.cache import default_folder
 
     try:
         folder, manifest = default_folder(), Run(uri).find("real")

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.exitcodes import BadInput
-from adainf.shards.decode import resized
-from adainf.shards.folder import ShardFolder
-from adainf.shards.png import Pixels
-from adainf.shards.reader import read_split
+from adainf.errors import BadInput
+from adainf.shards.format.decode import resized
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.png import Pixels
+from adainf.shards.loader.read_all import read_split
 from adainf.sources import BadData, SourceImages, kind_of, open_source
 from adainf.storage import open_store
 

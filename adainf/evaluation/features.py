@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adainf import dist
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.encoder import Encoder
-from adainf.shards.png import Pixels
+from adainf.runtime import distributed
+from adainf.shards.format.png import Pixels
 
 
 class Features(NamedTuple):
@@ -30,12 +30,12 @@ def extract(encoder: Encoder, images: Pixels, batch: int, device: torch.device) 
     """
     count, width = len(images), encoder.backbone.num_features
     batches = -(-count // batch)
-    rows = -(-batches // dist.world_size()) * batch
-    start, stop = (min(count, rows * (dist.rank() + more)) for more in (0, 1))
+    rows = -(-batches // distributed.world_size()) * batch
+    start, stop = (min(count, rows * (distributed.rank() + more)) for more in (0, 1))
     # As many rows on every rank, for the collective; only the last ranks lack any, so the surplus is the end of the whole.
     local_RD = torch.zeros(rows, width, device=device)
     local_RD[: stop - start] = _features(encoder, images[start:stop], batch, device)
-    return dist.gather_rows(local_RD)[:count].cpu().numpy()
+    return distributed.gather_rows(local_RD)[:count].cpu().numpy()
 
 
 def extract_alone(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> NDArray[np.float32]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from adainf.compute import fresh_weights
 from adainf.evaluation.features import extract
 from adainf.evaluation.linear import epoch_order
 from adainf.models.encoder import Encoder
 from adainf.recipe import Finetune
-from adainf.shards.reader import Labelled
+from adainf.runtime.determinism import fresh_weights
+from adainf.shards.loader.read_all import Labelled
 
 MOMENTUM = 0.9
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adainf import dist
 from adainf.augment.profiles import Views
 from adainf.augment.views import Hue, augment
 from adainf.evaluation.intervals import NORMAL_QUANTILE
 from adainf.evaluation.linear import epoch_order
 from adainf.evaluation.scores import InfoNceGap
 from adainf.models.encoder import Encoder
-from adainf.shards.png import Pixels
+from adainf.runtime import distributed
+from adainf.shards.format.png import Pixels
 
 TEMPERATURE, BATCH, MOST_IMAGES = 0.2, 256, 2048
 GAP_IMAGES = 512
@@ -49,11 +49,11 @@ def infonce(encoder: Encoder, images: Pixels, views: Views, hue: Hue, device: to
     batch = min(BATCH, count)
     rows_MB = epoch_order(len(images), 0)[: count // batch * batch].reshape(-1, batch)
     found_M2 = torch.zeros(len(rows_MB), 2, dtype=torch.float64, device=device)
-    for number in range(dist.rank(), len(rows_MB), dist.world_size()):
+    for number in range(distributed.rank(), len(rows_MB), distributed.world_size()):
         images_BHWC = torch.from_numpy(np.ascontiguousarray(images[rows_MB[number]])).to(device)
         identities = torch.arange(number * batch, (number + 1) * batch, device=device)
         found_M2[number] = torch.stack(of_batch(*_embedded(encoder, images_BHWC, identities, views, hue)))
-    loss, variance = dist.sum_ranks(found_M2).mean(0).tolist()
+    loss, variance = distributed.sum_ranks(found_M2).mean(0).tolist()
     return InfoNce(loss, math.sqrt(variance / len(rows_MB)))
 
 

@@ -15,7 +15,7 @@ from adainf.evaluation.neighbours import nearest, plain_vote, weighted_vote
 from adainf.evaluation.scores import Measure, SeedScores
 from adainf.models.encoder import Encoder
 from adainf.recipe import Evaluate
-from adainf.shards.reader import Labelled
+from adainf.shards.loader.read_all import Labelled
 
 SPLITS = ("train", "validation", "test")
 

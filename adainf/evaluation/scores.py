@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
-from adainf.artifacts import Record
 from adainf.evaluation.intervals import wilson
+from adainf.pipeline.artifacts import Record
 
 Protocol = Literal["linear", "knn", "knn-weighted", "finetune"]
 

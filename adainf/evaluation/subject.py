@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from adainf.artifacts import Manifest, Run, sha256
-from adainf.chain import pretrained
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.encoder import Encoder
+from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.graph import pretrained
 from adainf.storage import NotFound, open_store
-from adainf.storage.store import is_key
+from adainf.storage.base import is_key
 
 
 class Subject(NamedTuple):

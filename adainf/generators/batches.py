@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adainf import dist
-from adainf.compute import to_device
 from adainf.generators.noise import RowRandom
 from adainf.generators.pixels import to_unit
 from adainf.recipe import FittedGenerator
-from adainf.shards.png import Pixels
-from adainf.shards.schedule import MixtureSchedule
+from adainf.runtime import distributed
+from adainf.runtime.determinism import to_device
+from adainf.shards.format.png import Pixels
+from adainf.shards.loader.mixture import MixtureSchedule
 
 
 class Batches:
@@ -26,8 +26,8 @@ class Batches:
 
     def at(self, step: int) -> tuple[Tensor, RowRandom]:
         """This process's clean images of the step, b x 3 x H x W in -1..1, and its other random numbers."""
-        own = self._batch // dist.world_size()
-        rows = range(dist.rank() * own, (dist.rank() + 1) * own)
+        own = self._batch // distributed.world_size()
+        rows = range(distributed.rank() * own, (distributed.rank() + 1) * own)
         clean = self._take(self._schedule, range(step * self._batch + rows.start, step * self._batch + rows.stop))
         return clean, RowRandom(self._seed, step, rows, self._device)
 

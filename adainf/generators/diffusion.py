@@ -7,9 +7,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from adainf import dist
-from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
-from adainf.compute import fresh_weights
 from adainf.generators.average import update_average
 from adainf.generators.batches import Batches
 from adainf.generators.denoiser import DdpmDenoiser, EdmDenoiser
@@ -21,8 +18,11 @@ from adainf.generators.samplers import WALKS, sample
 from adainf.generators.schedules import sampling_sigmas
 from adainf.models.diffusers_unet import DiffusersUNet
 from adainf.models.unet import UNet
+from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.recipe import Ddpm, Diffusion
-from adainf.shards.png import Pixels
+from adainf.runtime import distributed
+from adainf.runtime.determinism import fresh_weights
+from adainf.shards.format.png import Pixels
 
 
 def build_denoiser(config: Diffusion, size_px: int, sigma_data: float) -> EdmDenoiser | DdpmDenoiser:
@@ -50,7 +50,7 @@ class DiffusionFit:
         self._optimizer.param_groups[0]["lr"] = config.learning_rate * min((step + 1) / max(config.warmup_steps, 1), 1.0)
         self._optimizer.zero_grad()
         loss.backward()
-        dist.average_gradients(self.denoiser.parameters())
+        distributed.average_gradients(self.denoiser.parameters())
         nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
         self._optimizer.step()
         update_average(self.average, self.denoiser, config, step)

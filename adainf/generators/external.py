@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from adainf.artifacts import Record
-from adainf.exitcodes import BadInput, StageFailed
+from adainf.errors import BadInput, StageFailed
 from adainf.generators.program import run_program
+from adainf.pipeline.artifacts import Record
 from adainf.recipe import External
-from adainf.shards.manifest import ShardSet
-from adainf.shards.png import Pixels
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import Pixels
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 
 

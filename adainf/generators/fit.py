@@ -8,16 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from adainf import dist
-from adainf.checkpoints import Checkpoints
-from adainf.compute import memory_gib
-from adainf.exitcodes import Interrupted, StageFailed
+from adainf.errors import Interrupted, StageFailed
 from adainf.generators.batches import Batches
 from adainf.generators.kind import Trainee
-from adainf.progress import Reporter
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import FittedGenerator
-from adainf.shards.png import Pixels
-from adainf.stopping import deferred
+from adainf.runtime import distributed
+from adainf.runtime.determinism import memory_gib
+from adainf.runtime.signals import deferred
+from adainf.shards.format.png import Pixels
 
 CURVE_POINTS = 200
 Curve = list[tuple[int, float]]
@@ -40,14 +40,14 @@ def fit(
     before each line and in the log. Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no
     longer finite.
     """
-    main = dist.rank() == 0
+    main = distributed.rank() == 0
     start, curve = _restore(trainee, checkpoints, main, device)
 
     def save(step: int) -> None:
         if main:
             checkpoints.save(step, trainee.state(), {"curve": curve})
 
-    batches, agreement = Batches(config, images, device), dist.Agreement(device)
+    batches, agreement = Batches(config, images, device), distributed.Agreement(device)
     every = max(config.steps // CURVE_POINTS, 1)
     began_s = time.monotonic()
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
@@ -55,7 +55,7 @@ def fit(
             loss = trainee.step(step, *batches.at(step))
             done = step + 1
             if done % every == 0 or done == config.steps:
-                value = dist.mean_over_ranks(loss)
+                value = distributed.mean_over_ranks(loss)
                 if not np.isfinite(value):
                     raise StageFailed(f"{label}: the loss is {value} at step {done}; lower the generator's learning_rate")
                 curve.append((done, round(value, 6)))
@@ -67,7 +67,7 @@ def fit(
             if agreement.any_rank(stop.received):  # all must stop at the same step
                 save(done)
                 checkpoints.wait()
-                dist.wait_for_all()
+                distributed.wait_for_all()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 save(done)
@@ -80,7 +80,7 @@ def _restore(trainee: Trainee, checkpoints: Checkpoints, main: bool, device: tor
     if main:
         checkpoints.begin()
         found = checkpoints.newest() or 0
-    saved = dist.gather_words(found, device)[0]  # all take what the first has found whole
+    saved = distributed.gather_words(found, device)[0]  # all take what the first has found whole
     if not saved:
         return 0, []
     tensors, extra = checkpoints.load(saved)

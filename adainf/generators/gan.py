@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adainf import dist
-from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
-from adainf.compute import fresh_weights
 from adainf.generators.average import update_average
 from adainf.generators.diffaugment import diff_augment
 from adainf.generators.kind import DrawBatch, Fitted
 from adainf.generators.noise import RowRandom, initial_noise
 from adainf.generators.pixels import to_pixels
 from adainf.models.gan import Discriminator, Generator
+from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.recipe import Gan
-from adainf.shards.png import Pixels
+from adainf.runtime import distributed
+from adainf.runtime.determinism import fresh_weights
+from adainf.shards.format.png import Pixels
 
 
 def discriminator_loss(real_B: Tensor, generated_B: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Player:
         self._optimizer.param_groups[0]["lr"] = learning_rate
         self._optimizer.zero_grad()
         loss.backward(inputs=self._parameters)
-        dist.average_gradients(self._parameters)
+        distributed.average_gradients(self._parameters)
         self._optimizer.step()
 
     def state(self) -> dict[str, Tensor]:

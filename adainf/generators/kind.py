@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from adainf.generators.noise import RowRandom
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 
 class Fitted(NamedTuple):

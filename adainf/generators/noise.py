@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adainf.compute import to_device
+from adainf.runtime.determinism import to_device
 
 _SAMPLING, _FIT = 0, 1
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adainf.exitcodes import StageFailed
-from adainf.shards.png import Pixels
+from adainf.errors import StageFailed
+from adainf.shards.format.png import Pixels
 
 
 def to_unit(images_BHWC: Tensor) -> Tensor:

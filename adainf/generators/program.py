@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
-from adainf.exitcodes import BadInput, StageFailed
+from adainf.errors import BadInput, StageFailed
 
 _GRACE_S = 5.0
 """Between asking it to stop and killing it: a container's client needs a moment to stop its container."""

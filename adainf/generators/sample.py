@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from adainf.generators.kind import DrawBatch
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 
 def sample_images(draw: DrawBatch, batch: int, indices: range) -> Pixels:

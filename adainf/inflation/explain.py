@@ -8,7 +8,7 @@ from typing import Any
 from adainf.augment.profiles import Profile
 from adainf.evaluation.intervals import margin
 from adainf.inflation.record import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan, Source
-from adainf.inflation.verify import Verified
+from adainf.inflation.search import Verified
 
 _SHORT: dict[Basis, str] = {"paper's point": "paper", "interpolation": "interpolation", "our prior": "prior"}
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adainf.augment.profiles import Profile, Views
+from adainf.inflation.quality_score import Worth
 from adainf.inflation.record import (
     EFFECTIVE,
     GENERATED_SHARE,
@@ -35,7 +36,6 @@ from adainf.inflation.record import (
     Weighed,
     of_source,
 )
-from adainf.inflation.worth import Worth
 from adainf.recipe import Plan
 
 PAPER_SIZES = (25_000, 50_000, 150_000, 1_050_000)

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adainf.artifacts import Record
 from adainf.augment.profiles import Profile
-from adainf.inflation.worth import Measured
+from adainf.inflation.quality_score import Measured
+from adainf.pipeline.artifacts import Record
 
 Basis = Literal["paper's point", "interpolation", "our prior"]
 PRIOR: Basis = "our prior"

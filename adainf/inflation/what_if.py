@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.inflation.record import ONLY, PAPER_REFERENCE_IMAGES, Inputs
 
 COUNTS = {"real": "real_images", "reference": "reference_images"}

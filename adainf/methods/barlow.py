@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from adainf import recipe
-from adainf.dist import sum_ranks, world_size
 from adainf.methods.method import Embedded, Method, full_precision, projected_apart
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
+from adainf.runtime.distributed import sum_ranks, world_size
 
 _EPS = 1e-5
 

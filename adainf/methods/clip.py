@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from adainf import recipe
 from adainf.augment.profiles import Views
-from adainf.dist import gather_rows, rank
 from adainf.methods.method import Embedded, Method, full_precision, same_image
 from adainf.models.backbones import Backbone
+from adainf.runtime.distributed import gather_rows, rank
 
 _LARGEST_SCALE = math.log(100)
 

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from adainf import recipe
 from adainf.augment.profiles import Views
-from adainf.dist import sum_ranks, world_size
 from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
 from adainf.models.backbones import Backbone
 from adainf.models.heads import Prototypes
+from adainf.runtime.distributed import sum_ranks, world_size
 
 
 def dino(

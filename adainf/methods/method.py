@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from adainf.augment.profiles import Views
-from adainf.dist import gather_rows
 from adainf.models.backbones import Backbone
+from adainf.runtime.distributed import gather_rows
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adainf import recipe
-from adainf.compute import to_device
-from adainf.dist import gather_rows, own_rows
 from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 from adainf.models.norm import SplitBatchNorm, split_batch_norm
+from adainf.runtime.determinism import to_device
+from adainf.runtime.distributed import gather_rows, own_rows
 
 
 def info_nce(

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adainf import recipe
-from adainf.dist import gather_rows, rank
 from adainf.methods.method import Embedded, Method, full_precision, same_image
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
+from adainf.runtime.distributed import gather_rows, rank
 
 
 def nt_xent(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, temperature: float) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from adainf import recipe
-from adainf.dist import gather_rows, sum_ranks, world_size
 from adainf.methods.method import Embedded, Method, full_precision, projected_apart, same_image
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
+from adainf.runtime.distributed import gather_rows, sum_ranks, world_size
 
 
 def spectral_contrastive(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, mu: float) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adainf import recipe
-from adainf.dist import gather_rows
 from adainf.methods.method import Embedded, Method, full_precision, projected_apart
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
+from adainf.runtime.distributed import gather_rows
 
 _EPS = 1e-4
 

@@ -8,8 +8,8 @@ from pydantic import Field, JsonValue
 from torch import nn
 
 from adainf import __version__
-from adainf.artifacts import Record, Request
 from adainf.models.encoder import Encoder
+from adainf.pipeline.artifacts import Record, Request
 from adainf.recipe import Pretrain
 
 

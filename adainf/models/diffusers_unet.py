@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adainf import recipe
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 
 
 def unet2d_model() -> Any:

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from adainf import recipe
-from adainf.checkpoint import decode, encode
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.backbones import Backbone, build_backbone
-from adainf.shards.manifest import Split
+from adainf.pipeline.serialization import decode, encode
+from adainf.shards.format.manifest import Split
 
 
 @dataclass(frozen=True)

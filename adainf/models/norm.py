@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adainf.dist import sum_ranks, world_size
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
+from adainf.runtime.distributed import sum_ranks, world_size
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

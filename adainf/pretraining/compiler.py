@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 
 
 def require_compiler(device: torch.device) -> None:

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from adainf import dist
-from adainf.checkpoints import Checkpoints
-from adainf.compute import fresh_weights
-from adainf.exitcodes import Interrupted
+from adainf.errors import Interrupted
 from adainf.models.backbones import Backbone, build_backbone
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.progress import Reporter
 from adainf.pretraining.monitor import Monitor, checked_loss
 from adainf.pretraining.online import KnnJudge, OnlineProbe, judged
 from adainf.pretraining.trainer import Experiment, Trainer
-from adainf.progress import Reporter
 from adainf.recipe import Pretrain
-from adainf.stopping import deferred
+from adainf.runtime import distributed
+from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.signals import deferred
 
 _SHOWN = ("loss", "images_per_s", "data_wait_pct", "augment_pct", "rank_me")
 
@@ -56,7 +56,7 @@ def make_accelerator(config: Pretrain) -> Accelerator:
 
     Raises `BadInput` for a batch that the processes cannot share.
     """
-    dist.join("pretrain.global_batch", config.global_batch)
+    distributed.join("pretrain.global_batch", config.global_batch)
     # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # Accelerate knows no newer name
@@ -86,7 +86,7 @@ def pretrain_arm(
         tensors, scaler = trainer.state()
         checkpoints.save(done, tensors, {"stream": experiment.stream.state_at(done), "curve": curve, "scaler": scaler})
 
-    agreement = dist.Agreement(accelerator.device)
+    agreement = distributed.Agreement(accelerator.device)
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
             current = trainer.step(step)
@@ -104,7 +104,7 @@ def pretrain_arm(
                 if main:
                     save(done)
                     checkpoints.wait()
-                dist.wait_for_all()
+                distributed.wait_for_all()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 checked_loss(done, current, trainer, label)  # what is no number is not worth going on from
@@ -126,7 +126,7 @@ def _restore(trainer: Trainer, checkpoints: Checkpoints, main: bool) -> tuple[in
     if main:
         checkpoints.begin()
         found = checkpoints.newest() or 0
-    saved = dist.gather_words(found, trainer.device)[0]  # all take what rank 0 has found whole
+    saved = distributed.gather_words(found, trainer.device)[0]  # all take what rank 0 has found whole
     if not saved:
         return 0, []
     tensors, extra = checkpoints.load(saved)

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from adainf import dist
-from adainf.compute import memory_gib
-from adainf.exitcodes import BadInput, StageFailed
+from adainf.errors import BadInput, StageFailed
 from adainf.models.backbones import Backbone, build_backbone
 from adainf.pretraining.online import OnlineProbe
 from adainf.pretraining.trainer import Step, Trainer
+from adainf.runtime import distributed
+from adainf.runtime.determinism import memory_gib
 
 _PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "V100": 125e12}
 """Dense half-precision peaks by part of the device's name, as their makers state them."""
@@ -64,7 +64,7 @@ class Monitor:
             **_geometry(step),
         }
         if self._flops:
-            flops = self._flops * images / dist.world_size() / every
+            flops = self._flops * images / distributed.world_size() / every
             measured["mfu_pct"] = 100 * flops / _peak(trainer.device)
         if self._probe is not None:
             measured |= self._probe.read()
@@ -92,7 +92,7 @@ class Monitor:
 
 def checked_loss(done: int, step: Step, trainer: Trainer, label: str) -> float:
     """The loss, averaged over the processes. Raises `StageFailed` where it is no number."""
-    loss = dist.mean_over_ranks(step.loss)
+    loss = distributed.mean_over_ranks(step.loss)
     if not np.isfinite(loss):
         cause = (
             "fp16 overflowed; set pretrain.precision to bf16, or" if trainer.config.precision == "fp16" else "the usual cure:"
@@ -126,8 +126,8 @@ def uniformity(z_BD: Tensor) -> float:
 
 
 def _geometry(step: Step) -> dict[str, float]:
-    features = dist.gather_rows(step.embedded.features_bD.float())
-    z1, z2 = (dist.gather_rows(row.float())[:_MOST_ROWS] for row in step.embedded.rows[:2])
+    features = distributed.gather_rows(step.embedded.features_bD.float())
+    z1, z2 = (distributed.gather_rows(row.float())[:_MOST_ROWS] for row in step.embedded.rows[:2])
     measured = {"feature_spread": spread(features), "rank_me": rank_me(features[:_MOST_ROWS])}
     if len(z1) > 1:
         measured |= {"alignment": alignment(z1, z2), "uniformity": uniformity(z1)}

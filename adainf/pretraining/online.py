@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adainf import dist
-from adainf.compute import fresh_weights
 from adainf.models.backbones import Backbone
+from adainf.runtime import distributed
+from adainf.runtime.determinism import fresh_weights
 
 
 class OnlineProbe:
@@ -35,17 +35,17 @@ class OnlineProbe:
         known = (labels >= 0).sum()
         right = ((logits.argmax(1) == labels) & (labels >= 0)).sum()
         self._tally += torch.stack([losses.detach().double(), right.double(), known.double()])
-        everywhere = dist.sum_ranks(known.double()).clamp(min=1)
+        everywhere = distributed.sum_ranks(known.double()).clamp(min=1)
         self._optimizer.zero_grad()
         losses.backward()
         for parameter in self._linear.parameters():
             if parameter.grad is not None:
-                parameter.grad.copy_(dist.sum_ranks(parameter.grad) / everywhere)
+                parameter.grad.copy_(distributed.sum_ranks(parameter.grad) / everywhere)
         self._optimizer.step()
 
     def read(self) -> dict[str, float]:
         """Loss and accuracy since the last call; nothing where no image had a label."""
-        loss, right, known = dist.sum_ranks(self._tally).tolist()
+        loss, right, known = distributed.sum_ranks(self._tally).tolist()
         self._tally.zero_()
         return {"probe_loss": loss / known, "probe_accuracy": right / known} if known else {}
 

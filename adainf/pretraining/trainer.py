@@ -13,22 +13,22 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adainf import dist
 from adainf.augment.profiles import Views
 from adainf.augment.views import augment
-from adainf.checkpoint import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
-from adainf.compute import fresh_weights, to_device
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.methods import build_method
 from adainf.methods.method import Embedded, Method
 from adainf.models.backbones import Backbone, build_backbone
 from adainf.models.encoder import Normalisation
 from adainf.models.norm import batch_norms, synchronise_batch_norm
+from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.pretraining.optim import build_optimizer, clip_gradients, set_rates
 from adainf.pretraining.timing import Stopwatch
 from adainf.recipe import Pretrain
+from adainf.runtime import distributed
+from adainf.runtime.determinism import fresh_weights, to_device
 from adainf.shards import Stream
-from adainf.shards.device import DeviceBatch, DeviceStream
+from adainf.shards.loader.device import DeviceBatch, DeviceStream
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Trainer:
     def _check(self, step: int, batch: DeviceBatch) -> None:
         if not self.checked or step % self.config.stream.check_every_steps == 0:
             self.checked = True
-            gather = partial(dist.gather_words, device=self.device)
+            gather = partial(distributed.gather_words, device=self.device)
             self.experiment.stream.check(step, batch.sources, batch.indices, gather)
 
     def _views(self, step: int, batch: DeviceBatch, identities: Tensor) -> list[Tensor]:
@@ -131,7 +131,7 @@ class Trainer:
         backward = _gradcache if self.config.chunking == "gradcache" else _accumulate
         with self.accelerator.no_sync(self.wrapped):
             loss, embedded = backward(self.wrapped, self.method, views, identities, chunks, self.accelerator.backward)
-        dist.average_gradients(self.method.parameters())
+        distributed.average_gradients(self.method.parameters())
         return loss, embedded
 
     def state(self) -> tuple[dict[str, Tensor], Any]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from adainf.quality.pairs import Features, Neighbours, nearest
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 Words = NDArray[np.int64]
 COPY_RATIO = 1 / 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from adainf.quality.embedding import EmbeddingMap
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 COUNT = 8
 

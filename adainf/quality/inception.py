@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.quality.spaces import Space
 from adainf.recipe import Inception
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 LAYER = "2048"
 """The last pooling, whose features FID and KID are made of."""

@@ -19,7 +19,7 @@ from adainf.quality.pairs import Features, nearest
 from adainf.quality.record import Estimate, Score, score_name
 from adainf.quality.spaces import Space
 from adainf.quality.statistics import Moments, frechet_distance, principal_axes
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 NEARLY_NOTHING = 0.1
 """Of the null's coverage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from adainf.artifacts import Record
+from adainf.pipeline.artifacts import Record
 
 
 class Estimate(NamedTuple):

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adainf.artifacts import Manifest, Run
-from adainf.checkpoint import decode, encode, parse, with_prefix, without_prefix
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.serialization import decode, encode, parse, with_prefix, without_prefix
 from adainf.quality.copies import Words, pixel_words
 from adainf.quality.measure import Reference
 from adainf.quality.statistics import Moments, frechet_distance
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 REFERENCE = "reference.safetensors"
 """The moments of the reference, by space."""

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from adainf import recipe
-from adainf.artifacts import sha256
-from adainf.compute import fresh_weights
+from adainf.errors import BadInput
 from adainf.evaluation.features import extract
-from adainf.exitcodes import BadInput
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.shards.png import Pixels
+from adainf.pipeline.artifacts import sha256
+from adainf.runtime.determinism import fresh_weights
+from adainf.shards.format.png import Pixels
 
 RANDOM_SEED = 0
 _CALIBRATION_BATCH = 256

@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adainf.augment.profiles import default_views
-from adainf.chain import UNTRAINED
 from adainf.inflation.policy import PAPER_MIN_SCALES, PAPER_SIZES, RECIPE_MIN_SCALE, min_scale
 from adainf.inflation.record import EFFECTIVE, PAPER_REFERENCE_IMAGES, InflationPlan
+from adainf.pipeline.graph import UNTRAINED
 from adainf.recipe import Recipe
 from adainf.report.summary import CHANCE, Curve, Row
 from adainf.report.verdict import Score, digits_for, percent

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from adainf.exitcodes import BadInput
-from adainf.shards.folder import ShardFolder
-from adainf.shards.png import Pixels, decode_image
+from adainf.errors import BadInput
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.png import Pixels, decode_image
 
 COLUMNS = 8
 ROWS = 8

@@ -14,10 +14,10 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from adainf import __version__
-from adainf.artifacts import Run
 from adainf.augment.profiles import Profile
-from adainf.chain import generated, measured
 from adainf.inflation.record import QUALITY, InflationPlan, of_source
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.graph import generated, measured
 from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
 from adainf.report.grids import first_images, grid_png
@@ -28,8 +28,8 @@ from adainf.report.quality import by_space, extremes, of_pixels, shards_text
 from adainf.report.summary import Inflation, Summary, Trained
 from adainf.report.table import COLUMNS, NOTHING, amount, cells
 from adainf.report.verdict import digits_for
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import Split
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import Split
 
 PATH = "PATH"
 """Stands for where data lie on a user's machine: that is no part of an experiment."""

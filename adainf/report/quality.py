@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from adainf.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Manifest, Run
 from adainf.quality.record import Quality, Score, score_name
 from adainf.report.grids import grid_png
-from adainf.shards.png import decode_image
+from adainf.shards.format.png import decode_image
 
 _BY_SPACE = {
     "coverage": "Share of the real images that have a generated one close by: how much of their variety is there. Whether "

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Profile
-from adainf.chain import UNTRAINED, chain, evaluated, fitted, generated, measured, pretrained, require
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.verify import Verified
+from adainf.inflation.search import Verified
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import UNTRAINED, chain, evaluated, fitted, generated, measured, pretrained, require
 from adainf.quality.record import Quality
 from adainf.recipe import FittedGenerator, Recipe, Source
 from adainf.report.overfitting import overfitting
 from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
-from adainf.shards.manifest import ShardSet
+from adainf.shards.format.manifest import ShardSet
 
 CHANCE = "chance"
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adainf.inflation.theory import Theory
-from adainf.inflation.toy import Toy, ToyCurve
 from adainf.report.figures import ARM_COLOURS, INK, PAPER, style
+from adainf.theory.record import Theory
+from adainf.theory.toy import Toy, ToyCurve
 
 _SHADES = ("#b6d4fe", "#74a9f7", "#1f6feb", "#0b3d91")
 _COLOURS = {"real": ARM_COLOURS["none"], "inflated": ARM_COLOURS["adainf"], "more real": ARM_COLOURS["vanilla"]}

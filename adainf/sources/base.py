@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.exitcodes import BadInput
-from adainf.shards.png import Pixels
-from adainf.shards.tar import Sample
-from adainf.shards.writer import Images
+from adainf.errors import BadInput
+from adainf.shards.format.png import Pixels
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import Images
 
 MOST_CLASSES = 65_536
 """Labels are 0 … this - 1: a larger one is a damaged file or no class number."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adainf.shards.manifest import Split
-from adainf.shards.png import Pixels
+from adainf.shards.format.manifest import Split
+from adainf.shards.format.png import Pixels
 
 CHECKED_IMAGES = 2048
 """Enough to look at: their means are known to a fraction of a grey level."""

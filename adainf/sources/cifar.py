@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adainf.exitcodes import AdaInfError, BadInput
+from adainf.errors import AdaInfError, BadInput
 from adainf.sources.base import ArrayImages, BadData, ImageSource, fingerprint_of
 
 _PIXELS = 3 * 32 * 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.sources.base import ArrayImages, ImageSource, fingerprint_of
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adainf.artifacts import canonical_json, sha256
-from adainf.shards.png import decode_image
-from adainf.shards.scan import IMAGE_SUFFIXES
-from adainf.shards.tar import Sample
+from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.shards.format.png import decode_image
+from adainf.shards.format.scan import IMAGE_SUFFIXES
+from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, DamagedImage, ImageSource
 
 _ANNOTATIONS = "val_annotations.txt"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 from adainf.sources.base import ArrayImages, BadData, ImageSource, fingerprint_of
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 from pydantic import JsonValue
 
-from adainf.artifacts import Manifest, Request, Run
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
-from adainf.shards.manifest import ShardSet
-from adainf.shards.writer import write_split
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.progress import Reporter
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.writer import write_split
 from adainf.sources import SourceImages, kind_of, open_source
-from adainf.sources.uniform import Chosen
-from adainf.sources.wholeness import whole_or_nothing
-from adainf.storage.store import is_key
+from adainf.sources.atomic import whole_or_nothing
+from adainf.sources.resize import Chosen
+from adainf.storage.base import is_key
 
 
 def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int | None, shard_images: int) -> ShardSet:

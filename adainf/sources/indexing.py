@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from adainf.artifacts import Manifest, Output, Request, Run, sha256
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
-from adainf.shards.cache import FETCHES_AT_ONCE
-from adainf.shards.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
-from adainf.shards.png import Pixels, decode_image
-from adainf.shards.scan import TarSample, samples
-from adainf.shards.writer import channel_moments, describe, index_of, pixel_facts
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Output, Request, Run, sha256
+from adainf.pipeline.progress import Reporter
+from adainf.shards.format.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
+from adainf.shards.format.png import Pixels, decode_image
+from adainf.shards.format.scan import TarSample, samples
+from adainf.shards.format.writer import channel_moments, describe, index_of, pixel_facts
+from adainf.shards.loader.cache import FETCHES_AT_ONCE
 from adainf.sources.base import BadData, numbered_classes
 from adainf.sources.tars import find_tars
 from adainf.storage import NotFound, PreconditionFailed

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.artifacts import canonical_json, sha256
+from adainf.pipeline.artifacts import canonical_json, sha256
 from adainf.sources.base import ArrayImages, BadData, ImageSource, numbered_classes
 
 _CHUNK = 1 << 20

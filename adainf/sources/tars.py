@@ -5,10 +5,10 @@ from __future__ import annotations
 import bisect
 from pathlib import Path
 
-from adainf.artifacts import canonical_json, sha256
-from adainf.shards.png import decode_image
-from adainf.shards.scan import TarSample, samples
-from adainf.shards.tar import Sample
+from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.shards.format.png import decode_image
+from adainf.shards.format.scan import TarSample, samples
+from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, ImageSource, numbered_classes
 from adainf.storage import NotFound, Store, open_store
 

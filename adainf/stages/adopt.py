@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from adainf.artifacts import Manifest, Run, sha256
-from adainf.chain import fitted, request, require_inputs
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.generators.external import GeneratorManifest, check_checkpoint, manifest_path, read_manifest
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.graph import fitted, request, require_inputs
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import External, Recipe, Source
-from adainf.shards.manifest import ShardSet
+from adainf.shards.format.manifest import ShardSet
 
 
 def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:

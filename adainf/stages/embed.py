@@ -6,15 +6,15 @@ import io
 
 import numpy as np
 
-from adainf.compute import default_device
+from adainf.errors import BadInput
 from adainf.evaluation.dataset import Dataset
 from adainf.evaluation.features import extract
 from adainf.evaluation.subject import find_subject
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Evaluate
+from adainf.runtime.determinism import default_device
 from adainf.storage import open_store
-from adainf.storage.store import is_key
+from adainf.storage.base import is_key
 
 
 def embed(

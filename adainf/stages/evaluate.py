@@ -7,22 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from adainf import dist
-from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import UNTRAINED, begin, evaluated, pretrained
-from adainf.compute import prepare
+from adainf.errors import BadInput
 from adainf.evaluation.infonce import infonce_gap
 from adainf.evaluation.protocol import SPLITS, can_judge, measure
 from adainf.evaluation.scores import ArmScores, InfoNceGap, SeedScores
-from adainf.exitcodes import BadInput
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import UNTRAINED, begin, evaluated, pretrained
+from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import build_encoder
-from adainf.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.shards import reader
-from adainf.shards.folder import ShardFolder
-from adainf.shards.reader import Labelled
+from adainf.runtime import distributed
+from adainf.runtime.determinism import prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader import read_all
+from adainf.shards.loader.read_all import Labelled
 
 
 def evaluate(
@@ -42,16 +42,16 @@ def evaluate(
 def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Manifest:
     """Write ``evaluate/ARM.json``; `untrained` is the same encoders before any training."""
     name = evaluated(arm)
-    processes = dist.launched()
+    processes = distributed.launched()
     inputs, wanted, finished = begin(recipe, run, name)
-    dist.wait_for_all()  # nobody commits before all have looked: who saw it finished would not come to the collectives
+    distributed.wait_for_all()  # nobody commits before all have looked: who saw it finished would not come to the collectives
     if finished:
         reporter.say(f"evaluate {arm}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
     folder = ShardFolder.of(run, "real", inputs["real"])
     normalisation = Normalisation.of(folder.shards.splits["train"])
-    splits = {name: reader.read_split(folder, name) for name in SPLITS}
+    splits = {name: read_all.read_split(folder, name) for name in SPLITS}
     seeds: dict[str, SeedScores] = {}
     gaps: dict[str, InfoNceGap] = {}
     with reporter.track(f"evaluate {arm}", len(recipe.pretrain.seeds)) as track:
@@ -71,7 +71,7 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
         infonce=gaps,
     )
     manifest = Manifest(request=wanted, content=scores.model_dump(mode="json"))
-    if dist.rank() == 0:
+    if distributed.rank() == 0:
         run.commit(name, manifest)
     reporter.say(f"evaluate {arm}: done, {scores.test_images:,} test images")
     return manifest

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from adainf.artifacts import Run
-from adainf.chain import evaluated, pretrained
+from adainf.errors import BadInput
 from adainf.evaluation.scores import ArmScores
 from adainf.evaluation.subject import find_pretrained
-from adainf.exitcodes import BadInput
 from adainf.models.card import Card
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.graph import evaluated, pretrained
+from adainf.pipeline.progress import Reporter
 from adainf.storage import open_store
 
 

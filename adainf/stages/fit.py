@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from adainf import dist
-from adainf.artifacts import Manifest, Run
-from adainf.chain import begin, fitted, require_inputs
-from adainf.checkpoint import encode
-from adainf.checkpoints import Checkpoints
-from adainf.compute import prepare
-from adainf.exitcodes import BadInput, StageFailed
+from adainf.errors import BadInput, StageFailed
 from adainf.generators import KINDS
 from adainf.generators.fit import fit as fit_generator
 from adainf.models import gan, unet
 from adainf.models.diffusers_unet import unet2d_model
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.graph import begin, fitted, require_inputs
+from adainf.pipeline.progress import Reporter
+from adainf.pipeline.serialization import encode
 from adainf.recipe import Diffusion, External, Gan, ImportedImages, Recipe, Source
 from adainf.report.preview import Preview
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.reader import read_split
+from adainf.runtime import distributed
+from adainf.runtime.determinism import prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.adopt import adopt
 
 
@@ -45,7 +45,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
     if isinstance(config, ImportedImages):
         reporter.say(f"{label}: not needed, the recipe imports its generated images")
         return None
-    launched = dist.join(f"{source.where('generator')}.batch", config.batch)
+    launched = distributed.join(f"{source.where('generator')}.batch", config.batch)
     main, device = launched.is_main_process, launched.device
     inputs, wanted, finished = begin(recipe, run, name)
     real = inputs["real"]
@@ -69,7 +69,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
             checkpoints.delete()
             run.discard(name)
         raise
-    dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
+    distributed.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
     weights, described = trainee.fitted()
     content: dict[str, JsonValue] = {
         "kind": config.kind,
@@ -86,7 +86,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
         output = run.write(f"{name}/model.safetensors", encode(weights, described))
         manifest = run.commit(name, manifest.model_copy(update={"outputs": [output]}))
         checkpoints.delete()
-    dist.wait_for_all()
+    distributed.wait_for_all()
     processes = f" on {launched.num_processes} processes" if launched.num_processes > 1 else ""
     reporter.say(f"{label}: done, {config.steps:,} steps on {len(images):,} images{processes}")
     return manifest

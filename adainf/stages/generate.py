@@ -11,21 +11,21 @@ from collections.abc import Callable
 from pydantic import JsonValue
 
 from adainf import __version__
-from adainf.artifacts import Manifest, Request, Run, canonical_json, sha256
-from adainf.chain import extends, fitted, generated, request, require_inputs
-from adainf.checkpoint import decode
-from adainf.compute import default_device, prepare
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.generators import KINDS
 from adainf.generators.external import ExternalGenerator, GeneratorManifest, check_checkpoint
 from adainf.generators.kind import Fitted
 from adainf.generators.sample import sample_images
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Request, Run, canonical_json, sha256
+from adainf.pipeline.graph import extends, fitted, generated, request, require_inputs
+from adainf.pipeline.progress import Reporter
+from adainf.pipeline.serialization import decode
 from adainf.recipe import Diffusion, External, Gan, Generate, ImportedImages, Recipe, Source
-from adainf.shards.manifest import ShardSet
-from adainf.shards.png import Pixels
-from adainf.shards.tar import Sample
-from adainf.shards.writer import SplitWriter
+from adainf.runtime.determinism import default_device, prepare
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import Pixels
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import SplitWriter
 from adainf.stages.adopt import check_foreign
 from adainf.stages.imports import import_generated
 

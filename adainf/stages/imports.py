@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from adainf.artifacts import Manifest, Run
-from adainf.chain import generated, request, require_inputs
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import generated, request, require_inputs
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Generate, ImportedImages, Recipe, Source
-from adainf.shards.manifest import ShardSet, Split
-from adainf.shards.writer import write_split
+from adainf.shards.format.manifest import ShardSet, Split
+from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
+from adainf.sources.atomic import whole_or_nothing
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
-from adainf.sources.uniform import Chosen
-from adainf.sources.wholeness import whole_or_nothing
+from adainf.sources.resize import Chosen
 
 
 def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.artifacts import Manifest, Run
-from adainf.chain import request
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import request
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Cifar, FashionMnist, Real, Recipe
-from adainf.shards.manifest import ShardSet, Split
-from adainf.shards.writer import write_split
+from adainf.shards.format.manifest import ShardSet, Split
+from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
-from adainf.sources.uniform import Chosen
-from adainf.sources.wholeness import whole_or_nothing
+from adainf.sources.atomic import whole_or_nothing
+from adainf.sources.resize import Chosen
 
 NAME = "real"
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from adainf.artifacts import Manifest, Output, Run, sha256
-from adainf.chain import begin, generated, judging_encoder, measured, require_inputs
-from adainf.checkpoint import Damaged, encode
-from adainf.compute import default_device, prepare
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Output, Run, sha256
+from adainf.pipeline.graph import begin, generated, judging_encoder, measured, require_inputs
+from adainf.pipeline.progress import Reporter
+from adainf.pipeline.serialization import Damaged, encode
 from adainf.quality.embedding import MAP
 from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
@@ -22,11 +21,12 @@ from adainf.quality.record import Network, Quality, ShardScores, score_name
 from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_key
 from adainf.quality.spaces import Space, of_encoder, random_encoder
 from adainf.recipe import Recipe, Source
-from adainf.shards import reader
-from adainf.shards.decode import decode_shard
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.png import encode_stored_png
+from adainf.runtime.determinism import default_device, prepare
+from adainf.shards.format.decode import decode_shard
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import encode_stored_png
+from adainf.shards.loader import read_all
 from adainf.storage import NotFound
 
 
@@ -57,7 +57,7 @@ def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source
         reporter.say(f"{label}: done already (same recipe and inputs); skipped")
         return finished
     prepare(recipe.cpu_threads)
-    training, validation = (reader.read_split(real_folder, name).images for name in ("train", "validation"))
+    training, validation = (read_all.read_split(real_folder, name).images for name in ("train", "validation"))
     real = RealImages.of(training, validation, count)
     normalisation = Normalisation.of(real_folder.split("train"))
     spaces = [*_own_spaces(recipe, run, inputs, real, normalisation, device), *by_papers]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 
-from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import begin, chain, generated, measured, request, require_inputs
 from adainf.inflation import explain
 from adainf.inflation.policy import make_plan
+from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import InflationPlan, Inputs, Source
-from adainf.inflation.verify import Verified
+from adainf.inflation.search import Verified
 from adainf.inflation.what_if import supposed
-from adainf.inflation.worth import Measured
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import begin, chain, generated, measured, request, require_inputs
+from adainf.pipeline.progress import Reporter
 from adainf.quality.record import Quality
 from adainf.recipe import Plan, Pretrain, Recipe
-from adainf.shards.manifest import ShardSet
+from adainf.shards.format.manifest import ShardSet
 
 NAME = "plan"
 

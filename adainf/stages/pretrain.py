@@ -11,29 +11,30 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from adainf import dist
-from adainf.artifacts import Manifest, Run
 from adainf.augment.profiles import Views, default_views
-from adainf.chain import begin, generated_sets, pretrained, require_inputs
-from adainf.checkpoints import Checkpoints
-from adainf.compute import prepare
+from adainf.errors import BadInput, StageFailed
 from adainf.evaluation.features import Features, extract_alone
 from adainf.evaluation.neighbours import nearest, plain_vote
-from adainf.exitcodes import BadInput, StageFailed
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.verify import Verified
+from adainf.inflation.search import Verified
 from adainf.methods.clip import tokens_of
 from adainf.models.backbones import Backbone
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.graph import begin, generated_sets, pretrained, require_inputs
+from adainf.pipeline.progress import Reporter
 from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
 from adainf.pretraining.trainer import Experiment
-from adainf.progress import Reporter
 from adainf.recipe import REAL_ALONE, Arm, Clip, Pretrain, Recipe
-from adainf.shards import Source, Stream, open_stream, reader
-from adainf.shards.folder import ShardFolder
-from adainf.shards.schedule import MixtureSchedule
+from adainf.runtime import distributed
+from adainf.runtime.determinism import prepare
+from adainf.shards import Source, Stream, open_stream
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader import read_all
+from adainf.shards.loader.mixture import MixtureSchedule
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
             checkpoints.delete()
             run.discard(name)
         raise
-    dist.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
+    distributed.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
     content = _content(recipe.pretrain, arm, seed, mixture)
     content["curve"] = [list(point) for point in trained.curve]
     manifest = Manifest(request=wanted, content=content)
@@ -126,7 +127,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         manifest = manifest.model_copy(update={"outputs": outputs})
         run.commit(name, manifest)
         checkpoints.delete()
-    dist.wait_for_all()
+    distributed.wait_for_all()
     budget = f"{recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images"
     reporter.say(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
     return manifest
@@ -158,7 +159,7 @@ def captions(config: Pretrain, mixture: Mixture) -> list[NDArray[np.uint8]]:
     """The captions of each source, for the method that reads them. Raises `BadInput` where an image has none."""
     if not isinstance(config.method, Clip):
         return []
-    return [tokens_of(reader.read_texts(folder, "train"), config.method.text_bytes) for folder in mixture.folders.values()]
+    return [tokens_of(read_all.read_texts(folder, "train"), config.method.text_bytes) for folder in mixture.folders.values()]
 
 
 def _judges(recipe: Recipe, real: ShardFolder, normalisation: Normalisation, accelerator: Accelerator) -> Judges:
@@ -167,7 +168,7 @@ def _judges(recipe: Recipe, real: ShardFolder, normalisation: Normalisation, acc
     classes = len(real.shards.classes) if config.online_probe else 0
     if config.knn_every_steps is None or not real.shards.splits["validation"].images:
         return Judges(classes)
-    train, validation = (reader.read_split(real, name) for name in ("train", "validation"))
+    train, validation = (read_all.read_split(real, name) for name in ("train", "validation"))
     known = np.flatnonzero(train.labels >= 0)[: config.knn_images]
     among, judged = np.flatnonzero(validation.labels >= 0), recipe.evaluate
 

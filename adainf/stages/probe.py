@@ -10,22 +10,22 @@ from typing import Literal
 import numpy as np
 from accelerate import Accelerator
 
-from adainf.artifacts import Run
 from adainf.augment.profiles import Views
-from adainf.checkpoints import Checkpoints
+from adainf.errors import BadInput, StageFailed
 from adainf.evaluation.features import Features, extract_alone
 from adainf.evaluation.infonce import MOST_IMAGES, infonce
 from adainf.evaluation.linear import lbfgs_probe
 from adainf.evaluation.neighbours import nearest, plain_vote
-from adainf.exitcodes import BadInput, StageFailed
-from adainf.inflation.verify import Setting
+from adainf.inflation.search import Setting
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import pretrain_arm
 from adainf.pretraining.trainer import Experiment
-from adainf.progress import Reporter
 from adainf.recipe import Pretrain, Recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.reader import Labelled
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.read_all import Labelled
 from adainf.stages.pretrain import Mixture, captions, open_mixture
 
 Judge = Literal["linear", "knn", "infonce"]

@@ -12,14 +12,14 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from adainf.artifacts import Run
-from adainf.chain import fitted, generated
-from adainf.compute import prepare
-from adainf.exitcodes import BadInput, StageFailed
-from adainf.progress import Reporter
+from adainf.errors import BadInput, StageFailed
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.graph import fitted, generated
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Diffusion, Gan, Generate
-from adainf.shards.folder import ShardFolder
-from adainf.shards.writer import pixel_facts
+from adainf.runtime.determinism import prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.writer import pixel_facts
 from adainf.stages.generate import open_fitted
 
 _FITTED: TypeAdapter[Diffusion | Gan] = TypeAdapter(Annotated[Diffusion | Gan, Field(discriminator="kind")])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from adainf.artifacts import Manifest, Request, Run, sha256
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Request, Run, sha256
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.report.html import render, shown_recipe
 from adainf.report.summary import Summary, collect, rows_as_json

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from adainf.artifacts import Run
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import REAL_ALONE, Recipe
-from adainf.shards.manifest import ShardSet
+from adainf.shards.format.manifest import ShardSet
 from adainf.stages.evaluate import evaluate
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate

@@ -11,18 +11,27 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from adainf.artifacts import Manifest, Request, Run
 from adainf.augment.profiles import Profile, default_views
-from adainf.chain import generated_sets, pretrained, require
-from adainf.compute import default_device, prepare
+from adainf.errors import BadInput
 from adainf.evaluation.features import extract_alone
-from adainf.exitcodes import BadInput
-from adainf.inflation.arc import confusion_ratio, relative_confusion
-from adainf.inflation.bound import error_bound
-from adainf.inflation.evaluator import labelling_error, train_evaluator, view_images
-from adainf.inflation.graph import image_graph, laplacian_eigenvalues
-from adainf.inflation.kernel import kernel_views, nearest_distance
-from adainf.inflation.theory import (
+from adainf.models.encoder import Encoder
+from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.graph import generated_sets, pretrained, require
+from adainf.pipeline.progress import Reporter
+from adainf.pretraining.loop import build_encoder
+from adainf.quality.measure import spread
+from adainf.recipe import Recipe
+from adainf.report.theory import run_figures
+from adainf.runtime.determinism import default_device, prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.png import Pixels
+from adainf.shards.loader.read_all import Labelled, read_split
+from adainf.theory.arc import confusion_ratio, relative_confusion
+from adainf.theory.bound import error_bound
+from adainf.theory.evaluator import labelling_error, train_evaluator, view_images
+from adainf.theory.graph import image_graph, laplacian_eigenvalues
+from adainf.theory.kernel import kernel_views, nearest_distance
+from adainf.theory.record import (
     EVALUATOR_STEPS,
     GENERATED_IMAGES,
     LADDER,
@@ -32,15 +41,6 @@ from adainf.inflation.theory import (
     Rung,
     Theory,
 )
-from adainf.models.encoder import Encoder
-from adainf.pretraining.loop import build_encoder
-from adainf.progress import Reporter
-from adainf.quality.measure import spread
-from adainf.recipe import Recipe
-from adainf.report.theory import run_figures
-from adainf.shards.folder import ShardFolder
-from adainf.shards.png import Pixels
-from adainf.shards.reader import Labelled, read_split
 
 NAME = "theory"
 

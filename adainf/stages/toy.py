@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from adainf.inflation.toy import FEATURES, Toy, measure_toy
-from adainf.progress import Reporter
+from adainf.pipeline.progress import Reporter
 from adainf.report.theory import toy_figures
 from adainf.storage import open_store
+from adainf.theory.toy import FEATURES, Toy, measure_toy
 
 SHOWN = FEATURES[0]
 """k of the figures: as many features as there are classes."""

@@ -8,15 +8,15 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from adainf.compute import default_device, prepare
+from adainf.errors import BadInput
 from adainf.evaluation.dataset import Dataset
 from adainf.evaluation.protocol import SPLITS, can_judge, measure
 from adainf.evaluation.scores import SeedScores
 from adainf.evaluation.subject import find_subject
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Evaluate
-from adainf.shards.reader import Labelled
+from adainf.runtime.determinism import default_device, prepare
+from adainf.shards.loader.read_all import Labelled
 from adainf.stages.ingest import carve
 
 _TEST_FRACTION, _VALIDATION_FRACTION = 0.2, 0.1

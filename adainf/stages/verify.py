@@ -11,18 +11,18 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from adainf.artifacts import Manifest, Request, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import Begun, begin
-from adainf.compute import prepare
-from adainf.exitcodes import BadInput, Interrupted, StageFailed
+from adainf.errors import BadInput, Interrupted, StageFailed
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.verify import FINALISTS, PRIOR, Setting, Verified, better_half, decide, explained, settings_around
+from adainf.inflation.search import FINALISTS, PRIOR, Setting, Verified, better_half, decide, explained, settings_around
+from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.graph import Begun, begin
+from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import make_accelerator
-from adainf.progress import Reporter
 from adainf.recipe import Monitor, Recipe
-from adainf.shards import reader
-from adainf.shards.folder import ShardFolder
+from adainf.runtime.determinism import prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader import read_all
 from adainf.stages.pretrain import check_batch, planned_sources
 from adainf.stages.probe import Probe, judge_for
 
@@ -172,7 +172,7 @@ def probe_of(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Pro
     """What the probes of a run share."""
     assert recipe.plan.verify is not None
     real, sources = ShardFolder.of(run, "real", begun.inputs["real"]), planned_sources(run, plan, begun.inputs)
-    splits = {name: reader.read_split(real, name) for name in ("train", "validation")}
+    splits = {name: read_all.read_split(real, name) for name in ("train", "validation")}
     steps = max(round(recipe.plan.verify.budget * recipe.pretrain.steps), 1)
     config = recipe.pretrain.model_copy(update={"steps": steps, "checkpoint_every_steps": steps, "monitor": Monitor()})
     return Probe(recipe, config, real, sources, splits, judge_for(recipe, splits), plan.views, make_accelerator(config))

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adainf.exitcodes import BadInput
-from adainf.storage.disk import ExplainedFile, explained, flush_folder, make_folder, move_if_absent, stat_file
-from adainf.storage.store import NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
+from adainf.errors import BadInput
+from adainf.storage.base import NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
+from adainf.storage.filesystem import ExplainedFile, explained, flush_folder, make_folder, move_if_absent, stat_file
 
 _LOCK = "lock"
 

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.data import BATCH, SHARD_IMAGES, SOURCES, once, write_ours
 
 PACKAGE = "adainf"
-IMPORTS = ("adainf.shards", "adainf.storage.s3")
+IMPORTS = ("adainf.shards", "adainf.storage.s3.store")
 CACHED = {"": "node cache of decoded pixels, exact mix, whole permutation"}
 EPOCH = {"pil": "S3, PNG of PIL", "stored": "S3, stored PNG"}
 SHUFFLES = {"cached": "no window", "windowed": "window of 32 shards"}
@@ -57,7 +57,7 @@ def cached(folder: Path, variant: str) -> Iterator[int]:
 
 def first_epoch(uri: str, variant: str, scratch: Path) -> Iterator[int]:
     """The stream is endless: its first epoch is as many whole batches as the set holds."""
-    from adainf.shards.folder import ShardFolder
+    from adainf.shards.format.folder import ShardFolder
 
     images = sum(split.images for split in ShardFolder.open(f"{uri}/{variant}").shards.splits.values())
     with opened({"generated": f"{uri}/{variant}"}, global_batch=BATCH, cache=scratch / "cache") as stream:

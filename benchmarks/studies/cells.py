@@ -19,15 +19,15 @@ from typing import Any, Literal
 
 import yaml
 
-from adainf.artifacts import Run
-from adainf.compute import default_device, prepare
 from adainf.evaluation.protocol import measure
 from adainf.evaluation.subject import find_subject
-from adainf.progress import Reporter
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.quality.record import Quality
-from adainf.recipefile import load_recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.reader import Labelled, read_split
+from adainf.runtime.determinism import default_device, prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.read_all import Labelled, read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

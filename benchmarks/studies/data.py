@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.shards.png import Pixels
-from adainf.shards.reader import Labelled
+from adainf.shards.format.png import Pixels
+from adainf.shards.loader.read_all import Labelled
 from adainf.sources.base import ArrayImages
 from adainf.sources.cifar import open_cifar
 from adainf.sources.idx import open_fashion_mnist

@@ -14,12 +14,12 @@ PACKAGE = "adainf"
 def train(**task: Any) -> Values:
     from adainf import recipe
     from adainf.augment.profiles import default_views
-    from adainf.compute import prepare
     from adainf.models.encoder import Normalisation
     from adainf.pretraining.loop import make_accelerator
     from adainf.pretraining.trainer import Experiment, Trainer
+    from adainf.runtime.determinism import prepare
     from adainf.shards import Source, open_stream
-    from adainf.shards.folder import ShardFolder
+    from adainf.shards.format.folder import ShardFolder
 
     asked = Task(**task)
     prepare(WORKERS)

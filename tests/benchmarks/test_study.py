@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adainf.pipeline.load_recipe import load_recipe
 from adainf.recipe import Diffusion
-from adainf.recipefile import load_recipe
 from benchmarks.studies import data, results
 from benchmarks.studies.cells import score_file, write_score
 from benchmarks.study import STUDIES, FashionMnist, Study

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adainf.shards.png import encode_stored_png
+from adainf.shards.format.png import encode_stored_png
 
 
 def png(value: int = 0, size_px: int = 8) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.path import Path as Polygon
 
-from adainf.artifacts import Manifest, Request, Run
-from adainf.chain import generated, measured
+from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.graph import generated, measured
 from adainf.quality.embedding import EmbeddingMap
 from tests.shards.sets import make_set
 

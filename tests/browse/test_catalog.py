@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adainf.artifacts import Manifest, Request, Run
 from adainf.browse.catalog import Catalog, Place, find, page
 from adainf.browse.facts import duplicates, label_counts
 from adainf.browse.lru import Lru
 from adainf.browse.quality import ShardQuality, quality_of
 from adainf.browse.reading import READ_THROUGH_BYTES, Problem, Reader, ranges
-from adainf.exitcodes import BadInput
-from adainf.shards.png import decode_image
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.shards.format.png import decode_image
 from tests.browse.hostile import png, tar
 from tests.shards.sets import Made, make_set
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from adainf.browse.terminal import as_half_blocks, as_sixels
 from adainf.cli import main
-from adainf.exitcodes import BAD_INPUT, OK, STAGE_FAILED
+from adainf.errors import BAD_INPUT, OK, STAGE_FAILED
 from tests.browse.hostile import huge_png, png, tar
 from tests.shards.sets import Made, make_set
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adainf.artifacts import Run
+from adainf.pipeline.artifacts import Run
 from adainf.quality.embedding import EmbeddingMap
 from tests.browse.mapped import inside, make_mapped, put_map
 from tests.browse.served import Served, served

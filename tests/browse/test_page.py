@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adainf.artifacts import Manifest, Request, Run
 from adainf.augment.profiles import default_views
 from adainf.inflation.policy import make_plan
 from adainf.inflation.record import Inputs, Source
+from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.recipe import Augmentation, Plan
 from tests.browse.conftest import Open
 from tests.browse.hostile import entry, huge_png, png, tar

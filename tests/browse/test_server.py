@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adainf.artifacts import sha256
 from adainf.browse.catalog import Catalog, Place
 from adainf.browse.pictures import SMALL_BYTES, THUMBNAIL_PX, full, header, thumbnail
 from adainf.browse.reading import Problem, Reader
-from adainf.exitcodes import BAD_INPUT, AdaInfError, BadInput
-from adainf.shards.manifest import ShardIndex
-from adainf.shards.png import decode_image, encode_stored_png
+from adainf.errors import BAD_INPUT, AdaInfError, BadInput
+from adainf.pipeline.artifacts import sha256
+from adainf.shards.format.manifest import ShardIndex
+from adainf.shards.format.png import decode_image, encode_stored_png
 from tests.browse.hostile import entry, huge_png, png, tar
 from tests.browse.served import served
 from tests.shards.sets import make_set

@@ -3,7 +3,7 @@
 SKETCH = """\
 apiVersion: v1
 kind: ServiceAccount
-metadata: {name: adainf-orchestrator, labels: {app.kubernetes.io/name: adainf}}
+metadata: {name: adainf-controller, labels: {app.kubernetes.io/name: adainf}}
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -12,7 +12,7 @@ automountServiceAccountToken: false
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {name: adainf-orchestrator}
+metadata: {name: adainf-controller}
 rules:
   - {apiGroups: [batch], resources: [jobs], verbs: [get, list, watch, create, patch]}
   - {apiGroups: [batch], resources: [cronjobs], resourceNames: [adainf-pretrain], verbs: [get]}
@@ -21,9 +21,9 @@ rules:
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {name: adainf-orchestrator}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: adainf-orchestrator}
-subjects: [{kind: ServiceAccount, name: adainf-orchestrator}]
+metadata: {name: adainf-controller}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: adainf-controller}
+subjects: [{kind: ServiceAccount, name: adainf-controller}]
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -69,7 +69,7 @@ spec:
           containers:
             - name: pretrain
               image: adainf-train:1
-              command: [tini, --, python, -m, adainf.launch]
+              command: [tini, --, python, -m, adainf.kubernetes.launcher]
               env: [{name: ADAINF_NNODES, value: "2"}]
               resources: {requests: {cpu: "8", memory: 64Gi}, limits: {memory: 64Gi, nvidia.com/gpu: "8"}}
               volumeMounts: [{name: shm, mountPath: /dev/shm}]
@@ -83,17 +83,17 @@ spec:
   podReplacementPolicy: Failed
   podFailurePolicy:
     rules:
-      - {action: FailJob, onExitCodes: {containerName: orchestrate, operator: In, values: [64, 65]}}
+      - {action: FailJob, onExitCodes: {containerName: controller, operator: In, values: [64, 65]}}
       - {action: Ignore, onPodConditions: [{type: DisruptionTarget, status: "True"}]}
   template:
     metadata: {labels: {app.kubernetes.io/name: adainf}}
     spec:
       restartPolicy: Never
-      serviceAccountName: adainf-orchestrator
+      serviceAccountName: adainf-controller
       containers:
-        - name: orchestrate
-          image: adainf-orchestrator:1
-          command: [tini, --, python, -m, adainf.orchestrate]
+        - name: controller
+          image: adainf-controller:1
+          command: [tini, --, python, -m, adainf.kubernetes.controller]
           env: [{name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}]
           resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 256Mi}}
 """

@@ -49,7 +49,7 @@ def test_another_image(cluster: Cluster) -> None:
     """A CronJob's template can change, a Job's cannot."""
     cluster.apply(SKETCH)
     assert "cronjob.batch/adainf-pretrain configured" in cluster.apply(SKETCH.replace("adainf-train:1", "adainf-train:2"))
-    refused = cluster.kubectl("apply", "-f", "-", stdin=SKETCH.replace("orchestrator:1", "orchestrator:2"), check=False)
+    refused = cluster.kubectl("apply", "-f", "-", stdin=SKETCH.replace("controller:1", "controller:2"), check=False)
     assert refused.returncode == 1
     assert "field is immutable" in refused.stderr
     assert "\njob.batch" not in refused.stdout
@@ -178,7 +178,7 @@ def test_rights(cluster: Cluster) -> None:
     cluster.apply(SKETCH)
 
     def code(method: str, path: str, body: object = None) -> int:
-        return cluster.request(method, path, body, account="adainf-orchestrator")[0]
+        return cluster.request(method, path, body, account="adainf-controller")[0]
 
     assert code("GET", "batch/v1/cronjobs/adainf-pretrain") == 200
     assert code("GET", "batch/v1/cronjobs") == code("GET", "batch/v1/cronjobs/other") == 403
@@ -190,7 +190,7 @@ def test_rights(cluster: Cluster) -> None:
     )
     assert cluster.request("GET", "pods", account="adainf-stage")[0] == 403
     assert cluster.job("adainf")
-    called = {(call.verb, call.group, call.resource, call.name) for call in cluster.calls_of("adainf-orchestrator")}
+    called = {(call.verb, call.group, call.resource, call.name) for call in cluster.calls_of("adainf-controller")}
     assert ("get", "batch", "cronjobs", "adainf-pretrain") in called
     assert ("delete", "batch", "jobs", "adainf") in called
 
@@ -213,7 +213,7 @@ def test_faults(cluster: Cluster) -> None:
     cluster.apply(SKETCH)
     cluster.faults.refuse(429, times=1, retry_after_s=7)
     cluster.faults.refuse(500, when=lambda call: call.resource == "jobs")
-    account = "adainf-orchestrator"
+    account = "adainf-controller"
     assert cluster.request("GET", "pods", account=account)[0] == 429
     assert cluster.request("GET", "pods", account=account)[0] == 200
     assert cluster.request("GET", "batch/v1/jobs", account=account)[0] == 500

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypeVar
 
-from adainf.orchestrate.api import Api, connect
+from adainf.kubernetes.controller.api import Api, connect
 from tests.cluster import Exit, Process, Script
 from tests.cluster.job_controller import condition
 

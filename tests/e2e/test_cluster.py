@@ -1,8 +1,8 @@
 """The chain on a real cluster: that of KUBECONFIG, whichever it is.
 
-    KUBECONFIG=… ADAINF_E2E_IMAGE_ORCHESTRATOR=… ADAINF_E2E_IMAGE_TRAIN=… python -m pytest tests/e2e -m slow -ra
+    KUBECONFIG=… ADAINF_E2E_IMAGE_CONTROLLER=… ADAINF_E2E_IMAGE_TRAIN=… python -m pytest tests/e2e -m slow -ra
 
-The images are those of targets `orchestrator` and `train-cpu`, where the nodes can pull them. ADAINF_E2E_IMAGE_S3 stands in for
+The images are those of targets `controller` and `train-cpu`, where the nodes can pull them. ADAINF_E2E_IMAGE_S3 stands in for
 SeaweedFS' own. The tests make a namespace that enforces Pod Security `restricted` and delete it; with ADAINF_E2E_NAMESPACE they
 use one that exists and is empty. About 7 GiB of memory; no LoadBalancer, metrics server or volume is used.
 """
@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from adainf.render import render
+from adainf.kubernetes.render import render
 
-NEEDED = ("KUBECONFIG", "ADAINF_E2E_IMAGE_ORCHESTRATOR", "ADAINF_E2E_IMAGE_TRAIN")
+NEEDED = ("KUBECONFIG", "ADAINF_E2E_IMAGE_CONTROLLER", "ADAINF_E2E_IMAGE_TRAIN")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
 CHAIN_S, STAGE_S = 3600, 1200
 GONE_S = 120
@@ -38,7 +38,7 @@ pytestmark = [
 class Cluster:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        images = {"orchestrator": os.environ[NEEDED[1]], "train-cpu": os.environ[NEEDED[2]]}
+        images = {"controller": os.environ[NEEDED[1]], "train-cpu": os.environ[NEEDED[2]]}
         text = render(overlay="cpu", images=images)
         if s3 := os.environ.get("ADAINF_E2E_IMAGE_S3"):
             (line,) = (line for line in text.splitlines() if "/seaweedfs:" in line)

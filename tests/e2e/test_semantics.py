@@ -1,6 +1,6 @@
 """The tests of docs/job-semantics.md on the cluster of KUBECONFIG: whether the simulated one does as a real one.
 
-    KUBECONFIG=… ADAINF_E2E_IMAGE_ORCHESTRATOR=… python -m pytest tests/e2e/test_semantics.py -m slow -ra
+    KUBECONFIG=… ADAINF_E2E_IMAGE_CONTROLLER=… python -m pytest tests/e2e/test_semantics.py -m slow -ra
 
 Ten minutes. The pods are Python programs in that image, in a namespace that each test makes and deletes.
 """
@@ -15,7 +15,7 @@ import pytest
 from tests.cluster import test_job_semantics as semantics
 from tests.e2e.real import RealCluster
 
-NEEDED = ("KUBECONFIG", "ADAINF_E2E_IMAGE_ORCHESTRATOR")
+NEEDED = ("KUBECONFIG", "ADAINF_E2E_IMAGE_CONTROLLER")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
 NOT_HERE = {
     "test_a_row_for_each_test",
@@ -34,5 +34,5 @@ globals().update({name: test for name, test in vars(semantics).items() if name.s
 
 @pytest.fixture
 def cluster() -> Iterator[RealCluster]:
-    with RealCluster(os.environ["ADAINF_E2E_IMAGE_ORCHESTRATOR"]) as cluster:
+    with RealCluster(os.environ["ADAINF_E2E_IMAGE_CONTROLLER"]) as cluster:
         yield cluster

@@ -7,9 +7,9 @@ import hashlib
 import torch
 
 from adainf import recipe
-from adainf.compute import fresh_weights
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.runtime.determinism import fresh_weights
 
 
 def make_encoder(seed: int = 0, **config: object) -> Encoder:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adainf.errors import BadInput
 from adainf.evaluation.features import extract
-from adainf.exitcodes import BadInput
 from tests.evaluation.encoders import digest, make_encoder
 from tests.processes import run_on_ranks
 

@@ -8,7 +8,7 @@ import torch
 
 from adainf.evaluation.finetune import finetune_accuracy, labelled_rows
 from adainf.recipe import Finetune
-from adainf.shards.reader import Labelled
+from adainf.shards.loader.read_all import Labelled
 from tests.evaluation.encoders import digest, make_encoder
 
 CPU = torch.device("cpu")

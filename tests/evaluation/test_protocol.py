@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from adainf.evaluation.features import extract
 from adainf.evaluation.protocol import SPLITS, can_judge, measure
 from adainf.recipe import Evaluate, Finetune
-from adainf.shards.reader import Labelled
+from adainf.shards.loader.read_all import Labelled
 from tests.evaluation.encoders import digest, make_encoder
 from tests.evaluation.test_finetune import stripes
 

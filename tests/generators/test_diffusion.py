@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from adainf.exitcodes import BadInput, StageFailed
+from adainf.errors import BadInput, StageFailed
 from adainf.generators.average import update_average
 from adainf.generators.batches import Batches
 from adainf.generators.diffusion import DiffusionFit, build_denoiser, open_diffusion
 from adainf.generators.kind import Fitted
 from adainf.generators.pixels import deviation, to_pixels, to_unit
 from adainf.generators.sample import sample_images
+from adainf.pipeline.load_recipe import load_recipe
 from adainf.recipe import Diffusion
-from adainf.recipefile import load_recipe
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 from tests.generators.exact import STD
 from tests.generators.tiny import diffusion, noise_images, shake
 from tests.tiny import RECIPE, write_recipe

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from adainf import dist
-from adainf.artifacts import Run
-from adainf.checkpoint import decode
-from adainf.exitcodes import OK, BadInput
+from adainf.errors import OK, BadInput
 from adainf.generators.batches import Batches
 from adainf.generators.diffusion import DiffusionFit
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.serialization import decode
 from adainf.report.preview import IMAGES, Preview
+from adainf.runtime import distributed
 from tests.generators.tiny import OBJECTIVES, diffusion, noise_images, shake
 from tests.processes import run_on_ranks
 from tests.test_kill import checkpoint_key, stalled
@@ -38,7 +38,7 @@ def gradients(name: str) -> tuple[list[torch.Tensor], float]:
     images = noise_images(64)
     trainee, batches = DiffusionFit(config, images, CPU), Batches(config, images, CPU)
     shake(trainee.denoiser)
-    loss = dist.mean_over_ranks(trainee.step(5, *batches.at(5)))
+    loss = distributed.mean_over_ranks(trainee.step(5, *batches.at(5)))
     return [parameter.grad for parameter in trainee.denoiser.parameters()], loss
 
 
@@ -48,7 +48,7 @@ def all_gradients() -> dict[str, tuple[list[torch.Tensor], float]]:
 
 def on_two_ranks() -> dict[str, tuple[list[torch.Tensor], float]]:
     with pytest.raises(BadInput, match=r"generator.batch is 9, which 2 processes cannot share equally"):
-        dist.join("generator.batch", 9)
+        distributed.join("generator.batch", 9)
     return all_gradients()
 
 

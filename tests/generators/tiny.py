@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adainf.recipe import Diffusion
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "edm": {"kind": "edm"},

@@ -16,7 +16,6 @@ from accelerate.state import AcceleratorState
 from adainf import recipe
 from adainf.augment.profiles import default_views
 from adainf.augment.views import augment
-from adainf.compute import prepare
 from adainf.evaluation.features import extract_alone
 from adainf.generators import KINDS
 from adainf.generators.batches import Batches
@@ -25,14 +24,15 @@ from adainf.methods.clip import tokens_of
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pretraining.loop import build_encoder
 from adainf.pretraining.trainer import Experiment, Trainer
+from adainf.runtime.determinism import prepare
 from adainf.shards import Source, open_stream
-from adainf.shards.device import DeviceStream
+from adainf.shards.loader.device import DeviceStream
 from tests.generators.test_gan import small
 from tests.generators.tiny import diffusion, noise_images
 from tests.pretraining.test_trainer import METHODS, calm, config
 from tests.processes import run_on_ranks
+from tests.runtime.test_distributed import agreed_on_rank
 from tests.shards.sets import make_set
-from tests.test_dist import agreed_on_rank
 from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is false")

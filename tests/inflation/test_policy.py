@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from adainf.augment.profiles import default_views
 from adainf.inflation.policy import make_plan, min_scale
+from adainf.inflation.quality_score import Measured, quality
 from adainf.inflation.record import REAL_WEIGHT, InflationPlan, Inputs, Source
-from adainf.inflation.worth import Measured, quality
 from adainf.recipe import Augmentation, Plan
 
 DEFAULT = default_views(Augmentation())

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from adainf.augment.profiles import default_views
 from adainf.inflation import explain
 from adainf.inflation.policy import make_plan
+from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import EFFECTIVE, InflationPlan, Inputs, Source
-from adainf.inflation.verify import settings_around
+from adainf.inflation.search import settings_around
 from adainf.inflation.what_if import supposed
-from adainf.inflation.worth import Measured
 from adainf.recipe import Augmentation, Plan
-from adainf.shards.schedule import MixtureSchedule
+from adainf.shards.loader.mixture import MixtureSchedule
 
 DEFAULT = default_views(Augmentation())
 COUNTS = st.integers(1, 10_000_000)

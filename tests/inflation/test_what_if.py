@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
+from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import Inputs, Source
 from adainf.inflation.what_if import supposed
-from adainf.inflation.worth import Measured
 from tests.tiny import adainf
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from adainf import arguments
-from adainf.render import K8S, names, render
+from adainf.cli import arguments
+from adainf.kubernetes.render import K8S, names, render
 
 Object = dict[str, Any]
 JOBS = K8S.parent / "jobs"

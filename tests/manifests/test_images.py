@@ -17,10 +17,10 @@ from tests.manifests.objects import pods, rendered
 
 ROOT = Path(adainf.__file__).parent.parent
 IMAGES = {image["target"]: image for image in yaml.safe_load((ROOT / "images" / "matrix.yaml").read_text())["images"]}
-ENTRIES = {"orchestrate": "adainf.orchestrate.__main__", "browse": "adainf.browse.commands"}
+ENTRIES = {"controller": "adainf.kubernetes.controller.__main__", "browse": "adainf.browse.commands"}
 """What is no stage."""
 ABSENT = {
-    "kornia_rs": IMAGES.keys() - {"orchestrator"},  # decodes faster, where it is installed
+    "kornia_rs": IMAGES.keys() - {"controller"},  # decodes faster, where it is installed
     "torch_fidelity": {"train", "train-cpu"},  # for those who have its weights; its absence is told with the mend
     "diffusers": {"train-cpu"},  # likewise: `unet: {kind: diffusers}` is no work for CPUs
     "sklearn": {"generate", "browse"},  # its digits are ingest's to read
@@ -83,7 +83,7 @@ def test_each_stage_runs_in_an_image_for_it(overlay: str | None) -> None:
     found = 0
     for each in pods(rendered(overlay)):
         container = each.spec["containers"][0]
-        if container["command"][-2:] == ["-m", "adainf.launch"]:
+        if container["command"][-2:] == ["-m", "adainf.kubernetes.launcher"]:
             target = container["image"].removeprefix("adainf-").partition(":")[0]
             assert container["args"][0] in IMAGES[target]["runs"]
             found += 1

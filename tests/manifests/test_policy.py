@@ -9,11 +9,12 @@ from typing import get_args
 import pytest
 import yaml
 
-from adainf import arguments, exitcodes
-from adainf.chain import chain
+from adainf import errors
+from adainf.cli import arguments
+from adainf.kubernetes.render import K8S
+from adainf.pipeline.graph import chain
+from adainf.pipeline.load_recipe import load_recipe
 from adainf.recipe import Arm, Recipe, Verify
-from adainf.recipefile import load_recipe
-from adainf.render import K8S
 from tests.manifests.objects import (
     COMPONENTS,
     GANGS,
@@ -106,8 +107,8 @@ def test_quantities_are_strings(objects: list[Object]) -> None:
 
 def test_stages_have_no_token(objects: list[Object]) -> None:
     for each in pods(objects):
-        orchestrates = each.spec["containers"][0]["name"] == "orchestrator"
-        assert each.spec["automountServiceAccountToken"] is orchestrates
+        controls = each.spec["containers"][0]["name"] == "controller"
+        assert each.spec["automountServiceAccountToken"] is controls
         assert each.spec["enableServiceLinks"] is False
 
 
@@ -200,12 +201,12 @@ def test_exit_codes_are_those_of_the_code(stage: str, overlay: str | None) -> No
     assert found.job is not None
     rules = found.job["podFailurePolicy"]["rules"]
     by_action = [(rule["action"], rule["onExitCodes"]["values"]) for rule in rules if "onExitCodes" in rule]
-    permanent = [exitcodes.BAD_INPUT, exitcodes.STAGE_FAILED]
+    permanent = [errors.BAD_INPUT, errors.STAGE_FAILED]
     if stage in GANGS:
-        assert by_action == [("FailJob", [exitcodes.INTERRUPTED]), ("FailJob", [*permanent, exitcodes.SUPERSEDED])]
+        assert by_action == [("FailJob", [errors.INTERRUPTED]), ("FailJob", [*permanent, errors.SUPERSEDED])]
         assert found.job["backoffLimit"] == 0
     elif stage in SHARED:
-        assert by_action == [("FailJob", permanent), ("Ignore", [exitcodes.INTERRUPTED])]
+        assert by_action == [("FailJob", permanent), ("Ignore", [errors.INTERRUPTED])]
     else:
         assert by_action == [("FailJob", permanent)]
     assert {rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule} == {stage}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adainf.exitcodes import BadInput
-from adainf.render import K8S, render
+from adainf.errors import BadInput
+from adainf.kubernetes.render import K8S, render
 from k8s.refresh import files
 from tests.manifests.objects import COMPONENTS, JOBS, OVERLAYS, PAIRS, pods, rendered
 from tests.tiny import adainf
@@ -39,7 +39,7 @@ def test_components_render_on_base_and_overlays(overlay: str | None, components:
     assert rendered(overlay, components, root) != rendered(overlay)
 
 
-def test_kueue_labels_the_jobs_that_the_orchestrator_makes() -> None:
+def test_kueue_labels_the_jobs_that_the_controller_makes() -> None:
     templates = [each for each in rendered(components=("kueue",)) if each["kind"] == "CronJob"]
     assert {each["spec"]["jobTemplate"]["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] for each in templates} == {"adainf"}
 
@@ -54,7 +54,7 @@ def test_volcano_waits_for_the_whole_gang() -> None:
 
 def test_the_command_sets_images_and_run() -> None:
     train = f"registry:5000/train:2@{DIGEST}"
-    done = adainf("render", "--image", f"train={train}", "--image", "orchestrator=other", "--run", "s3://bucket/mine")
+    done = adainf("render", "--image", f"train={train}", "--image", "controller=other", "--run", "s3://bucket/mine")
     assert done.returncode == 0, done.stderr
     objects = list(yaml.safe_load_all(done.stdout))
     images = {each.owner["metadata"]["name"]: each.spec["containers"][0]["image"] for each in pods(objects)}

@@ -10,7 +10,7 @@ import sysconfig
 import kubernetes_validate
 import pytest
 
-from adainf.render import K8S
+from adainf.kubernetes.render import K8S
 from tests.manifests.objects import COMPONENTS, JOB_FILES, JOBS, OVERLAYS, Object, job_file, rendered
 
 VERSIONS = ["1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adainf import recipe
-from adainf.dist import mean_over_ranks, own_rows, world_size
 from adainf.methods import Method, build_method
 from adainf.models.backbones import Backbone
 from adainf.models.norm import synchronise_batch_norm
+from adainf.runtime.distributed import mean_over_ranks, own_rows, world_size
 
 BATCH = 16
 SETTINGS: dict[str, recipe.Method] = {

@@ -13,10 +13,10 @@ import torch
 import torchvision
 
 from adainf import recipe
-from adainf.artifacts import Request
 from adainf.models.backbones import build_backbone
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
+from adainf.pipeline.artifacts import Request
 from adainf.recipe import Pretrain
 
 README = Path(__file__).parents[2] / "README.md"

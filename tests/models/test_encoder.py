@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from adainf import recipe
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.shards.manifest import Split
-from adainf.shards.writer import channel_moments, pixel_facts
+from adainf.shards.format.manifest import Split
+from adainf.shards.format.writer import channel_moments, pixel_facts
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adainf.dist import rank, sum_ranks, world_size
 from adainf.models.norm import synchronise_batch_norm
+from adainf.runtime.distributed import rank, sum_ranks, world_size
 from tests.processes import run_on_ranks
 
 

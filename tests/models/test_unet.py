@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.diffusers_unet import DiffusersUNet
 from adainf.models.unet import UNet
 from adainf.recipe import Unet

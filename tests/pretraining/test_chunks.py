@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from adainf import recipe
-from adainf.dist import average_gradients, mean_over_ranks, own_rows
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.methods import build_method
 from adainf.models.backbones import build_backbone
 from adainf.pretraining.trainer import _accumulate, _check_chunks, _gradcache
+from adainf.runtime.distributed import average_gradients, mean_over_ranks, own_rows
 from tests.methods.tiny import assert_close, global_views, tiny_method
 from tests.processes import run_on_ranks
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adainf.exitcodes import BAD_INPUT, OK, BadInput
+from adainf.errors import BAD_INPUT, OK, BadInput
 from adainf.pretraining.compiler import require_compiler
 from tests.tiny import RECIPE, adainf, write_recipe
 

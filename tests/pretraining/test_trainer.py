@@ -14,15 +14,15 @@ from torch import Tensor
 
 from adainf import recipe
 from adainf.augment.profiles import default_views
-from adainf.checkpoint import decode, encode
-from adainf.dist import rank, world_size
-from adainf.exitcodes import StageFailed
+from adainf.errors import StageFailed
 from adainf.methods.clip import tokens_of
 from adainf.models.encoder import Normalisation
+from adainf.pipeline.serialization import decode, encode
 from adainf.pretraining import monitor
 from adainf.pretraining.loop import make_accelerator
 from adainf.pretraining.online import OnlineProbe, judged
 from adainf.pretraining.trainer import Experiment, Step, Trainer
+from adainf.runtime.distributed import rank, world_size
 from adainf.shards import Source, open_stream
 from tests.processes import run_on_ranks
 from tests.shards.sets import make_set
@@ -239,7 +239,7 @@ def test_a_judge_leaves_no_trace(data: str) -> None:
 
 
 def test_tensorboard_is_asked_for_by_name_where_it_is_missing(data: str, tmp_path: Path) -> None:
-    from adainf.exitcodes import BadInput
+    from adainf.errors import BadInput
 
     trainer, step, stream = watched(data, monitor={"tensorboard": str(tmp_path)})
     try:

@@ -21,10 +21,10 @@ from adainf import recipe
 from adainf.augment import colour
 from adainf.augment.profiles import default_views
 from adainf.augment.views import augment
-from adainf.compute import constant
 from adainf.methods import build_method
 from adainf.models.backbones import build_backbone
 from adainf.pretraining.optim import build_optimizer, clip_gradients
+from adainf.runtime.determinism import constant
 from tests.pretraining.test_trainer import METHODS, config
 
 ATEN = torch.ops.aten

@@ -12,7 +12,7 @@ from adainf.quality.gallery import gallery
 from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
 from adainf.quality.record import Score
 from adainf.quality.spaces import Space
-from adainf.shards.png import Pixels
+from adainf.shards.format.png import Pixels
 
 CPU = torch.device("cpu")
 COUNT = 250

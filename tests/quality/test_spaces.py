@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.models.encoder import Normalisation
 from adainf.quality.inception import inception
 from adainf.quality.spaces import of_encoder, random_encoder

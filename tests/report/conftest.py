@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adainf.artifacts import Run
+from adainf.pipeline.artifacts import Run
 from adainf.recipe import Recipe
 from tests.report.synthetic_run import Made, write_run
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from adainf.artifacts import Manifest, Output, Run
 from adainf.augment.profiles import default_views
-from adainf.chain import chain, evaluated, pretrained, request
 from adainf.evaluation.scores import ArmScores, InfoNceGap, Measure, SeedScores
 from adainf.inflation.policy import make_plan
+from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import InflationPlan, Inputs, Source
-from adainf.inflation.worth import Measured
+from adainf.pipeline.artifacts import Manifest, Output, Run
+from adainf.pipeline.graph import chain, evaluated, pretrained, request
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
 from adainf.recipe import Arm, Recipe
-from adainf.shards.manifest import ShardSet
-from adainf.shards.png import encode_stored_png
-from adainf.shards.tar import Sample
-from adainf.shards.writer import write_split
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import encode_stored_png
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import write_split
 
 IMPORT: dict[str, Any] = {
     "kind": "import",

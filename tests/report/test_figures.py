@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adainf.artifacts import Run
+from adainf.pipeline.artifacts import Run
 from adainf.recipe import Recipe
 from adainf.report.figures import accuracy, crop_policy, generator_curve, loss_curves
 from adainf.report.grids import first_images, grid_png
 from adainf.report.summary import Row, collect
 from adainf.report.verdict import Score
-from adainf.shards.folder import ShardFolder
+from adainf.shards.format.folder import ShardFolder
 from tests.report.synthetic_run import Made
 
 Build = Callable[..., tuple[Recipe, Run]]

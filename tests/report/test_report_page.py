@@ -16,9 +16,9 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import binomtest
 
-from adainf.artifacts import Run
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Published, Recipe
 from adainf.report.summary import collect
 from adainf.report.table import amount, results_table, signed

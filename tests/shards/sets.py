@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from adainf.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.shards import Batch, Source, Stream, open_stream
-from adainf.shards.manifest import ShardSet
-from adainf.shards.tar import Sample
-from adainf.shards.writer import write_split
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import write_split
 
 
 @dataclass(frozen=True)

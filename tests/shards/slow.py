@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adainf.shards.tar import Sample
+from adainf.shards.format.tar import Sample
 
 
 def stored_png(image_HWC: np.ndarray) -> bytes:

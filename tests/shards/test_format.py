@@ -13,14 +13,14 @@ import pytest
 import webdataset
 from PIL import Image
 
-from adainf.artifacts import Run
-from adainf.shards import png
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.png import decode_image, encode_stored_png
-from adainf.shards.reader import read_split
-from adainf.shards.tar import Sample, encode_shard
-from adainf.shards.writer import pixel_facts, write_split
+from adainf.pipeline.artifacts import Run
+from adainf.shards.format import png
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import decode_image, encode_stored_png
+from adainf.shards.format.tar import Sample, encode_shard
+from adainf.shards.format.writer import pixel_facts, write_split
+from adainf.shards.loader.read_all import read_split
 from tests.shards.tars import read_tar
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adainf.shards.permutation import mix, permute
+from adainf.shards.loader.permutation import mix, permute
 
 
 def whole(count: int, key: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adainf.shards.scan import BLOCK, Member, members, samples
+from adainf.shards.format.scan import BLOCK, Member, members, samples
 from tests.shards.tars import read_tar
 
 NAMES = st.text("abc/.é_0", min_size=1, max_size=150).filter(

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.shards import Batch, Source, Stream, open_stream
-from adainf.shards.device import DeviceStream
+from adainf.shards.loader.device import DeviceStream
 from tests.shards.sets import Mixture, make_mixture, make_set, take
 
 WORLDS = [1, 2, 3, 4, 5, 6, 7, 8, 12]

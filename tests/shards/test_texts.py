@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import webdataset
 
-from adainf.artifacts import Run
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardIndex
-from adainf.shards.reader import read_split, read_texts
-from adainf.shards.tar import Sample
-from adainf.shards.verify import verify
-from adainf.shards.writer import write_split
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardIndex
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.verify import verify
+from adainf.shards.format.writer import write_split
+from adainf.shards.loader.read_all import read_split, read_texts
 from adainf.sources.indexing import index_tars
+from adainf.sources.resize import Chosen
 from adainf.sources.tars import open_tars
-from adainf.sources.uniform import Chosen
 from adainf.stages.ingest import ingest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), dtype=np.uint8)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adainf.shards.schedule import MixtureSchedule
-from adainf.shards.windows import Windows
+from adainf.shards.loader.mixture import MixtureSchedule
+from adainf.shards.loader.windows import Windows
 
 SHARDS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adainf.artifacts import Run
-from adainf.exitcodes import AdaInfError, StageFailed
-from adainf.shards.manifest import Split
-from adainf.shards.png import encode_stored_png
-from adainf.shards.tar import Sample, encode_shard
-from adainf.shards.writer import SplitWriter, pixel_facts
+from adainf.errors import AdaInfError, StageFailed
+from adainf.pipeline.artifacts import Run
+from adainf.shards.format.manifest import Split
+from adainf.shards.format.png import encode_stored_png
+from adainf.shards.format.tar import Sample, encode_shard
+from adainf.shards.format.writer import SplitWriter, pixel_facts
+from adainf.storage.base import ObjectInfo
 from adainf.storage.local import LocalStore
-from adainf.storage.store import ObjectInfo
 from tests.shards import slow
 from tests.shards.tars import read_tar
 

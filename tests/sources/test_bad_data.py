@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adainf.exitcodes import AdaInfError, BadInput
+from adainf.errors import AdaInfError, BadInput
 from adainf.recipe import Cifar, FashionMnist, ImageFolder, Npz, Real, Shards
-from adainf.shards.scan import samples
-from adainf.shards.tar import Sample, encode_shard
+from adainf.shards.format.scan import samples
+from adainf.shards.format.tar import Sample, encode_shard
 from adainf.sources import cifar, open_source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)

@@ -16,11 +16,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from adainf.cli import main
-from adainf.exitcodes import BAD_INPUT, OK
+from adainf.errors import BAD_INPUT, OK
 from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Provenance, Shards
-from adainf.shards.folder import ShardFolder
-from adainf.shards.reader import read_split
-from adainf.shards.tar import Sample, encode_shard
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.tar import Sample, encode_shard
+from adainf.shards.loader.read_all import read_split
 from adainf.sources import cifar, open_import, open_source
 from adainf.storage import open_store
 

@@ -18,7 +18,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adainf.shards.tar import Sample, encode_shard
+from adainf.shards.format.tar import Sample, encode_shard
 from adainf.sources import BadData
 from adainf.sources.idx import _read, parse_idx
 from adainf.sources.npz import open_npz

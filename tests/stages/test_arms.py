@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from adainf.artifacts import Run
 from adainf.browse.overview import Overview
-from adainf.chain import pretrained
-from adainf.exitcodes import BadInput
-from adainf.inflation.verify import Verified, decide
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.inflation.search import Verified, decide
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.graph import pretrained
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe, Verify
-from adainf.recipefile import load_recipe
-from adainf.shards.reader import Labelled
+from adainf.shards.loader.read_all import Labelled
 from adainf.stages.plan import plan
 from adainf.stages.pretrain import check_batch
 from adainf.stages.probe import judge_for

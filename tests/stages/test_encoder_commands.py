@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from adainf.artifacts import Run
-from adainf.exitcodes import BAD_INPUT, OK
+from adainf.errors import BAD_INPUT, OK
 from adainf.models.encoder import Encoder
-from adainf.shards import reader
-from adainf.shards.folder import ShardFolder
+from adainf.pipeline.artifacts import Run
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader import read_all
 from tests.tiny import RECIPE, adainf, artifact_hashes, make_older, write_recipe
 
 
@@ -43,7 +43,7 @@ def test_embedded_features_are_the_encoders_of_every_image_once(run: Path, tmp_p
     folder = ShardFolder.open(str(run / "real"))
     encoder = Encoder.from_bytes(weights(run).read_bytes(), "encoder").eval()
     for split in ("train", "validation", "test"):
-        images, labels = reader.read_split(folder, split)
+        images, labels = read_all.read_split(folder, split)
         here = found["splits"] == split
         np.testing.assert_array_equal(found["labels"][here], labels)
         with torch.inference_mode():

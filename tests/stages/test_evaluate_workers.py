@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from adainf.artifacts import Run
-from adainf.progress import Reporter
-from adainf.recipefile import load_recipe
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.stages import evaluate as stage
 from tests.tiny import write_recipe
 

@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from adainf.artifacts import Manifest, Run
-from adainf.exitcodes import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED, AdaInfError
-from adainf.progress import Reporter
+from adainf.errors import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED, AdaInfError
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.reader import read_split
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

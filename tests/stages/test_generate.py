@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from adainf import cli
-from adainf.arguments import build_parser
-from adainf.artifacts import Manifest, Run
-from adainf.chain import require
-from adainf.exitcodes import BAD_INPUT, OK, BadInput, StageFailed
-from adainf.progress import Reporter
+from adainf.cli.arguments import build_parser
+from adainf.errors import BAD_INPUT, OK, BadInput, StageFailed
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import require
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.recipefile import load_recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.reader import read_split
-from adainf.shards.tar import Sample
-from adainf.shards.writer import SplitWriter
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import SplitWriter
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

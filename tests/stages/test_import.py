@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adainf.artifacts import Manifest, Run
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.reader import read_split
-from adainf.shards.tar import Sample, encode_shard
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.tar import Sample, encode_shard
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.imports import import_generated
 from adainf.stages.ingest import ingest
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adainf.artifacts import Run
-from adainf.exitcodes import BadInput
-from adainf.progress import Reporter
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.quality.embedding import EmbeddingMap
 from adainf.quality.record import Quality
 from adainf.quality.sidecar import Sidecar, shards_distance
 from adainf.quality.statistics import Moments, frechet_distance
 from adainf.recipe import Recipe
-from adainf.recipefile import load_recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.png import decode_image
-from adainf.shards.reader import read_split
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import decode_image
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

@@ -15,25 +15,25 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
-from adainf.artifacts import Manifest, Run
 from adainf.browse.catalog import Catalog
 from adainf.browse.facts import plan_of, quality_in, weight_in
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
-from adainf.chain import begin, chain, pretrained
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.verify import Verified, settings_around
-from adainf.orchestrate.graph import artifacts_of
-from adainf.orchestrate.ledger import Ledger
+from adainf.inflation.search import Verified, settings_around
+from adainf.kubernetes.controller.run_state import Ledger
+from adainf.kubernetes.controller.tasks import artifacts_of
+from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.graph import begin, chain, pretrained
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import make_accelerator
-from adainf.progress import Reporter
 from adainf.quality.record import Quality
 from adainf.recipe import Recipe, Verify
-from adainf.recipefile import load_recipe
-from adainf.shards.folder import ShardFolder
-from adainf.shards.manifest import ShardSet
-from adainf.shards.reader import read_split
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest

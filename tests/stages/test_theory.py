@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from adainf import cli
-from adainf.artifacts import Run
-from adainf.exitcodes import BAD_INPUT, BadInput
-from adainf.inflation import toy
-from adainf.inflation.theory import LADDER, Theory
-from adainf.progress import Reporter
+from adainf.errors import BAD_INPUT, BadInput
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.recipefile import load_recipe
 from adainf.stages import toy as toy_stage
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
 from adainf.stages.pretrain import pretrain
 from adainf.stages.theory import theory
+from adainf.theory import toy
+from adainf.theory.record import LADDER, Theory
 from tests.tiny import RECIPE, artifact_hashes, write_recipe
 
 SILENT = Reporter()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from adainf.storage.s3 import S3Store
-from adainf.storage.s3_client import Patience
+from adainf.storage.s3.client import Patience
+from adainf.storage.s3.store import S3Store
 from tests.conftest import S3Server
 from tests.storage.faulty_proxy import FaultyProxy, Plan
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from adainf.exitcodes import AdaInfError, BadInput
+from adainf.errors import AdaInfError, BadInput
 from adainf.storage import NotFound, PreconditionFailed, open_store
 from adainf.storage.local import LocalStore
 
@@ -366,7 +366,7 @@ def test_a_folder_of_somebody_else(root: Path) -> None:
 SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
-from adainf.exitcodes import BadInput
+from adainf.errors import BadInput
 from adainf.storage import open_store
 root = Path(sys.argv[1]) / "run"
 def refused(call):

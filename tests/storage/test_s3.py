@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from adainf.exitcodes import AdaInfError, BadInput
+from adainf.errors import AdaInfError, BadInput
 from adainf.storage import NotFound, PreconditionFailed, open_store
-from adainf.storage.s3 import S3Store
-from adainf.storage.s3_client import Patience
-from adainf.storage.s3_errors import explain
+from adainf.storage.s3.client import Patience
+from adainf.storage.s3.errors import explain
+from adainf.storage.s3.store import S3Store
 from tests.conftest import S3Server
 from tests.storage.conftest import ATTEMPTS, Behind
 from tests.storage.faulty_proxy import FaultyProxy, Plan, Request, nth
@@ -241,8 +241,8 @@ def test_objects_over_64_mib_go_in_parts(store: S3Store) -> None:
 
 def test_parts_are_completed_under_the_condition(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look before the upload is only a saving: here it sees nothing, as if the rival came during the upload."""
-    monkeypatch.setattr("adainf.storage.s3_write.MULTIPART_OVER_BYTES", 6 * MIB)
-    monkeypatch.setattr("adainf.storage.s3_write.PART_BYTES", 5 * MIB)
+    monkeypatch.setattr("adainf.storage.s3.upload.MULTIPART_OVER_BYTES", 6 * MIB)
+    monkeypatch.setattr("adainf.storage.s3.upload.PART_BYTES", 5 * MIB)
     rival = store.put("big", b"rival")
     monkeypatch.setattr(S3Store, "_compare", lambda *_, **__: None)
     for put in (
@@ -259,8 +259,8 @@ def test_parts_are_completed_under_the_condition(store: S3Store, monkeypatch: py
 
 
 def test_a_lost_completion_counts(behind: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adainf.storage.s3_write.MULTIPART_OVER_BYTES", 6 * MIB)
-    monkeypatch.setattr("adainf.storage.s3_write.PART_BYTES", 5 * MIB)
+    monkeypatch.setattr("adainf.storage.s3.upload.MULTIPART_OVER_BYTES", 6 * MIB)
+    monkeypatch.setattr("adainf.storage.s3.upload.PART_BYTES", 5 * MIB)
     with behind(nth("POST", 2, fault="lose")) as (store, proxy):
         store.put_if_absent("big", random_bytes(7 * MIB))
         assert proxy.faults() == ["lose"]

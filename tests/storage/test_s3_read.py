@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from adainf.exitcodes import AdaInfError, Stopped
+from adainf.errors import AdaInfError, Stopped
 from adainf.storage import PreconditionFailed
-from adainf.storage.pace import Pace
-from adainf.storage.s3 import S3Store
-from adainf.storage.s3_body import Body
-from adainf.storage.s3_client import Patience
-from adainf.storage.s3_errors import Broken
-from adainf.storage.s3_read import Download
+from adainf.storage.s3.client import Patience
+from adainf.storage.s3.download import Download
+from adainf.storage.s3.errors import Broken
+from adainf.storage.s3.response import Body
+from adainf.storage.s3.store import S3Store
+from adainf.storage.s3.throttle import Pace
 from tests.conftest import S3Server
 from tests.storage.conftest import ATTEMPTS, Behind, Rclone
 from tests.storage.faulty_proxy import Fault, Plan, Request

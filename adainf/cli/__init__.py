@@ -1,0 +1,147 @@
+"""The command line: ``adainf run RECIPE`` is the whole chain, and each stage is a command of its own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from adainf.cli.arguments import CLUSTER, ENCODERS, STAGE_OPTIONS, build_parser
+from adainf.errors import OK, AdaInfError, BadInput, Stopped
+from adainf.kubernetes import render
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.progress import Reporter
+from adainf.recipe import Recipe
+from adainf.runtime import signals
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code and prints any error as one sentence."""
+    signals.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
+    try:
+        parsed = build_parser().parse_args(arguments)
+        if parsed.command == "recipe":
+            _show(parsed)
+        elif parsed.command == "shards":
+            _shards(**vars(parsed))
+        elif parsed.command in CLUSTER:
+            return _ask_cluster(**vars(parsed)) or OK
+        elif parsed.command == "doctor":
+            from adainf.doctor import doctor
+
+            doctor(Reporter(), parsed.recipe, parsed.run, parsed.as_json)
+        elif parsed.command == "render":
+            print(render.from_arguments(parsed), end="")
+        elif parsed.command in ENCODERS:
+            _use_encoder(**vars(parsed))
+        elif parsed.command == "theory":
+            _theory(**vars(parsed))
+        elif parsed.command == "plan" and parsed.what_if is not None:
+            _what_if(parsed)
+        elif parsed.recipe is None:
+            raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
+        else:
+            options = {name: value for name, value in vars(parsed).items() if name in STAGE_OPTIONS}
+            run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
+    except (AdaInfError, Stopped) as error:
+        sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything
+        print(f"adainf: {sentence}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return OK
+
+
+def _show(parsed: argparse.Namespace) -> None:
+    if parsed.view == "schema":
+        print(json.dumps(Recipe.model_json_schema(), indent=2))
+    else:
+        print(yaml.safe_dump(load_recipe(parsed.recipe).model_dump(mode="json"), sort_keys=False), end="")
+
+
+def _shards(command: str, view: str, uri: str, **options: Any) -> None:
+    if view == "index":
+        from adainf.sources.indexing import index_tars
+
+        index_tars(uri, Reporter())
+    elif view == "import":
+        from adainf.sources.importing import import_images
+
+        import_images(Reporter(), options["source"], uri, options["image_size"], options["shard_images"])
+    elif view == "verify":
+        _verify(uri, **options)
+    else:
+        from adainf.browse import commands
+
+        getattr(commands, view)(Reporter(), uri, **options)
+
+
+def _verify(uri: str, regenerate: int | None, seed: int | None) -> None:
+    from adainf.shards.format.verify import verify
+
+    verify(uri, Reporter())
+    if regenerate is not None:
+        from adainf.stages import regenerate as again  # torch takes seconds, and nothing else here needs it
+
+        again.regenerate(uri, regenerate, seed, Reporter())
+
+
+def _use_encoder(command: str, **options: object) -> None:
+    getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
+
+
+def _theory(command: str, recipe: str, run: str | None, arm: str | None, output: str | None, as_json: bool) -> None:
+    if recipe != "toy":
+        if output is not None:
+            raise BadInput("-o is for the toy alone: figures of a run lie in its theory/; leave it out")
+        run_stage(command, load_recipe(recipe), run, arm=arm, as_json=as_json)
+        return
+    if run is not None or arm is not None:
+        raise BadInput("the toy has neither run nor arm: leave --run and --arm out, or give a recipe")
+    from adainf.stages.toy import toy
+
+    toy(Reporter(), output, as_json)
+
+
+def _ask_cluster(command: str, **options: Any) -> int | None:
+    try:
+        from adainf.kubernetes.controller import status
+    except ModuleNotFoundError as error:
+        raise BadInput(f"adainf {command} needs {error.name}: pip install 'adainf[kubernetes]'") from None
+    return getattr(status, command)(**options)
+
+
+def _what_if(parsed: argparse.Namespace) -> None:
+    from adainf.stages.plan import what_if
+
+    recipe = load_recipe(parsed.recipe) if parsed.recipe else None
+    run = Run(parsed.run or f"runs/{recipe.name}") if recipe else None
+    what_if(recipe, run, Reporter(), parsed.what_if, parsed.as_json)
+
+
+def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
+    """One stage on one run, by the function of the stage's name. Raises `AdaInfError`."""
+    run = Run(uri or f"runs/{recipe.name}")
+    reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
+    # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.
+    stage = getattr(importlib.import_module(f"adainf.stages.{command}"), command)
+    try:
+        stage(recipe, run, reporter, **options)
+    except BaseException:
+        with contextlib.suppress(AdaInfError):  # the reason why the stage ended counts, not that of its log
+            reporter.flush()
+        raise
+    reporter.flush()

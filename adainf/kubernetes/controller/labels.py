@@ -1,0 +1,34 @@
+"""The names by which the cluster's objects are told apart."""
+
+from __future__ import annotations
+
+PREFIX = "adainf.dev/"
+
+RUN = f"{PREFIX}run"
+STAGE = f"{PREFIX}stage"
+ARM = f"{PREFIX}arm"
+ATTEMPT = f"{PREFIX}attempt"
+GANG = f"{PREFIX}gang"
+
+AFTER = f"{PREFIX}after"
+START_TIMEOUT = f"{PREFIX}start-timeout"
+ATTEMPTS = f"{PREFIX}attempts"
+
+TEMPLATE_HASH = f"{PREFIX}template-hash"
+RECIPE = f"{PREFIX}recipe"
+STARTED_WITH = f"{PREFIX}started-with"
+PROGRESS = f"{PREFIX}progress"
+RELEASED = f"{PREFIX}released"
+OUTLINE = f"{PREFIX}outline"
+"""On the controller's Job: what each task still waits for, null where it is done; JSON."""
+
+JOB_NAME = "batch.kubernetes.io/job-name"
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+CONTROLLER = f"{PREFIX}controller"
+"""Who reports the Events."""
+
+
+def task_name(stage: str, arm: str | None) -> str:
+    """STAGE, or STAGE.ARM."""
+    return f"{stage}.{arm}" if arm else stage

@@ -1,0 +1,107 @@
+"""The API's objects as what `decide` knows: Jobs as attempts, pods as what keeps them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from adainf.kubernetes.controller import labels
+from adainf.kubernetes.controller.state import Attempt, Pod, State
+from adainf.kubernetes.controller.templates import Object, Owner
+
+_STATES: dict[str, State] = {
+    "Failed": "failed",
+    "Complete": "complete",
+    "FailureTarget": "ending",
+    "SuccessCriteriaMet": "ending",
+}
+"""By condition of a Job; the first that it has counts."""
+
+
+def seconds(timestamp: str) -> float:
+    """An RFC 3339 time as seconds since 1970."""
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+
+
+def is_child(job: Object, owner: Owner) -> bool:
+    """Whether this very owner made the Job: one of the same name may have left some that are being removed."""
+    return any(reference["uid"] == owner.uid for reference in job["metadata"].get("ownerReferences", []))
+
+
+def read_attempt(job: Object) -> Attempt:
+    """A child Job as an attempt."""
+    metadata, spec = job["metadata"], job["spec"]
+    label, note = metadata.get("labels", {}), metadata.get("annotations", {})
+    created = seconds(metadata["creationTimestamp"])
+    conditions = {
+        condition["type"]: condition
+        for condition in job.get("status", {}).get("conditions") or []
+        if condition["status"] == "True"
+    }
+    state, condition = _state(conditions)
+    return Attempt(
+        job=metadata["name"],
+        task=labels.task_name(label[labels.STAGE], label.get(labels.ARM)),
+        number=int(label[labels.ATTEMPT]),
+        created=created,
+        state=state,
+        since=seconds(condition["lastTransitionTime"]) if condition else created,
+        reason=condition.get("reason", ""),
+        message=condition.get("message", ""),
+        grace_s=spec["template"]["spec"].get("terminationGracePeriodSeconds", 30),
+        gang=labels.GANG in spec["template"]["metadata"].get("labels", {}),
+        pods_wanted=int(spec.get("parallelism", 1)),
+        template_hash=note.get(labels.TEMPLATE_HASH, ""),
+        recipe_sha256=note.get(labels.RECIPE, ""),
+        started_with=note.get(labels.STARTED_WITH, ""),
+        progress=note.get(labels.PROGRESS, ""),
+        released=labels.RELEASED in note,
+    )
+
+
+def _state(conditions: dict[str, Object]) -> tuple[State, Object]:
+    for kind, state in _STATES.items():
+        if kind in conditions:
+            return state, conditions[kind]
+    return "active", {}
+
+
+def read_pod(pod: Object) -> Pod:
+    """A pod of a child Job."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    label = metadata.get("labels", {})
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    waiting, message = _waiting(status, containers)
+    return Pod(
+        name=metadata["name"],
+        job=label.get(labels.JOB_NAME, ""),
+        index=int(metadata.get("annotations", {}).get(labels.INDEX, label.get(labels.INDEX, "0"))),
+        phase=status.get("phase", "Pending"),
+        created=seconds(metadata["creationTimestamp"]),
+        deleted=_deleted(metadata, status),
+        node=pod.get("spec", {}).get("nodeName", ""),
+        ip=status.get("podIP", ""),
+        waiting=waiting,
+        message=message,
+        oom=any(container.get("state", {}).get("terminated", {}).get("reason") == "OOMKilled" for container in containers),
+    )
+
+
+def _deleted(metadata: Object, status: Object) -> float | None:
+    """`Pod.deleted`. The node controller sets a pod whose node is silent not ready; the kubelet's word on containers stays."""
+    if "deletionTimestamp" not in metadata:
+        return None
+    ready = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
+    silent = (ready.get("Ready"), ready.get("ContainersReady")) == ("False", "True")
+    return seconds(metadata["deletionTimestamp"]) - (metadata.get("deletionGracePeriodSeconds", 0) if silent else 0)
+
+
+def _waiting(status: Object, containers: list[Object]) -> tuple[str, str]:
+    """The reason why a pod does not start, and the message with it."""
+    for container in containers:
+        waiting = container.get("state", {}).get("waiting")
+        if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return waiting["reason"], waiting.get("message", "")
+    for condition in status.get("conditions", []):
+        if (condition["type"], condition["status"]) == ("PodScheduled", "False"):
+            return condition.get("reason", ""), condition.get("message", "")
+    return "", ""

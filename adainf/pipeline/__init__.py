@@ -1,0 +1,1 @@
+"""The pipeline graph, artifacts, checkpoints and fencing, and how a recipe is loaded."""

@@ -1,0 +1,190 @@
+"""Reading a recipe from its file, and saying in one sentence what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from adainf.errors import BadInput
+from adainf.recipe import Recipe
+from adainf.storage import NotFound, open_store
+
+_GENERATORS = [["generator"], ["generators", "*", "generator"]]
+_UNIONS = [["real"], *_GENERATORS, *([*one, "diffusion", "objective"] for one in _GENERATORS), ["pretrain", "method"]]
+"""Settings whose `kind` says what else they hold; pydantic puts it into the place of an error. `*` stands for any name."""
+_REMOVED = {
+    "plan.schedule": "was removed in 0.2.0: arms adainf and weak use the plan's augmentation from the first step; delete it",
+    "plan.tiers": "was removed in 0.2.0: the plan gives all shards of a source one weight; delete it, and to weigh sets of "
+    "different quality separately, list each set under generators",
+}
+"""Settings that older recipes may still name, and what to do about each."""
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
+
+    Raises `BadInput`, one sentence naming file, field and mend.
+    """
+    try:
+        text = _read(path)
+    except (FileNotFoundError, NotFound):
+        raise BadInput(f"{path}: no such recipe; see recipes/ for the ones that come with AdaInf") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise BadInput(f"{path}: is not valid YAML (brackets too deep in each other); mend the brackets") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = (str(getattr(error, "problem", error)).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{path}:{where} is not valid YAML ({problem}); mend that line") from None
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_explain(error)}") from None
+
+
+def _read(path: str | Path) -> str:
+    folder, _, name = str(path).rpartition("/")
+    if "://" in folder:
+        return open_store(folder).get(name).decode()
+    return Path(path).read_text(encoding="utf-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number.
+
+    Values that are not what their tag or their looks say, such as the date 2026-13-45, are errors that name their line.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > 1024:  # hexadecimal; Python refuses to show thousands of digits
+                raise ValueError
+            return value
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            tag = node.tag.rpartition(":")[2]
+            problem = f"{_short(node.value)} is no {tag}" if isinstance(node, yaml.ScalarNode) else str(error)
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            try:
+                twice = key in seen
+            except TypeError:
+                problem = f"the key {_short(key)} is not a single value"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark) from None
+            if twice:
+                raise yaml.constructor.ConstructorError(None, None, f"key {_short(key)} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a recipe as one sentence: field, what is wrong, the mend."""
+    problems = error.errors()
+    # An unknown key often comes with "field required" for the key that was meant: the unknown key is the cause.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    location = list(problem["loc"])
+    field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
+    if problem["type"] == "extra_forbidden" and field in _REMOVED:
+        return f"{field} {_REMOVED[field]}"
+    if problem["type"] == "extra_forbidden":
+        section = _section_at(location[:-1])
+        known = list(section.model_fields) if section else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{field} is not a setting; {mend}"
+    if problem["type"] == "missing":
+        return f"{field} is missing; add it"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tags = problem["ctx"].get("expected_tags", "")
+        return f"{field}.kind must be one of {tags or _tags_at(location)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if field == "recipe" else f"{field} {message}"
+    return f"{field} is {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, UnionType, Union, dict):
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+
+
+def _is_by_name(annotation: Any) -> bool:
+    """Whether it holds sections by names of the user's."""
+    return get_origin(annotation) is dict or any(_is_by_name(argument) for argument in get_args(annotation))
+
+
+def _tag(section: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ()
+
+
+def _section_at(location: list[Any]) -> type[BaseModel] | None:
+    """The section that a pydantic error location points at; tags of unions are part of such a location."""
+    section: type[BaseModel] = Recipe
+    options: list[type[BaseModel]] = []
+    named = False
+    for part in location:
+        if named:
+            named = False
+            continue
+        tagged = [option for option in options if part in _tag(option)]
+        if tagged:
+            section = tagged[0]
+            continue
+        if part not in section.model_fields:
+            return None
+        annotation = section.model_fields[part].annotation
+        options, named = list(_sections(annotation)), _is_by_name(annotation)
+        if options:
+            section = options[0]
+    return section
+
+
+def _without_tags(location: list[Any]) -> list[Any]:
+    """The location as the user wrote it: without the tags of unions."""
+    path: list[Any] = []
+    for index, part in enumerate(location):
+        if not any(_is_at(location[:index], union) for union in _UNIONS):
+            path.append(part)
+    return path
+
+
+def _is_at(location: list[Any], pattern: list[str]) -> bool:
+    return len(location) == len(pattern) and all(at in ("*", part) for part, at in zip(location, pattern, strict=True))
+
+
+def _tags_at(location: list[Any]) -> str:
+    section = _section_at(location[:-1]) or Recipe
+    field = section.model_fields[str(location[-1])]
+    return ", ".join(repr(tag) for option in _sections(field.annotation) for tag in _tag(option))
+
+
+def _kind(value: Any) -> str:
+    return {"NoneType": "an empty file", "list": "a list", "str": "a text"}.get(type(value).__name__, _short(value))
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value too large to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."

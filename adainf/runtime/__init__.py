@@ -1,0 +1,1 @@
+"""What every process depends on: determinism, collectives, signals."""

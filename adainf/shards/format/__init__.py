@@ -1,0 +1,1 @@
+"""The shard format: PNG, tar, index, manifest."""

@@ -1,0 +1,73 @@
+"""A set of shards where it lies: its objects, each checked against the manifest as it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adainf.errors import BadInput
+from adainf.pipeline.artifacts import Manifest, Output, Run, sha256
+from adainf.shards.format.manifest import Shard, ShardIndex, ShardSet, Split
+from adainf.storage import NotFound
+from adainf.storage.base import is_key
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """The set in the folder `name` of `run` (the run itself where `name` is empty)."""
+
+    run: Run
+    name: str
+    shards: ShardSet
+    digest: str
+    """SHA-256 of its manifest: what a stream's state is bound to."""
+
+    @classmethod
+    def of(cls, run: Run, name: str, manifest: Manifest) -> ShardFolder:
+        """The set that a stage of the run has committed."""
+        return cls(run, name, manifest.content_as(ShardSet), manifest.digest)
+
+    @classmethod
+    def open(cls, uri: str) -> ShardFolder:
+        """The set in a folder or at ``s3://bucket/prefix``. Raises `BadInput` where there is none."""
+        run = Run(uri)
+        try:
+            data = run.store.get("manifest.json")
+        except NotFound:
+            raise BadInput(
+                f"{run.locate('manifest.json')} does not exist; give the folder of a set of shards (RUN/real, say), or make "
+                f"one of a folder of tars by `adainf shards index {uri}`"
+            ) from None
+        manifest = run.parse(Manifest, "manifest.json", data)
+        return cls(run, "", manifest.content_as(ShardSet), sha256(data))
+
+    @property
+    def uri(self) -> str:
+        return self.run.locate(self.name) if self.name else self.run.uri.rstrip("/")
+
+    def split(self, name: str) -> Split:
+        """Raises `BadInput` where the set has no split of that name, or no image in it."""
+        found = self.shards.splits.get(name)
+        if found is None or not found.images:
+            there = ", ".join(key for key, split in self.shards.splits.items() if split.images)
+            raise BadInput(f"{self.uri} has no images in split {name!r}; it has {there or 'none at all'}")
+        return found
+
+    def key(self, key: str) -> str:
+        """A key of the set as the run's store has it. Raises `BadInput` for one that leaves the set's folder."""
+        if not is_key(key):
+            raise BadInput(
+                f"{self.uri}/manifest.json is damaged (it names {key!r}, which is no key); restore it, or make the set again"
+            )
+        return f"{self.name}/{key}" if self.name else key
+
+    def locate(self, key: str) -> str:
+        """A key of the set as a user would find it, for messages."""
+        return self.run.locate(self.key(key))
+
+    def read(self, output: Output) -> bytes:
+        """The object's bytes. Raises `BadInput` where they are not what the manifest says."""
+        return self.run.read(output.model_copy(update={"key": self.key(output.key)}))
+
+    def index(self, shard: Shard) -> ShardIndex:
+        """The shard's index. Raises `BadInput` as `read` does."""
+        return self.run.parse(ShardIndex, self.key(shard.index.key), self.read(shard.index))

@@ -1,0 +1,245 @@
+"""Writing the shards of one split: by one process or several, of which any that dies is simply started again."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from adainf.errors import BadInput, StageFailed
+from adainf.pipeline.artifacts import Output, Run, sha256
+from adainf.shards.format.manifest import Channels, PixelFacts, Shard, ShardIndex, Split, index_key
+from adainf.shards.format.png import Pixels, decode_image
+from adainf.shards.format.scan import TarSample, samples
+from adainf.shards.format.tar import Compression, Sample, encode_shard
+from adainf.storage import NotFound
+
+_IMAGES_AT_ONCE = 16
+"""Whose squares stay in the processor's cache while they are summed."""
+
+
+class Images(Protocol):
+    """Samples by index, made or decoded when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class _Written(NamedTuple):
+    """What the manifest needs to know of a shard that is there."""
+
+    shard: Shard
+    labelled: bool
+    facts: PixelFacts | None
+
+
+class SplitWriter:
+    """Samples 0 … `count` - 1 as ``FOLDER/STEM-000000.tar`` … of `shard_images` each, every one followed by its index.
+
+    Both are put conditionally, so any number of processes may write any shards at any time: of two that write the same one
+    the later adopts what it finds, if the samples in it are those that it has made.
+    """
+
+    def __init__(
+        self, run: Run, folder: str, stem: str, count: int, shard_images: int, compression: Compression = "stored"
+    ) -> None:
+        self._run, self._folder, self._stem = run, folder, stem
+        self._count, self._shard_images, self._compression = count, shard_images, compression
+        self._written: dict[int, _Written] = {}
+
+    def __len__(self) -> int:
+        """Number of shards."""
+        return -(-self._count // self._shard_images)
+
+    def indices(self, number: int) -> range:
+        """Of the samples in a shard."""
+        first = number * self._shard_images
+        return range(first, min(first + self._shard_images, self._count))
+
+    def write(self, numbers: range, make: Callable[[range], list[Sample]], advance: Callable[[int], None]) -> None:
+        """Write those of the shards `numbers` that are not there yet; `make` gives the samples of a range of indices.
+
+        One shard is encoded and uploaded while the next is made; no more than these two are in memory. `advance` is told the
+        images of each shard once it is in the store. However this ends, no upload is left half done. Raises `StageFailed`
+        where a shard is there that holds other samples.
+        """
+        self._look(numbers)
+        advance(sum(len(self.indices(number)) for number in numbers if number in self._written))
+        with ThreadPoolExecutor(1, "shard") as uploads:
+            upload: Future[int] | None = None
+            for number in numbers:
+                if number in self._written:
+                    continue
+                made = make(self.indices(number))
+                if upload is not None:
+                    advance(upload.result())
+                upload = uploads.submit(self._commit, number, made)
+            if upload is not None:
+                advance(upload.result())
+
+    def missing(self) -> list[int]:
+        """The shards that are not there, whole and with an index that belongs to them."""
+        self._look(range(len(self)))
+        return [number for number in range(len(self)) if number not in self._written]
+
+    def split(self) -> Split:
+        """All shards as a split, its statistics merged; none is missing."""
+        written = [self._written[number] for number in range(len(self))]
+        facts = [each.facts for each in written if each.facts]
+        labelled = self._count > 0 and all(each.labelled for each in written)
+        return Split.of([each.shard for each in written], labelled, *channel_moments(facts, len(written)))
+
+    def _look(self, numbers: range) -> None:
+        """Take note of the shards that are there by one listing, their sizes and their indexes; no tar is read."""
+        sizes_bytes = {info.key: info.size_bytes for info in self._run.store.list(f"{self._folder}/{self._stem}-")}
+        for number in numbers:
+            size_bytes = sizes_bytes.get(f"{self._folder}/{self._key(number)}")
+            if number not in self._written and size_bytes is not None:
+                self._look_at(number, size_bytes)
+
+    def _look_at(self, number: int, tar_size_bytes: int) -> None:
+        key = index_key(self._key(number))
+        try:
+            data = self._run.store.get(f"{self._folder}/{key}")
+            index = self._run.parse(ShardIndex, f"{self._folder}/{key}", data)
+        except (NotFound, BadInput):  # it is made again, and compared with the tar
+            return
+        belongs = (index.tar.key, index.tar.size_bytes) == (self._key(number), tar_size_bytes)
+        if belongs and index.keys == [f"{sample:06d}" for sample in self.indices(number)]:
+            self._note(number, index, data)
+
+    def _commit(self, number: int, made: list[Sample]) -> int:
+        """Put the shard, then its index; how many images it holds."""
+        key, indices = self._key(number), self.indices(number)
+        data = encode_shard(indices.start, made, self._compression)
+        held = self._run.settle(f"{self._folder}/{key}", data, gives_way=_is_damaged)
+        index = _index(key, data, samples(data), pixel_facts(sample.image for sample in made))
+        if held != data:  # by another build of zlib, say: what counts is what is decoded
+            own, index = index, _decoded_index(key, held)
+            if _content(own) != _content(index):
+                where = self._run.locate(f"{self._folder}/{key}")
+                raise StageFailed(
+                    f"{where} holds other samples {indices.start} to {indices.stop - 1} than this process has made: another "
+                    "kind of device or other versions of torch or Pillow made them, or they are not repeatable here; nothing "
+                    "was overwritten: go on where that shard was made, or delete it to have it made here"
+                )
+        text = index.to_json()
+        # An index is a function of its tar: one that says anything else is damaged or of a tar that is gone.
+        self._run.settle(f"{self._folder}/{index_key(key)}", text, gives_way=lambda there: True)
+        self._note(number, index, text)
+        return len(indices)
+
+    def _note(self, number: int, index: ShardIndex, data: bytes) -> None:
+        self._written[number] = _Written(describe(index, data), min(index.labels) >= 0, index.pixels)
+
+    def _key(self, number: int) -> str:
+        return f"{self._stem}-{number:06d}.tar"
+
+
+def write_split(
+    run: Run,
+    folder: str,
+    split: str,
+    count: int,
+    shard_images: int,
+    samples: Callable[[range], list[Sample]],
+    advance: Callable[[int], None] = lambda images: None,
+    compression: Compression = "stored",
+) -> Split:
+    """All shards of a split, written by this process alone, and their description; see `SplitWriter`."""
+    writer = SplitWriter(run, folder, split, count, shard_images, compression)
+    writer.write(range(len(writer)), samples, advance)
+    return writer.split()
+
+
+def channel_moments(facts: list[PixelFacts], shards: int) -> tuple[Channels | None, Channels | None]:
+    """Means and standard deviations of R, G and B over so many shards, 0..255; None where not all of them have facts."""
+    if len(facts) < shards or not facts:
+        return None, None
+    pixels = sum(fact.images * fact.height_px * fact.width_px for fact in facts)
+    means = np.sum([fact.channel_sums for fact in facts], axis=0) / pixels
+    squares = np.sum([fact.channel_square_sums for fact in facts], axis=0) / pixels
+    stds = np.sqrt(np.maximum(squares - means**2, 0))
+    red, green, blue = zip(means.round(4).tolist(), stds.round(4).tolist(), strict=True)
+    return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
+
+
+def pixel_facts(images: Iterable[Pixels]) -> PixelFacts | None:
+    """None where images differ in size, or there are none."""
+    pixels = hashlib.sha256()
+    shapes: set[tuple[int, ...]] = set()
+    count = 0
+    sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    images = iter(images)
+    while block := list(islice(images, _IMAGES_AT_ONCE)):
+        count += len(block)
+        shapes |= {image.shape for image in block}
+        if len(shapes) > 1:
+            continue
+        values = np.ascontiguousarray(np.stack(block))  # a stack of channels-first images keeps their order
+        pixels.update(values.data)
+        sums += values.sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
+        squares += np.square(values, dtype=np.uint32).sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
+    if len(shapes) != 1:
+        return None
+    height, width, _ = shapes.pop()
+    (red, green, blue), (red2, green2, blue2) = sums.tolist(), squares.tolist()
+    return PixelFacts(
+        images=count,
+        height_px=height,
+        width_px=width,
+        sha256=pixels.hexdigest(),
+        channel_sums=(red, green, blue),
+        channel_square_sums=(red2, green2, blue2),
+    )
+
+
+def index_of(tar: Output, data: bytes, entries: list[TarSample], pixels: PixelFacts | None) -> ShardIndex:
+    """The index of a tar of the bytes `data`, which holds `entries`."""
+    images = memoryview(data)
+    return ShardIndex(
+        tar=tar,
+        keys=[entry.key for entry in entries],
+        image_offsets=[entry.image.offset for entry in entries],
+        image_sizes_bytes=[entry.image.size for entry in entries],
+        image_crc32s=[zlib.crc32(images[entry.image.offset : entry.image.offset + entry.image.size]) for entry in entries],
+        labels=[-1 if entry.label is None else entry.label for entry in entries],
+        texts=[entry.text for entry in entries],
+        pixels=pixels,
+    )
+
+
+def describe(index: ShardIndex, data: bytes) -> Shard:
+    """The shard's place in its split; `data` is its index as an object."""
+    output = Output(key=index_key(index.tar.key), size_bytes=len(data), sha256=sha256(data))
+    return Shard(len(index.keys), index.tar, output)
+
+
+def _index(key: str, data: bytes, entries: list[TarSample], pixels: PixelFacts | None) -> ShardIndex:
+    return index_of(Output(key=key, size_bytes=len(data), sha256=sha256(data)), data, entries, pixels)
+
+
+def _decoded_index(key: str, data: bytes) -> ShardIndex:
+    """The index of a tar as it was found. Raises `ValueError` where it is damaged."""
+    entries = samples(data)
+    images = (decode_image(data[entry.image.offset : entry.image.offset + entry.image.size]) for entry in entries)
+    return _index(key, data, entries, pixel_facts(images))
+
+
+def _is_damaged(data: bytes) -> bool:
+    try:
+        _decoded_index("", data)
+    except ValueError:
+        return True
+    return False
+
+
+def _content(index: ShardIndex) -> tuple[object, ...]:
+    """What a shard says, however it is compressed."""
+    return index.keys, index.labels, index.texts, index.pixels

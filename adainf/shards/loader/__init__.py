@@ -1,0 +1,1 @@
+"""The weighted shard stream: mixture, fetching, cache."""

@@ -1,0 +1,1 @@
+"""The paper's theory: augmentation graphs, connectivity, error bounds."""

@@ -1,0 +1,141 @@
+"""The chain of jobs/adainf.yaml on a simulated cluster: the controller is its real process, stages are scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adainf.kubernetes.controller.tasks import artifacts_of
+from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.graph import chain, request
+from adainf.pipeline.load_recipe import load_recipe
+from tests.cluster import Cluster, Exit, Process, Script
+from tests.cluster.store import Object
+
+ROOT = Path(__file__).parents[3]
+RECIPE = ROOT / "recipes" / "demo.yaml"
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+Play = Callable[[Object], Script | None]
+FOREVER = Script(after_s=float("inf"), on_sigterm=Exit(75))
+
+
+class Chain:
+    """Applies jobs/adainf.yaml with the recipe of the demo and a run in a folder. `play` may replace a stage pod's script."""
+
+    def __init__(self, cluster: Cluster, folder: Path, play: Play = lambda pod: None) -> None:
+        self.cluster, self.play = cluster, play
+        self.run = Run(str(folder / "run"))
+        self.recipe = RECIPE
+        self.env = {"ADAINF_BACKOFF_S": "0.2", "ADAINF_STUCK_S": "1"}
+        """Of the controller."""
+        self.images: dict[str, str] = {}
+        """CronJob to the image of its stage; others have the manifest's."""
+        self.grace_s: int | None = None
+        """Of stage pods; None: the manifest's."""
+        self.start_timeout_s: int | None = None
+        """Of stages; None: the manifest's."""
+        self.started: list[str] = []
+        """Tasks in the order in which their first pods began."""
+        cluster.on_pod(self._play)
+
+    def apply(self, check: bool = True) -> str:
+        done = self.cluster.kubectl("apply", "-f", "-", stdin=self.text(), check=check)
+        return done.stdout + done.stderr
+
+    def text(self) -> str:
+        objects = list(yaml.safe_load_all((ROOT / "jobs" / "adainf.yaml").read_text()))
+        for each in objects:
+            match each["metadata"]["name"]:
+                case "adainf-recipe":
+                    each["data"] = {"recipe.yaml": self.recipe.read_text()}
+                case "adainf-store":
+                    each["data"] = {"ADAINF_RUN": self.run.locate("")}
+            if each["kind"] == "CronJob":
+                pod = each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+                pod["containers"][0]["image"] = self.images.get(each["metadata"]["name"], pod["containers"][0]["image"])
+                if self.start_timeout_s is not None:
+                    each["metadata"]["annotations"]["adainf.dev/start-timeout"] = str(self.start_timeout_s)
+                if self.grace_s is not None:
+                    pod["terminationGracePeriodSeconds"] = self.grace_s
+        return yaml.safe_dump_all(objects)
+
+    def end(self, timeout_s: float = 60) -> Object:
+        return self.cluster.until_ended("adainf", timeout_s)
+
+    def jobs(self) -> list[str]:
+        """Tasks with their attempts, of all stage Jobs that are there."""
+        labels = [job["metadata"]["labels"] for job in self.cluster.store.list("jobs") if job["metadata"]["name"] != "adainf"]
+        return sorted(f"{task(label)}-{label['adainf.dev/attempt']}" for label in labels)
+
+    def pod(self, name: str, index: int = 0) -> Object:
+        """A pod of a task, once it runs."""
+
+        def look() -> Object | None:
+            for pod in self.cluster.pods():
+                label = pod["metadata"]["labels"]
+                right = task(label) == name and label.get(INDEX, "0") == str(index) and pod["status"]["phase"] == "Running"
+                if right and "deletionTimestamp" not in pod["metadata"]:
+                    return pod
+            return None
+
+        found = self.cluster.until(look, 30)
+        assert found
+        return found
+
+    def finish(self, pod: Object) -> None:
+        """Ends a pod well, with the artifacts of its task."""
+        self.commit(task(pod["metadata"]["labels"]))
+        self.cluster.finish(pod, Exit(0))
+
+    def kill_controller(self) -> None:
+        """SIGKILL."""
+        self.cluster.kubelet.runs[self.pod("controller")["metadata"]["uid"]].kill()
+
+    def log(self) -> str:
+        """Of all controllers."""
+        return "".join(self.cluster.kubelet.log(pod) for pod in self.cluster.pods("adainf"))
+
+    def notes(self) -> dict[str, str]:
+        """The latest event of each reason on job/adainf, of the controller."""
+        return {event["reason"]: event["message"] for event in self.cluster.events("adainf")}
+
+    def record(self, pod: Object, code: int, reason: str, done: int | None = None) -> None:
+        """What the launcher of a pod leaves in the run."""
+        label = pod["metadata"]["labels"]
+        written: dict[str, Any] = {"exit_code": code, "reason": reason, "done": done, "total": None, "lines": []}
+        self.run.store.put(f"logs/pods/{label['job-name']}-{label.get(INDEX, '0')}.json", json.dumps(written).encode())
+
+    def commit(self, name: str) -> None:
+        """A task's artifacts, empty but answering the recipe."""
+        recipe = load_recipe(self.recipe)
+        for artifact in artifacts_of(recipe)[name]:
+            if self.run.find(artifact):
+                continue
+            before = list(chain(recipe)) if artifact == "report" else chain(recipe)[artifact].inputs
+            inputs = {each: made for each in before if (made := self.run.find(each))}
+            digests = {each: made.digest for each, made in inputs.items()}
+            report = Request(stage="report", settings={}, inputs=digests)
+            self.run.commit(artifact, Manifest(request=report if artifact == "report" else request(recipe, artifact, inputs)))
+
+    def _play(self, pod: Object) -> Script | Process:
+        label = pod["metadata"]["labels"]
+        name = task(label)
+        if name == "controller":
+            return Process(self.env)
+        self.started.append(name)
+        script = self.play(pod)
+        if script:
+            return script
+        if label.get(INDEX, "0") == "0":
+            return Script(then=lambda: self.commit(name))
+        return FOREVER if "adainf.dev/gang" in label else Script()
+
+
+def task(label: dict[str, str]) -> str:
+    stage = label.get("adainf.dev/stage", "controller")
+    return f"{stage}.{label['adainf.dev/arm']}" if "adainf.dev/arm" in label else stage

@@ -1,0 +1,91 @@
+"""The mixture is exact, the same in any slicing, and a permutation in every pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adainf.shards.loader.mixture import MixtureSchedule
+
+MIXTURES = st.lists(st.tuples(st.integers(1, 200), st.sampled_from([0.0, 0.5, 1.0, 2.5, 10.0, 15.2])), min_size=1, max_size=4)
+
+
+def positions(first: int, count: int) -> np.ndarray:
+    return np.arange(first, first + count, dtype=np.int64)
+
+
+@given(mixture=MIXTURES, seed=st.integers(0, 2**32 - 1), first=st.integers(0, 10**12), count=st.integers(1, 700))
+@settings(max_examples=100, deadline=None)
+def test_any_stretch_holds_each_source_in_its_share(mixture: list, seed: int, first: int, count: int) -> None:
+    counts, weights = [m[0] for m in mixture], [m[1] for m in mixture]
+    if not any(weights):
+        with pytest.raises(ValueError, match="no source"):
+            MixtureSchedule(counts, weights, seed)
+        return
+    schedule = MixtureSchedule(counts, weights, seed)
+    sources, images = schedule.at(positions(first, count))
+    for source, share in enumerate(schedule.shares):
+        # Nested interleaving rounds once per source before this one, so its error grows by at most one each.
+        assert abs((sources == source).sum() - float(share) * count) <= source + 1
+        assert ((images[sources == source] >= 0) & (images[sources == source] < counts[source])).all()
+
+
+@pytest.mark.parametrize(("weight", "real_share"), [(10.0, "1/3"), (1.0, "1/21")])
+def test_cifar_shares_are_the_papers(weight: float, real_share: str) -> None:
+    assert str(MixtureSchedule([50_000, 1_000_000], [weight, 1.0], 0).shares[0]) == real_share
+
+
+def test_each_real_image_comes_ten_times_and_each_generated_once_per_super_epoch() -> None:
+    schedule = MixtureSchedule([30, 600], [10.0, 1.0], seed=7)
+    sources, images = schedule.at(positions(0, 30 * 10 + 600))
+    assert (np.bincount(images[sources == 0], minlength=30) == 10).all()
+    assert (np.bincount(images[sources == 1], minlength=600) == 1).all()
+
+
+def test_every_pass_is_another_permutation() -> None:
+    schedule = MixtureSchedule([50], [1.0], seed=1)
+    passes = [schedule.at(positions(50 * n, 50))[1] for n in range(3)]
+    for one in passes:
+        assert sorted(one) == list(range(50))
+    assert not (passes[0] == passes[1]).all()
+    assert not (passes[1] == passes[2]).all()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
+def test_slices_of_the_batch_are_the_batch_and_each_holds_the_share(world: int) -> None:
+    schedule = MixtureSchedule([100, 2000], [10.0, 1.0], seed=3)  # real share 1/3: a strided slice would alias here
+    batch = 48
+    for step in (0, 1, 10**9):
+        whole = schedule.at(positions(step * batch, batch))
+        local = batch // world
+        parts = [schedule.at(positions(step * batch + r * local, local)) for r in range(world)]
+        np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), whole[0])
+        np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), whole[1])
+        for sources, _ in parts:
+            assert abs((sources == 0).sum() - local / 3) < 1
+
+
+def test_positions_far_out_and_sets_of_billions_are_exact() -> None:
+    """Against Python's own integers: floor arithmetic must not overflow where 64 bits are not enough for the product."""
+    schedule = MixtureSchedule([999_999_937, 98_765_432_101 // 7], [10.0, 1.0], seed=5)
+    first = 10**12 + 3
+    sources, images = schedule.at(positions(first, 500))
+    share = schedule.shares[0]
+    expected = [0 if (t + 1) * share // 1 > t * share // 1 else 1 for t in range(first, first + 500)]
+    assert sources.tolist() == expected
+    assert (images < np.array(schedule.counts)[sources]).all()
+
+
+def test_seeds_sources_and_passes_have_orders_of_their_own() -> None:
+    orders = [MixtureSchedule([100, 100], [1.0, 1.0], seed).at(positions(0, 400)) for seed in (0, 1)]
+    rows = [
+        images[sources == source][100 * n : 100 * n + 100] for sources, images in orders for source in (0, 1) for n in (0, 1)
+    ]
+    assert len({tuple(row) for row in rows}) == 8
+
+
+def test_weights_beyond_exact_arithmetic_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond exact arithmetic"):
+        MixtureSchedule([10**9 + 7, 10**9 + 9], [3.123456789, 1.0], 0)
