@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
-from adainf.cli import arguments
 from adainf.kubernetes.render import K8S, kustomize, render
+from adainf.pipeline.stages import STAGES
 
 JOBS = K8S.parent / "jobs"
-STAGES = [stage for stage in arguments.STAGES if stage != "run"]
 
 
 def files() -> dict[str, str]:

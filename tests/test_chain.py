@@ -22,7 +22,7 @@ from PIL import Image
 from adainf.errors import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
-from adainf.pipeline.graph import chain
+from adainf.pipeline.graph import build_graph
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.serialization import decode
 from tests.tiny import RECIPE, adainf, artifact_hashes, make_older, write_recipe
@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]
 def test_every_artifact_is_there_and_the_arms_are_named(finished: tuple[Path, Path, str]) -> None:
     recipe, folder, printed = finished
     run = Run(str(folder))
-    assert all(run.find(name) for name in chain(load_recipe(recipe)))
+    assert all(run.find(name) for name in build_graph(load_recipe(recipe)))
     assert (folder / "report" / "index.html").read_text().startswith("<!doctype html>")
     for word in ("none", "vanilla", "adainf", "untrained", "chance", str(folder / "report" / "index.html")):
         assert word in printed
@@ -68,7 +68,7 @@ def test_a_second_run_does_nothing_and_says_why(finished: tuple[Path, Path, str]
     before = written(folder)
     again = adainf("run", recipe, "--run", folder)
     assert again.returncode == OK
-    assert again.stdout.count("done already") == len(chain(load_recipe(recipe))) + 1  # and the report
+    assert again.stdout.count("done already") == len(build_graph(load_recipe(recipe))) + 1  # and the report
     assert written(folder) == before
 
 

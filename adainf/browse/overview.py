@@ -11,9 +11,9 @@ from pydantic import BaseModel, JsonValue
 from adainf.browse.lru import Lru
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.stages import STAGES
 from adainf.storage import NotFound
 
-_FIRST, _LAST = ("real", "generator", "generated", "quality", "plan", "verify", "pretrain"), "report"
 _MOST_POINTS = 400
 """Of a curve: a screen has few more."""
 _HELD_BYTES = 32_000_000
@@ -70,9 +70,7 @@ class Overview:
 
     def _names(self) -> list[str]:
         """Artifacts that are there, or at work."""
-        found = [one for name in _FIRST for one in self._run.claimed(name)]
-        judged = [info.key.removesuffix(".json") for info in self._run.store.list("evaluate/") if info.key.endswith(".json")]
-        return [*found, *judged, *self._run.claimed(_LAST)]
+        return [name for stage in STAGES.values() for name in self._run.claimed(stage.artifacts)]
 
     def _manifest(self, name: str) -> tuple[Manifest, str] | None:
         key = self._run.manifest_key(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from adainf.cli.arguments import CLUSTER, ENCODERS, STAGE_OPTIONS, build_parser
+from adainf.cli.arguments import CLUSTER, ENCODERS, build_parser
 from adainf.errors import OK, AdaInfError, BadInput, Stopped
 from adainf.kubernetes import render
 from adainf.pipeline.artifacts import Run
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.recipe is None:
             raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
         else:
-            options = {name: value for name, value in vars(parsed).items() if name in STAGE_OPTIONS}
+            given = vars(parsed)
+            options = {name: given[name] for name in given.keys() - {"command", "recipe", "run", "what_if"}}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything

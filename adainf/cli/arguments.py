@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import NoReturn
 
 from adainf import __version__
 from adainf.errors import BadInput
 from adainf.kubernetes import render
+from adainf.pipeline.stages import STAGES
 
-STAGES = {
-    "run": "the whole chain: every stage below, in order",
-    "ingest": "real images into shards, with held-out splits",
-    "fit": "the generator, on the real training images only",
-    "generate": "generated images into shards",
-    "measure": "quality of the generated images, beside that of real ones",
-    "plan": "weight of a real image and strength of augmentation",
-    "verify": "short probes around the plan, for arm verified",
-    "pretrain": "one encoder per arm and seed",
-    "evaluate": "linear probe and nearest neighbours",
-    "report": "the results as one HTML page",
+RUN = "run all stages, in order, on this machine"
+WORKER = {
+    "generate": "write shards K, K + N, … only, K from 0; without K it is JOB_COMPLETION_INDEX (default: all shards)",
+    "verify": "share the probes, as generate shares the shards (default: all probes)",
+    "evaluate": "evaluate arms K, K + N, … only, K from 0; without K it is JOB_COMPLETION_INDEX (default: all arms)",
 }
-
-
-STAGE_OPTIONS = ("allow_foreign", "arm", "as_json", "seed", "worker")
-"""What a stage's function is told beside recipe and run, where its command knows it."""
 
 SHARDS = {
     "ls": "what lies there: sources, shards, samples, bytes, quality, digest, weight in the plan",
@@ -71,31 +63,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"adainf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, what in STAGES.items():
-        stage = commands.add_parser(name, help=what, description=f"{name}: {what}.")
-        _add_run_arguments(stage, optional=name == "plan")
-        if name == "plan":
-            stage.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other numbers; makes nothing")
-            stage.add_argument("--json", action="store_true", dest="as_json", help="print the plan as JSON")
-        if name in ("pretrain", "evaluate"):
-            stage.add_argument("--arm", help="only this arm (default: all of the recipe's)")
-        if name in ("generate", "evaluate"):
-            parts = "shards" if name == "generate" else "arms"
-            stage.add_argument(
-                "--worker",
-                metavar="[K/]N",
-                type=_worker,
-                default=(0, 1),
-                help=f"do {parts} K, K + N, … alone, K from 0; without K it is JOB_COMPLETION_INDEX (default: all {parts})",
-            )
-        if name == "verify":
-            stage.add_argument(
-                "--worker", metavar="[K/]N", type=_worker, default=(0, 1), help="share the probes, as generate does the shards"
-            )
-        if name in ("fit", "generate", "run"):
-            stage.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
-        if name == "pretrain":
-            stage.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
+    _add_stage_arguments(commands.add_parser("run", help=RUN, description=f"run: {RUN}."), "run", ("allow_foreign",))
+    for stage in STAGES.values():
+        command = commands.add_parser(stage.name, help=stage.help, description=f"{stage.name}: {stage.help}.")
+        _add_stage_arguments(command, stage.name, stage.options)
     _add_theory_arguments(commands.add_parser("theory", help=THEORY, description=f"theory: {THEORY}."))
     for name, what in ENCODERS.items():
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
@@ -133,6 +104,24 @@ def build_parser() -> argparse.ArgumentParser:
             action.add_argument("--seed", type=int, help="which ones (default: any; it is told)")
         _add_browse_arguments(action, name)
     return parser
+
+
+def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options: Sequence[str]) -> None:
+    _add_run_arguments(parser, optional=command == "plan")
+    if command == "plan":
+        parser.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other numbers; writes nothing")
+    for option in options:
+        match option:
+            case "arm":
+                parser.add_argument("--arm", help="only this arm (default: all of the recipe's)")
+            case "seed":
+                parser.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
+            case "worker":
+                parser.add_argument("--worker", metavar="[K/]N", type=_worker, default=(0, 1), help=WORKER[command])
+            case "allow_foreign":
+                parser.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
+            case "as_json":
+                parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:

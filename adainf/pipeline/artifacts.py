@@ -65,6 +65,11 @@ class Output(Record):
     size_bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, key: str, data: bytes) -> Output:
+        """The object `key` with these bytes."""
+        return cls(key=key, size_bytes=len(data), sha256=sha256(data))
+
 
 class Manifest(Record):
     """The commit mark of an artifact, and all that a later stage needs to read it; stored with its own SHA-256."""
@@ -117,6 +122,15 @@ class Manifest(Record):
         return sha256(self.to_json())
 
 
+Extends = Callable[[Request, Request], bool]
+"""Whether the second request asks for the artifact of the first and more, so that its objects can be kept."""
+
+
+def never_extends(stored: Request, wanted: Request) -> bool:
+    """No artifact extends another one."""
+    return False
+
+
 class Run:
     """A run: a store whose objects are the artifacts of one chain of stages.
 
@@ -157,15 +171,27 @@ class Run:
         """The artifact `name` or, where there is none, those in its folder (``generated/NAME``), finished or not."""
         if self._is_claimed(name):
             return [name]
+        keys = [info.key for info in self.store.list(f"{name}/")]
+        if self._is_single(f"{name}/"):
+            return [key.removesuffix(".json") for key in keys if key.endswith(".json")]
         marks = ("/request.json", "/manifest.json")
-        return sorted({info.key.rpartition("/")[0] for info in self.store.list(f"{name}/") if info.key.endswith(marks)})
+        return sorted({key.rpartition("/")[0] for key in keys if key.endswith(marks)})
 
     def _is_claimed(self, name: str) -> bool:
         return any(self.store.head(key) is not None for key in (self.manifest_key(name), f"{name}/request.json"))
 
-    def claim(
-        self, name: str, request: Request, extends: Callable[[Request, Request], bool] = lambda stored, wanted: False
-    ) -> Manifest | None:
+    def find_for(self, name: str, request: Request, extends: Extends = never_extends) -> Manifest | None:
+        """The artifact's manifest; None while it is not committed, or where `request` extends it.
+
+        Raises `BadInput`, naming the settings that differ, where it answers another request.
+        """
+        manifest = self.find(name)
+        if manifest is None or extends(manifest.request, request):
+            return None
+        self.check_request(name, manifest.request, request)
+        return manifest
+
+    def claim(self, name: str, request: Request, extends: Extends = never_extends) -> Manifest | None:
         """Take the artifact's folder for `request`; return the manifest if it is finished already.
 
         Where `extends(stored, request)` says so, the folder of a smaller artifact is taken over by compare-and-swap. What it
@@ -173,9 +199,8 @@ class Run:
 
         Raises `BadInput`, naming the settings that differ, where the folder belongs to another request.
         """
-        manifest = self.find(name)  # before any write, so that a finished run can be read where it may not be written
-        if manifest is not None and not extends(manifest.request, request):
-            self.check_request(name, manifest.request, request)
+        manifest = self.find_for(name, request, extends)
+        if manifest is not None:  # before any write, so that a finished run can be read where it may not be written
             return manifest
         if not self._is_single(name):
             key = f"{name}/request.json"
@@ -200,9 +225,7 @@ class Run:
             "choose another --run, or delete it to make it again"
         )
 
-    def commit(
-        self, name: str, manifest: Manifest, extends: Callable[[Request, Request], bool] = lambda stored, wanted: False
-    ) -> Manifest:
+    def commit(self, name: str, manifest: Manifest, extends: Extends = never_extends) -> Manifest:
         """Publish the artifact, in place of a smaller one that it extends (see `claim`).
 
         A second commit of the same bytes is no error; of other bytes it is `BadInput`.
@@ -237,7 +260,7 @@ class Run:
     def write(self, key: str, data: bytes) -> Output:
         """Put one object of an artifact that is not committed yet."""
         self.store.put(key, data)
-        return Output(key=key, size_bytes=len(data), sha256=sha256(data))
+        return Output.of(key, data)
 
     def read(self, output: Output) -> bytes:
         """The object's bytes, checked against its manifest. Raises `BadInput` where they differ."""

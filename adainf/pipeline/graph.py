@@ -1,35 +1,44 @@
-"""The chain as data: which command makes each artifact, from which others, and which part of the recipe decides it.
+"""The pipeline graph of a recipe: which stage makes each artifact, from which inputs, and which settings decide it.
 
-``ingest → fit → generate → plan → pretrain → evaluate → report`` is a small graph: arm `none` needs the real images
-only. Artifacts are named as in `artifacts`: by the key of their manifest.
+Artifacts are named by the key of their manifest (`artifacts.Run`). The stages are in `stages.STAGES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.stages import STAGES
 from adainf.recipe import REAL_ALONE, Arm, External, ImportedImages, Recipe, Source
 
+REPORT = "report"
+"""The artifact about all others, which is no node of the graph; also its task."""
 UNTRAINED = "untrained"
 """The encoder that every arm starts from, judged beside the arms."""
 
-SHARED = {"generate": ("generated/", ".index.json"), "verify": ("verify/probes/", ".json"), "evaluate": ("evaluate/", ".json")}
-"""The stages that workers share, and the keys of what they commit one by one: how these begin and end."""
-
 
 @dataclass(frozen=True)
-class Link:
-    """How one artifact comes about."""
+class Node:
+    """How one artifact is made."""
 
     stage: str
     inputs: tuple[str, ...]
     """The artifacts that it is made from."""
     settings: dict[str, Any]
-    """The part of the recipe that decides it; places of data and how often to save are no part."""
+    """The part of the recipe that decides it; paths of data and checkpoint intervals are not part of it."""
+
+    @property
+    def task(self) -> str:
+        """The task that makes it: a stage, or of pretrain one arm (``pretrain.ARM``), as arm `none` judges generated images."""
+        return task_name(self.stage, self.settings["arm"] if self.stage == "pretrain" else None)
+
+
+def task_name(stage: str, arm: str | None) -> str:
+    """STAGE, or STAGE.ARM."""
+    return f"{stage}.{arm}" if arm else stage
 
 
 def fitted(source: str) -> str:
@@ -67,11 +76,12 @@ def evaluated(arm: str) -> str:
 
 
 def committed_pieces(run: Run, stage: str) -> int:
-    """How many pieces of a stage that workers share are in the store: shards, probes, arms; 0 for any other stage."""
-    if stage not in SHARED:
+    """How many pieces of an indexed stage are in the store: shards, probes, arms; 0 for any other stage."""
+    piece_key = STAGES[stage].piece_key
+    if piece_key is None:
         return 0
-    begin, end = SHARED[stage]
-    return sum(info.key.endswith(end) for info in run.store.list(begin))
+    prefix, suffix = piece_key
+    return sum(info.key.endswith(suffix) for info in run.store.list(prefix))
 
 
 def judging_encoder(recipe: Recipe) -> str | None:
@@ -79,32 +89,32 @@ def judging_encoder(recipe: Recipe) -> str | None:
     return pretrained("none", recipe.pretrain.seeds[0]) if "none" in recipe.arms else None
 
 
-def chain(recipe: Recipe) -> dict[str, Link]:
-    """All artifacts of a recipe but the report of them, each after those that it is made from."""
-    links = {"real": Link("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
+def build_graph(recipe: Recipe) -> dict[str, Node]:
+    """All artifacts of a recipe except the report, each after its inputs."""
+    nodes = {"real": Node("ingest", (), recipe.real.model_dump(mode="json", exclude={"path", "download"}))}
     if recipe.uses_generated:
         for source in recipe.sources.values():
-            links |= _generated(source)
+            nodes |= _generated(source)
     if "none" in recipe.arms:
-        links |= _pretrained(recipe, "none")  # first, as its encoder judges the generated images
+        nodes |= _pretrained(recipe, "none")  # first, as its encoder judges the generated images
     qualities = tuple(measured(source) for source in recipe.sources) if recipe.measures_quality else ()
     if recipe.measures_quality:
         assert recipe.quality is not None
         judge = judging_encoder(recipe)
         settings = recipe.quality.model_dump(mode="json", exclude={"batch": True, "inception": {"weights"}})
         for quality, images in zip(qualities, generated_sets(recipe), strict=True):
-            links[quality] = Link("measure", ("real", images, *([judge] if judge else [])), settings)
+            nodes[quality] = Node("measure", ("real", images, *([judge] if judge else [])), settings)
     if recipe.uses_plan:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
         settings = {"plan": recipe.plan.model_dump(mode="json", exclude={"verify"}), "augmentation": augmentation}
-        links["plan"] = Link("plan", ("real", *generated_sets(recipe), *qualities), settings)
+        nodes["plan"] = Node("plan", ("real", *generated_sets(recipe), *qualities), settings)
     if recipe.plan.verify is not None:
         probed = {"verify": recipe.plan.verify.model_dump(mode="json"), "l2_grid": list(recipe.evaluate.l2_grid)}
         judged_by = {**probed, "knn_neighbours": recipe.evaluate.knn_neighbours}
-        links["verify"] = Link("verify", ("real", *generated_sets(recipe), "plan"), {**judged_by, **_training(recipe)})
+        nodes["verify"] = Node("verify", ("real", *generated_sets(recipe), "plan"), {**judged_by, **_training(recipe)})
     for arm in recipe.arms:
         if arm != "none":
-            links |= _pretrained(recipe, arm)
+            nodes |= _pretrained(recipe, arm)
     seeds = recipe.pretrain.seeds
     protocol = {
         "seeds": list(seeds),
@@ -114,8 +124,8 @@ def chain(recipe: Recipe) -> dict[str, Link]:
     }
     for judged in (*recipe.arms, UNTRAINED):
         encoders = tuple(pretrained(judged, seed) for seed in seeds if judged != UNTRAINED)
-        links[evaluated(judged)] = Link("evaluate", ("real", *encoders), {"arm": judged, **protocol})
-    return links
+        nodes[evaluated(judged)] = Node("evaluate", ("real", *encoders), {"arm": judged, **protocol})
+    return nodes
 
 
 def _training(recipe: Recipe) -> dict[str, Any]:
@@ -133,34 +143,42 @@ _DECIDED_BY: dict[Arm, tuple[str, ...]] = {"none": (), "vanilla": (), "verified"
 """What an arm goes by, where it is not the plan alone."""
 
 
-def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Link]:
+def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Node]:
     generated_images = () if arm in REAL_ALONE else generated_sets(recipe)
     inputs = ("real", *generated_images, *_DECIDED_BY.get(arm, ("plan",)))
     common, seeds = _training(recipe), recipe.pretrain.seeds
-    return {pretrained(arm, seed): Link("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
+    return {pretrained(arm, seed): Node("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 
 
-def _generated(source: Source) -> dict[str, Link]:
+def _generated(source: Source) -> dict[str, Node]:
     generator, images = source.generator, generated(source.name)
     generate = source.generate.model_dump(mode="json")
     if isinstance(generator, ImportedImages):
         imported = generator.model_dump(mode="json", exclude={"path"})
-        return {images: Link("generate", ("real",), {"generator": imported, "generate": generate})}
+        return {images: Node("generate", ("real",), {"generator": imported, "generate": generate})}
     sampled: set[str] = {"sampler", "command", "callable"} if isinstance(generator, External) else {"sampler"}
     unseen = {"checkpoint_every_steps", "checkpoint", "time_limit_s"}
     fit = generator.model_dump(mode="json", exclude=sampled | unseen)
     sampling = {**generator.model_dump(mode="json", include=sampled), "generate": generate}
     made_by = fitted(source.name)
-    return {made_by: Link("fit", ("real",), fit), images: Link("generate", ("real", made_by), sampling)}
+    return {made_by: Node("fit", ("real",), fit), images: Node("generate", ("real", made_by), sampling)}
+
+
+def tasks(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """The tasks of a recipe, each after those whose artifacts it reads: name → all its artifacts."""
+    made: dict[str, tuple[str, ...]] = {}
+    for name, node in build_graph(recipe).items():
+        made[node.task] = (*made.get(node.task, ()), name)
+    return {**made, REPORT: (REPORT,)}
 
 
 def request(recipe: Recipe, name: str, inputs: Mapping[str, Manifest], data_sha256: str | None = None) -> Request:
     """What artifact `name` must answer; `data_sha256` names what it reads from outside the run."""
-    link = chain(recipe)[name]
+    node = build_graph(recipe)[name]
     digests = {key: manifest.digest for key, manifest in inputs.items()}
     if data_sha256 is not None:
         digests["data"] = data_sha256
-    return Request(stage=link.stage, settings=link.settings, inputs=digests)
+    return Request(stage=node.stage, settings=node.settings, inputs=digests)
 
 
 def extends(stored: Request, wanted: Request) -> bool:
@@ -189,47 +207,31 @@ def extends(stored: Request, wanted: Request) -> bool:
     return True
 
 
-class Begun(NamedTuple):
-    """What a stage needs to know before it computes."""
-
-    inputs: dict[str, Manifest]
-    request: Request
-    finished: Manifest | None
-    """The artifact, where an earlier run of the stage has committed it."""
-
-
-def begin(recipe: Recipe, run: Run, name: str) -> Begun:
-    """Find what artifact `name` is made from, and claim it. Raises `BadInput` as `require` and `Run.claim` do."""
-    inputs = require_inputs(recipe, run, name)
-    wanted = request(recipe, name, inputs)
-    return Begun(inputs, wanted, run.claim(name, wanted))
-
-
 def require_inputs(recipe: Recipe, run: Run, name: str) -> dict[str, Manifest]:
     """The finished artifacts that `name` is made from; see `require`."""
-    return require(recipe, run, chain(recipe)[name].inputs)
+    return require(recipe, run, build_graph(recipe)[name].inputs)
 
 
 def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifest]:
     """Finished artifacts of this recipe, by name. Raises `BadInput` where one is missing, was made by another recipe, or
     from another input than the run holds now: a run is never a mix of two."""
-    links = chain(recipe)
+    nodes = build_graph(recipe)
     found: dict[str, Manifest] = {}
 
     def visit(name: str) -> None:
         if name in found:
             return
-        link = links[name]
-        for before in link.inputs:
+        node = nodes[name]
+        for before in node.inputs:
             visit(before)
         manifest = run.find(name)
         if manifest is None:
-            command = f"{link.stage} RECIPE" + (f" --arm {link.settings['arm']}" if "arm" in link.settings else "")
+            command = f"{node.stage} RECIPE" + (f" --arm {node.settings['arm']}" if "arm" in node.settings else "")
             raise BadInput(f"{run.locate(run.manifest_key(name))} is missing: run `adainf {command}` on this run first")
         # Data from outside the run are known to the stage alone that read them.
         data = manifest.request.inputs.get("data")
-        wanted = request(recipe, name, {before: found[before] for before in link.inputs}, data)
-        if link.stage == "generate" and extends(manifest.request, wanted):
+        wanted = request(recipe, name, {before: found[before] for before in node.inputs}, data)
+        if node.stage == "generate" and extends(manifest.request, wanted):
             raise BadInput(
                 f"{run.locate(name)} holds fewer images than generate.images asks for: run `adainf generate RECIPE` on this "
                 "run to extend it"

@@ -21,9 +21,9 @@ REFERENCE = "reference.safetensors"
 """The moments of the reference, by space."""
 
 
-def sidecar_key(name: str, tar_key: str) -> str:
-    """The key, in the run, of the sidecar of a generated shard; `name` is the artifact's."""
-    return f"{name}/{PurePosixPath(tar_key).stem}.safetensors"
+def sidecar_name(tar_key: str) -> str:
+    """The file name of the sidecar of a generated shard."""
+    return f"{PurePosixPath(tar_key).stem}.safetensors"
 
 
 @dataclass(frozen=True)

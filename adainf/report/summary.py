@@ -12,7 +12,7 @@ from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import Verified
 from adainf.pipeline.artifacts import Manifest, Run
-from adainf.pipeline.graph import UNTRAINED, chain, evaluated, fitted, generated, measured, pretrained, require
+from adainf.pipeline.graph import UNTRAINED, build_graph, evaluated, fitted, generated, measured, pretrained, require
 from adainf.quality.record import Quality
 from adainf.recipe import FittedGenerator, Recipe, Source
 from adainf.report.overfitting import overfitting
@@ -98,7 +98,7 @@ class Summary:
 
     recipe: Recipe
     manifests: dict[str, Manifest]
-    """Every artifact that was read, by name, in the order of the chain."""
+    """Every artifact that was read, by name, in the order of the pipeline graph."""
     real: ShardSet
     sources: list[Inflation]
     """Of generated images, in the order of their names; none where no arm has any."""
@@ -127,8 +127,8 @@ class Summary:
 
 
 def collect(recipe: Recipe, run: Run) -> Summary:
-    """Read the manifests of a finished chain. Raises `BadInput` as `chain.require` does."""
-    manifests = require(recipe, run, chain(recipe))
+    """Read the manifests of a finished run. Raises `BadInput` as `graph.require` does."""
+    manifests = require(recipe, run, build_graph(recipe))
     real = manifests["real"].content_as(ShardSet)
     sources = [_inflation(source, manifests) for source in recipe.sources.values()] if recipe.uses_generated else []
     trained: dict[str, list[Trained]] = {

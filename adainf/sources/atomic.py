@@ -1,29 +1,25 @@
-"""What becomes of an artifact whose images turn out to be damaged: nothing of it stays, and all of them are named."""
+"""Report all corrupt images of a source at once, so that a user fixes all of them before the next attempt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
 from adainf.sources.base import BadData, DamagedImage
 from adainf.sources.resize import Chosen
 
 
 @contextmanager
-def whole_or_nothing(run: Run, name: str, chosen: Sequence[Chosen], reporter: Reporter) -> Iterator[None]:
-    """Write artifact `name` from `chosen` in this block. Raises `BadData` after discarding what was written.
+def naming_all_damaged(chosen: Sequence[Chosen], reporter: Reporter) -> Iterator[None]:
+    """In this block the images `chosen` are read: where one is corrupt, all others are checked, too, and named.
 
-    Where an image is damaged the others are looked at, too, so that a user mends all of them at once.
+    Raises `DamagedImage` for the first one, with the number of the others.
     """
     try:
         yield
-    except BadData as error:
-        run.discard(name)
-        if isinstance(error, DamagedImage):
-            raise _all_damaged(error, chosen, reporter) from None
-        raise
+    except DamagedImage as error:
+        raise _all_damaged(error, chosen, reporter) from None
 
 
 def _all_damaged(first: DamagedImage, chosen: Sequence[Chosen], reporter: Reporter) -> DamagedImage:

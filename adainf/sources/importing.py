@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import JsonValue
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Request, Run
+from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.writer import write_split
-from adainf.sources import SourceImages, kind_of, open_source
-from adainf.sources.atomic import whole_or_nothing
+from adainf.sources import BadData, SourceImages, kind_of, open_source
+from adainf.sources.atomic import naming_all_damaged
 from adainf.sources.resize import Chosen
 from adainf.storage.base import is_key
 
@@ -41,20 +42,23 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
     chosen = {"train": whole(opened.train)} | ({} if opened.test is None else {"test": whole(opened.test)})
     settings: dict[str, JsonValue] = {"image_size_px": image_size_px, "shard_images": shard_images}
     request = Request(stage="shards import", settings=settings, inputs={"data": opened.fingerprint})
-    finished = run.claim(name, request)
-    if finished is not None:
-        reporter.say("import: done already (same images and settings); skipped")
-        return finished.content_as(ShardSet)
-    images_of_all = list(chosen.values())
-    with (
-        whole_or_nothing(run, name, images_of_all, reporter),
-        reporter.track("import", total=sum(map(len, images_of_all))) as track,
-    ):
-        splits = {
-            split: write_split(run, name, split, len(images), shard_images, images.take, track.advance)
-            for split, images in chosen.items()
-        }
-    shards = ShardSet(height_px=height_px, width_px=width_px, classes=opened.classes, splits=splits, origin={"kind": "import"})
-    run.commit(name, Manifest(request=request, content=shards.model_dump(mode="json")))
+    with ArtifactJob(run, name, request, {}, discard_on=(BadData,)) as job:
+        if job.finished is not None:
+            reporter.say("import: done already (same images and settings); skipped")
+            return job.finished.content_as(ShardSet)
+        job.claim()
+        images_of_all = list(chosen.values())
+        with (
+            naming_all_damaged(images_of_all, reporter),
+            reporter.track("import", total=sum(map(len, images_of_all))) as track,
+        ):
+            splits = {
+                split: write_split(run, name, split, len(images), shard_images, images.take, track.advance)
+                for split, images in chosen.items()
+            }
+        shards = ShardSet(
+            height_px=height_px, width_px=width_px, classes=opened.classes, splits=splits, origin={"kind": "import"}
+        )
+        job.commit(shards)
     reporter.say("import: done, " + ", ".join(f"{len(images):,} {split}" for split, images in chosen.items()) + " images")
     return shards

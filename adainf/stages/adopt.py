@@ -5,7 +5,8 @@ from __future__ import annotations
 from adainf.errors import BadInput
 from adainf.generators.external import GeneratorManifest, check_checkpoint, manifest_path, read_manifest
 from adainf.pipeline.artifacts import Manifest, Run, sha256
-from adainf.pipeline.graph import fitted, request, require_inputs
+from adainf.pipeline.graph import fitted
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import External, Recipe, Source
 from adainf.shards.format.manifest import ShardSet
@@ -14,19 +15,29 @@ from adainf.shards.format.manifest import ShardSet
 def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:
     """Write the manifest of the source's generator. Raises `BadInput`, with nothing written, for a checkpoint that does not
     fit."""
-    name = fitted(source.name)
-    inputs = require_inputs(recipe, run, name)
-    done = run.find(name)
-    if done is not None:
-        # Once there are generated images, the run is whole without the checkpoint; but what it says must not change unseen.
-        there = manifest_path(config).exists()
-        said = sha256(read_manifest(config).to_json()) if there else done.request.inputs.get("data")
-        run.claim(name, request(recipe, name, inputs, said))
-        reporter.say(f"{source.label('fit')}: done already (same recipe and checkpoint); skipped")
-        return done
-    real = inputs["real"]
-    check_checkpoint(config)
-    described = read_manifest(config)
+    label = source.label("fit")
+
+    def data_sha256(finished: Manifest | None) -> str | None:
+        """With generated images the run is complete without the checkpoint, but a changed one must not go unnoticed."""
+        if finished is not None and not manifest_path(config).exists():
+            return finished.request.inputs.get("data")
+        if finished is None:
+            check_checkpoint(config)
+        return sha256(read_manifest(config).to_json())
+
+    with artifact(recipe, run, fitted(source.name), reporter, label, data_sha256=data_sha256) as job:
+        if job.finished:
+            return job.finished
+        described = read_manifest(config)
+        _check(config, described, job.inputs["real"], allow_foreign)
+        job.claim()
+        manifest = job.commit(described)
+    reporter.say(f"{label}: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
+    return manifest
+
+
+def _check(config: External, described: GeneratorManifest, real: Manifest, allow_foreign: bool) -> None:
+    """Refuse a generator that does not fit the real images."""
     size, size_px = real.content_as(ShardSet).image_size, described.image_size_px
     if size != (size_px, size_px):
         raise BadInput(
@@ -34,11 +45,6 @@ def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: 
             f"real.image_size_px: {size_px}, or bring a generator of that size"
         )
     check_foreign(described, real, allow_foreign)
-    wanted = request(recipe, name, inputs, sha256(described.to_json()))
-    run.claim(name, wanted)
-    manifest = run.commit(name, Manifest(request=wanted, content=described.model_dump(mode="json")))
-    reporter.say(f"{source.label('fit')}: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
-    return manifest
 
 
 def check_foreign(described: GeneratorManifest, real: Manifest, allowed: bool) -> None:

@@ -14,7 +14,8 @@ from adainf.evaluation.protocol import SPLITS, can_judge, measure
 from adainf.evaluation.scores import ArmScores, InfoNceGap, SeedScores
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Manifest, Run
-from adainf.pipeline.graph import UNTRAINED, begin, evaluated, pretrained
+from adainf.pipeline.graph import UNTRAINED, evaluated, pretrained
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import build_encoder
 from adainf.recipe import Recipe
@@ -42,12 +43,22 @@ def evaluate(
 def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Manifest:
     """Write ``evaluate/ARM.json``; `untrained` is the same encoders before any training."""
     name = evaluated(arm)
-    processes = distributed.launched()
-    inputs, wanted, finished = begin(recipe, run, name)
-    distributed.wait_for_all()  # nobody commits before all have looked: who saw it finished would not come to the collectives
-    if finished:
-        reporter.say(f"evaluate {arm}: done already (same recipe and inputs); skipped")
-        return finished
+    processes, label = distributed.launched(), f"evaluate {arm}"
+    with artifact(recipe, run, name, reporter, label, is_main_process=processes.is_main_process) as job:
+        # No process commits before all have looked: one that saw it finished would not take part in the collectives.
+        distributed.wait_for_all()
+        if job.finished:
+            return job.finished
+        scores = _scores(recipe, run, job.inputs, arm, processes.device, reporter)
+        manifest = job.commit(scores)
+    reporter.say(f"{label}: done, {scores.test_images:,} test images")
+    return manifest
+
+
+def _scores(
+    recipe: Recipe, run: Run, inputs: Mapping[str, Manifest], arm: str, device: torch.device, reporter: Reporter
+) -> ArmScores:
+    """Every measure of every seed of the arm."""
     prepare(recipe.cpu_threads)
     folder = ShardFolder.of(run, "real", inputs["real"])
     normalisation = Normalisation.of(folder.shards.splits["train"])
@@ -58,23 +69,18 @@ def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Man
         for seed in recipe.pretrain.seeds:
             encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, normalisation)
             if can_judge(splits):
-                seeds[str(seed)] = measure(encoder, splits, recipe.evaluate, seed, processes.device)
-            if gap := _gap(recipe, encoder, splits, processes.device):
+                seeds[str(seed)] = measure(encoder, splits, recipe.evaluate, seed, device)
+            if gap := _gap(recipe, encoder, splits, device):
                 gaps[str(seed)] = gap
             track.advance()
     train, test = (splits[name].labels[splits[name].labels >= 0] for name in ("train", "test"))
-    scores = ArmScores(
+    return ArmScores(
         arm=arm,
         test_images=len(test),
         chance=float(np.mean(test == np.bincount(train).argmax())) if len(train) and len(test) else 0.0,
         seeds=seeds,
         infonce=gaps,
     )
-    manifest = Manifest(request=wanted, content=scores.model_dump(mode="json"))
-    if distributed.rank() == 0:
-        run.commit(name, manifest)
-    reporter.say(f"evaluate {arm}: done, {scores.test_images:,} test images")
-    return manifest
 
 
 def _gap(recipe: Recipe, encoder: Encoder, splits: Mapping[str, Labelled], device: torch.device) -> InfoNceGap | None:

@@ -11,7 +11,8 @@ from adainf.models import gan, unet
 from adainf.models.diffusers_unet import unet2d_model
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.checkpoints import Checkpoints
-from adainf.pipeline.graph import begin, fitted, require_inputs
+from adainf.pipeline.graph import fitted, require_inputs
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import encode
 from adainf.recipe import Diffusion, External, Gan, ImportedImages, Recipe, Source
@@ -46,47 +47,44 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
         reporter.say(f"{label}: not needed, the recipe imports its generated images")
         return None
     launched = distributed.join(f"{source.where('generator')}.batch", config.batch)
-    main, device = launched.is_main_process, launched.device
-    inputs, wanted, finished = begin(recipe, run, name)
-    real = inputs["real"]
-    checkpoints = Checkpoints(run, name, say=reporter.say)
-    if finished:
-        checkpoints.delete()
-        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
-        return finished
-    prepare(recipe.cpu_threads)
-    images = read_split(ShardFolder.of(run, "real", real), "train").images
-    kind = KINDS[config.kind]
-    try:
+    device, checkpoints = launched.device, Checkpoints(run, name, say=reporter.say)
+    with artifact(
+        recipe,
+        run,
+        name,
+        reporter,
+        label,
+        unfinished=checkpoints,
+        is_main_process=launched.is_main_process,
+        discard_on=(StageFailed,),
+    ) as job:
+        if job.finished:
+            return job.finished
+        job.claim()
+        prepare(recipe.cpu_threads)
+        real = job.inputs["real"]
+        images = read_split(ShardFolder.of(run, "real", real), "train").images
+        kind = KINDS[config.kind]
         with checkpoints:
             trainee = kind.begin(config, images, device)
-            look = Preview(
+            preview = Preview(
                 run.store, lambda: kind.open(config, trainee.fitted(), images.shape[1], config.seed, device), source.name
             )
-            curve = fit_generator(config, trainee, images, device, checkpoints, reporter, look, label)
-    except StageFailed:
-        if main:
-            checkpoints.delete()
-            run.discard(name)
-        raise
-    distributed.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
-    weights, described = trainee.fitted()
-    content: dict[str, JsonValue] = {
-        "kind": config.kind,
-        "trained_on": real.digest,
-        "used_labels": False,
-        **described,
-        "steps": config.steps,
-        "images_seen": config.steps * config.batch,
-        "curve": [list(point) for point in curve],
-    }
-    manifest = Manifest(request=wanted, content=content)
-    if main:
-        checkpoints.check()
-        output = run.write(f"{name}/model.safetensors", encode(weights, described))
-        manifest = run.commit(name, manifest.model_copy(update={"outputs": [output]}))
-        checkpoints.delete()
-    distributed.wait_for_all()
+            curve = fit_generator(config, trainee, images, device, checkpoints, reporter, preview, label)
+        distributed.wait_for_all()  # the others may still be reading the checkpoint that the commit deletes
+        weights, described = trainee.fitted()
+        content: dict[str, JsonValue] = {
+            "kind": config.kind,
+            "trained_on": real.digest,
+            "used_labels": False,
+            **described,
+            "steps": config.steps,
+            "images_seen": config.steps * config.batch,
+            "curve": [list(point) for point in curve],
+        }
+        job.write("model.safetensors", encode(weights, described))
+        manifest = job.commit(content)
+        distributed.wait_for_all()
     processes = f" on {launched.num_processes} processes" if launched.num_processes > 1 else ""
     reporter.say(f"{label}: done, {config.steps:,} steps on {len(images):,} images{processes}")
     return manifest

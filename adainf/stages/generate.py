@@ -16,8 +16,9 @@ from adainf.generators import KINDS
 from adainf.generators.external import ExternalGenerator, GeneratorManifest, check_checkpoint
 from adainf.generators.kind import Fitted
 from adainf.generators.sample import sample_images
-from adainf.pipeline.artifacts import Manifest, Request, Run, canonical_json, sha256
-from adainf.pipeline.graph import extends, fitted, generated, request, require_inputs
+from adainf.pipeline.artifacts import Manifest, Run, canonical_json, sha256
+from adainf.pipeline.graph import extends, fitted, generated
+from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import decode
 from adainf.recipe import Diffusion, External, Gan, Generate, ImportedImages, Recipe, Source
@@ -73,39 +74,31 @@ def _draw_source(
 ) -> Manifest | None:
     """This worker's shards of a source; None while others still have some to write."""
     name, label, settings = generated(source.name), source.label("generate"), source.generate
-    inputs = require_inputs(recipe, run, name)
-    generator = inputs[fitted(source.name)]
-    wanted = request(recipe, name, inputs)
-    finished = run.find(name)
-    if finished and not _extends(run, name, finished, wanted):
-        run.check_request(name, finished.request, wanted)
-        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
-        return finished
-    prepare(recipe.cpu_threads)
-    count = settings.images
-    assert count is not None  # the recipe's own check: only an import may leave it out
-    real = inputs["real"]
-    size = real.content_as(ShardSet).image_size
-    if isinstance(config, External):
-        draw = _open_external(config, generator, real, settings.seed, allow_foreign)
-    else:
-        draw = open_fitted(run, config, generator, settings.seed, size)
-    run.claim(name, wanted, extends)  # only now: what a generator is refused for can still be mended
-    prefix = _digest(config, generator, settings)[:12]
-    writer = SplitWriter(run, name, f"{prefix}/train", count, settings.shard_images, settings.compression)
-    first, step = worker
-    own = range(first, len(writer), step)
-    with reporter.track(label, sum(len(writer.indices(number)) for number in own)) as track:
-        writer.write(own, lambda indices: [Sample(image, None) for image in draw(indices)], track.advance)
-    missing = len(writer.missing())
-    if missing:
-        reporter.say(f"{label}: this worker is through; {missing} of {len(writer)} shards are still to be written by others")
-        return None
-    shards = ShardSet(
-        height_px=size[0], width_px=size[1], splits={"train": writer.split()}, origin=_origin(config, generator, real)
-    )
-    manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
-    run.commit(name, manifest, extends)
+    with artifact(recipe, run, name, reporter, label, extends=extends) as job:
+        if job.finished:
+            return job.finished
+        _check_version(job)
+        prepare(recipe.cpu_threads)
+        count, generator, real = settings.images, job.inputs[fitted(source.name)], job.inputs["real"]
+        assert count is not None  # the recipe's own check: only an import may leave it out
+        size = real.content_as(ShardSet).image_size
+        if isinstance(config, External):
+            draw = _open_external(config, generator, real, settings.seed, allow_foreign)
+        else:
+            draw = open_fitted(run, config, generator, settings.seed, size)
+        job.claim()  # only now: a refused generator can still be replaced
+        prefix = _digest(config, generator, settings)[:12]
+        writer = SplitWriter(run, name, f"{prefix}/train", count, settings.shard_images, settings.compression)
+        first, step = worker
+        own = range(first, len(writer), step)
+        with reporter.track(label, sum(len(writer.indices(number)) for number in own)) as track:
+            writer.write(own, lambda indices: [Sample(image, None) for image in draw(indices)], track.advance)
+        missing = len(writer.missing())
+        if missing:
+            reporter.say(f"{label}: this worker is done; {missing} of {len(writer)} shards are still to be written by others")
+            return None
+        origin = _origin(config, generator, real)
+        manifest = job.commit(ShardSet(height_px=size[0], width_px=size[1], splits={"train": writer.split()}, origin=origin))
     reporter.say(f"{label}: done, {count:,} images")
     return manifest
 
@@ -149,14 +142,11 @@ def _digest(config: Diffusion | Gan | External, generator: Manifest, generate: G
     return sha256(canonical_json(decided_by))
 
 
-def _extends(run: Run, name: str, smaller: Manifest, wanted: Request) -> bool:
-    """Whether `wanted` is to extend a finished set. Raises `BadInput` where it cannot, or where another version of this
-    package has made the set, perhaps otherwise."""
-    if not extends(smaller.request, wanted):
-        return False
-    if smaller.made_by != f"adainf {__version__}":
+def _check_version(job: ArtifactJob) -> None:
+    """Refuse to extend a set that another version of this package has made, whose images may differ."""
+    smaller = job.run.find(job.name)
+    if smaller is not None and smaller.made_by != f"adainf {__version__}":
         raise BadInput(
-            f"{run.locate(name)} was made by {smaller.made_by} and this is adainf {__version__}, whose images may be others: "
-            "extend it by that version, or choose another --run"
+            f"{job.run.locate(job.name)} was made by {smaller.made_by} and this is adainf {__version__}, whose images may be "
+            "others: extend it by that version, or choose another --run"
         )
-    return True

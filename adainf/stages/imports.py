@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from adainf.pipeline.artifacts import Manifest, Run
-from adainf.pipeline.graph import generated, request, require_inputs
+from adainf.pipeline.graph import generated
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Generate, ImportedImages, Recipe, Source
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
-from adainf.sources.atomic import whole_or_nothing
+from adainf.sources.atomic import naming_all_damaged
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.resize import Chosen
 
@@ -27,29 +28,31 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Sourc
     generator, name, label = source.generator, generated(source.name), source.label("generate")
     if not isinstance(generator, ImportedImages):
         raise TypeError(f"{source.where('generator')}.kind is {generator.kind}, not import")
-    inputs = require_inputs(recipe, run, name)
-    done = run.find(name)
-    if done is not None:
-        # The images are not asked for again: the run is whole without them.
-        run.claim(name, request(recipe, name, inputs, done.request.inputs.get("data")))
-        reporter.say(f"{label}: done already (same recipe and data settings); skipped")
-        return done
-    images, fingerprint = open_import(generator)
-    chosen = _choose(recipe, source, generator, images, inputs["real"].content_as(ShardSet))
-    wanted = request(recipe, name, inputs, fingerprint)
-    finished = run.claim(name, wanted)
-    if finished is not None:
-        return finished
-    with whole_or_nothing(run, name, [chosen], reporter):
-        split = _write(run, name, chosen, source.generate, reporter)
-    origin: dict[str, JsonValue] = {
-        **generator.provenance.model_dump(mode="json"),
-        "kind": "import",
-        "channel_order_in_file": generator.channel_order,
-    }
-    shards = ShardSet(height_px=chosen.height_px, width_px=chosen.width_px, splits={"train": split}, origin=origin)
-    manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
-    run.commit(name, manifest)
+    images: SourceImages | None = None
+
+    def data_sha256(finished: Manifest | None) -> str | None:
+        nonlocal images
+        if finished is not None:  # complete without the images
+            return finished.request.inputs.get("data")
+        images, fingerprint = open_import(generator)
+        return fingerprint
+
+    with artifact(recipe, run, name, reporter, label, data_sha256=data_sha256, discard_on=(BadData,)) as job:
+        if job.finished:
+            return job.finished
+        assert images is not None
+        chosen = _choose(recipe, source, generator, images, job.inputs["real"].content_as(ShardSet))
+        job.claim()
+        with naming_all_damaged([chosen], reporter):
+            split = _write(run, name, chosen, source.generate, reporter)
+        origin: dict[str, JsonValue] = {
+            **generator.provenance.model_dump(mode="json"),
+            "kind": "import",
+            "channel_order_in_file": generator.channel_order,
+        }
+        manifest = job.commit(
+            ShardSet(height_px=chosen.height_px, width_px=chosen.width_px, splits={"train": split}, origin=origin)
+        )
     reporter.say(f"{label}: done, {len(chosen):,} images imported")
     return manifest
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.pipeline.artifacts import Manifest, Run
-from adainf.pipeline.graph import request
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Cifar, FashionMnist, Real, Recipe
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
-from adainf.sources.atomic import whole_or_nothing
+from adainf.sources.atomic import naming_all_damaged
 from adainf.sources.resize import Chosen
 
 NAME = "real"
@@ -23,31 +23,33 @@ NAME = "real"
 
 def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     """Write the real images, or find them written already. Raises `BadInput`; data that cannot be read leave nothing behind."""
-    done = run.find(NAME)
-    if done is not None:
-        # The data are not asked for again: the run is whole without them.
-        run.claim(NAME, request(recipe, NAME, {}, done.request.inputs.get("data")))
-        reporter.say("ingest: done already (same recipe and data settings); skipped")
-        return done
-    source = open_source(recipe.real)
-    splits = _splits(recipe.real, source)
-    # Shards of an interrupted ingest are kept, so the request must name the data, not the settings alone.
-    wanted = request(recipe, NAME, {}, source.fingerprint)
-    finished = run.claim(NAME, wanted)
-    if finished is not None:
-        return finished
-    with whole_or_nothing(run, NAME, list(splits.values()), reporter):
-        written = _write(run, splits, recipe.real.shard_images, reporter)
-    first = splits["train"]
-    shards = ShardSet(
-        height_px=first.height_px,
-        width_px=first.width_px,
-        classes=source.classes,
-        splits=written,
-        origin={"kind": recipe.real.kind},
-    )
-    manifest = Manifest(request=wanted, content=shards.model_dump(mode="json"))
-    run.commit(NAME, manifest)
+    source: ImageSource | None = None
+
+    def data_sha256(finished: Manifest | None) -> str | None:
+        """Of an unfinished ingest, that of the data: its shards are kept, so the settings alone do not name them."""
+        nonlocal source
+        if finished is not None:  # complete without the data
+            return finished.request.inputs.get("data")
+        source = open_source(recipe.real)
+        return source.fingerprint
+
+    with artifact(recipe, run, NAME, reporter, "ingest", data_sha256=data_sha256, discard_on=(BadData,)) as job:
+        if job.finished:
+            return job.finished
+        assert source is not None
+        splits = _splits(recipe.real, source)
+        job.claim()
+        with naming_all_damaged(list(splits.values()), reporter):
+            written = _write(run, splits, recipe.real.shard_images, reporter)
+        first = splits["train"]
+        shards = ShardSet(
+            height_px=first.height_px,
+            width_px=first.width_px,
+            classes=source.classes,
+            splits=written,
+            origin={"kind": recipe.real.kind},
+        )
+        manifest = job.commit(shards)
     reporter.say("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
     return manifest
 

@@ -9,8 +9,9 @@ import torch
 
 from adainf.errors import BadInput
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import Manifest, Output, Run, sha256
-from adainf.pipeline.graph import begin, generated, judging_encoder, measured, require_inputs
+from adainf.pipeline.artifacts import Manifest, Output, Run
+from adainf.pipeline.graph import generated, judging_encoder, measured
+from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import Damaged, encode
 from adainf.quality.embedding import MAP
@@ -18,7 +19,7 @@ from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
 from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
 from adainf.quality.record import Network, Quality, ShardScores, score_name
-from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_key
+from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_name
 from adainf.quality.spaces import Space, of_encoder, random_encoder
 from adainf.recipe import Recipe, Source
 from adainf.runtime.determinism import default_device, prepare
@@ -46,51 +47,49 @@ def measure(recipe: Recipe, run: Run, reporter: Reporter) -> list[Manifest]:
 def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
     config, quality_name, label = recipe.quality, measured(source.name), source.label("measure")
     assert config is not None
-    made = require_inputs(recipe, run, quality_name)
-    real_folder, folder = (ShardFolder.of(run, name, made[name]) for name in ("real", generated(source.name)))
-    # Before the claim, so that a recipe can still be mended.
-    count = compared_images(recipe, real_folder.shards, folder.shards)
-    device = default_device()
-    by_papers = [] if config.inception is None else [inception(config.inception, config.batch, device)]
-    inputs, wanted, finished = begin(recipe, run, quality_name)
-    if finished:
-        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
-        return finished
-    prepare(recipe.cpu_threads)
-    training, validation = (read_all.read_split(real_folder, name).images for name in ("train", "validation"))
-    real = RealImages.of(training, validation, count)
-    normalisation = Normalisation.of(real_folder.split("train"))
-    spaces = [*_own_spaces(recipe, run, inputs, real, normalisation, device), *by_papers]
-    references = {space.name: Reference(space, real, config.neighbours, device) for space in spaces}
-    sidecars, outputs = _sidecars(run, quality_name, folder, count, list(references.values()), reporter)
+    with artifact(recipe, run, quality_name, reporter, label) as job:
+        if job.finished:
+            return job.finished
+        real_folder, folder = (ShardFolder.of(run, name, job.inputs[name]) for name in ("real", generated(source.name)))
+        count = compared_images(recipe, real_folder.shards, folder.shards)
+        device = default_device()
+        by_papers = [] if config.inception is None else [inception(config.inception, config.batch, device)]
+        job.claim()
+        prepare(recipe.cpu_threads)
+        training, validation = (read_all.read_split(real_folder, name).images for name in ("train", "validation"))
+        real = RealImages.of(training, validation, count)
+        normalisation = Normalisation.of(real_folder.split("train"))
+        spaces = [*_own_spaces(recipe, run, job.inputs, real, normalisation, device), *by_papers]
+        references = {space.name: Reference(space, real, config.neighbours, device) for space in spaces}
+        sidecars = _sidecars(job, folder, count, list(references.values()), reporter)
 
-    images = np.concatenate([sidecar.sample_images for sidecar in sidecars])
-    samples = {name: np.concatenate([sidecar.sample[name] for sidecar in sidecars]) for name in references}
-    scores = pixel_scores(images, np.concatenate([sidecar.words for sidecar in sidecars]), real, device)
-    for name, reference in references.items():
-        scores |= reference.scores(samples[name])
-    quality = Quality(
-        images=count,
-        neighbours=config.neighbours,
-        training_images=len(training),
-        generated_images=sum(len(sidecar.words) for sidecar in sidecars),
-        spaces={space.name: Network(sha256=space.sha256, features=samples[space.name].shape[1]) for space in spaces},
-        scores=scores,
-        shards=ShardScores(
-            images=[len(sidecar.words) for sidecar in sidecars],
-            fd={name: [sidecar.fd[name] for sidecar in sidecars] for name in references},
-            coverage={name: [sidecar.coverage[name] for sidecar in sidecars] for name in references},
-            coverage_halves={name: [sidecar.halves[name] for sidecar in sidecars] for name in references},
-        ),
-        warnings=warnings(scores, count),
-    )
-    moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
-    outputs.append(run.write(f"{quality_name}/{REFERENCE}", encode(moments, {"count": count})))
-    embedding = references[quality.judge].embed(samples[quality.judge], spread(quality.generated_images, count))
-    outputs.append(run.write(f"{quality_name}/{MAP}", embedding.to_bytes()))
-    sheets = gallery(embedding, images, training)
-    outputs += [run.write(f"{quality_name}/{name}.png", encode_stored_png(sheet)) for name, sheet in sheets.items()]
-    manifest = run.commit(quality_name, Manifest(request=wanted, outputs=outputs, content=quality.model_dump(mode="json")))
+        images = np.concatenate([sidecar.sample_images for sidecar in sidecars])
+        samples = {name: np.concatenate([sidecar.sample[name] for sidecar in sidecars]) for name in references}
+        scores = pixel_scores(images, np.concatenate([sidecar.words for sidecar in sidecars]), real, device)
+        for name, reference in references.items():
+            scores |= reference.scores(samples[name])
+        quality = Quality(
+            images=count,
+            neighbours=config.neighbours,
+            training_images=len(training),
+            generated_images=sum(len(sidecar.words) for sidecar in sidecars),
+            spaces={space.name: Network(sha256=space.sha256, features=samples[space.name].shape[1]) for space in spaces},
+            scores=scores,
+            shards=ShardScores(
+                images=[len(sidecar.words) for sidecar in sidecars],
+                fd={name: [sidecar.fd[name] for sidecar in sidecars] for name in references},
+                coverage={name: [sidecar.coverage[name] for sidecar in sidecars] for name in references},
+                coverage_halves={name: [sidecar.halves[name] for sidecar in sidecars] for name in references},
+            ),
+            warnings=warnings(scores, count),
+        )
+        moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
+        job.write(REFERENCE, encode(moments, {"count": count}))
+        embedding = references[quality.judge].embed(samples[quality.judge], spread(quality.generated_images, count))
+        job.write(MAP, embedding.to_bytes())
+        for name, sheet in gallery(embedding, images, training).items():
+            job.write(f"{name}.png", encode_stored_png(sheet))
+        manifest = job.commit(quality)
     _explain(quality, label, reporter)
     return manifest
 
@@ -140,28 +139,29 @@ def _own_spaces(
 
 
 def _sidecars(
-    run: Run, name: str, generated: ShardFolder, count: int, references: list[Reference], reporter: Reporter
-) -> tuple[list[Sidecar], list[Output]]:
-    """Those of all shards, made where they are not there yet; `count` images of all shards are in their samples."""
+    job: ArtifactJob, generated: ShardFolder, count: int, references: list[Reference], reporter: Reporter
+) -> list[Sidecar]:
+    """The sidecars of all shards, written where they are missing; `count` images of all shards are in their samples."""
     split = generated.split("train")
     chosen = spread(split.images, count)
-    sidecars, outputs, first = [], [], 0
+    sidecars, first = [], 0
     with reporter.track("measure", split.images) as track:
         for shard in split.shards:
             here = chosen[(chosen >= first) & (chosen < first + shard.images)] - first
-            key = sidecar_key(name, shard.tar.key)
+            file_name = sidecar_name(shard.tar.key)
             try:
-                data = run.store.get(key)
+                key = f"{job.name}/{file_name}"
+                data = job.run.store.get(key)
                 sidecar = Sidecar.from_bytes(data)
-                outputs.append(Output(key=key, size_bytes=len(data), sha256=sha256(data)))
+                job.outputs.append(Output.of(key, data))
             except (NotFound, Damaged):
                 pixels = decode_shard(generated, shard, "fail", generated.shards.image_size).images
                 sidecar = Sidecar.of(np.asarray(pixels), here, references)
-                outputs.append(run.write(key, sidecar.to_bytes()))
+                job.write(file_name, sidecar.to_bytes())
             sidecars.append(replace(sidecar, moments={}))  # those of a thousand shards would fill the memory
             first += shard.images
             track.advance(shard.images)
-    return sidecars, outputs
+    return sidecars
 
 
 def _explain(quality: Quality, label: str, reporter: Reporter) -> None:

@@ -12,7 +12,8 @@ from adainf.inflation.record import InflationPlan, Inputs, Source
 from adainf.inflation.search import Verified
 from adainf.inflation.what_if import supposed
 from adainf.pipeline.artifacts import Manifest, Run
-from adainf.pipeline.graph import begin, chain, generated, measured, request, require_inputs
+from adainf.pipeline.graph import build_graph, generated, measured, request, require_inputs
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.quality.record import Quality
 from adainf.recipe import Plan, Pretrain, Recipe
@@ -23,22 +24,21 @@ NAME = "plan"
 
 def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) -> Manifest:
     """Write ``plan.json`` and say what was chosen, and why."""
-    inputs, wanted, finished = begin(recipe, run, NAME)
-    if finished:
-        manifest, chosen = finished, finished.content_as(InflationPlan)
-    else:
-        chosen = make_plan(_inputs(recipe, inputs), recipe.plan, default_views(recipe.pretrain.augmentation))
-        manifest = run.commit(NAME, Manifest(request=wanted, content=chosen.model_dump(mode="json")))
-    if not as_json:
-        reporter.say("plan: done already (same recipe and inputs)" if finished else "plan: done")
-    _show(chosen, recipe.pretrain, reporter, as_json, _verified(recipe, run))
+    with artifact(recipe, run, NAME, Reporter(quiet=True) if as_json else reporter, "plan") as job:
+        manifest = job.finished
+        if manifest is None:
+            inputs = _inputs(recipe, job.inputs)
+            manifest = job.commit(make_plan(inputs, recipe.plan, default_views(recipe.pretrain.augmentation)))
+            if not as_json:
+                reporter.say("plan: done")
+    _show(manifest.content_as(InflationPlan), recipe.pretrain, reporter, as_json, _verified(recipe, run))
     return manifest
 
 
 def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: str, as_json: bool = False) -> None:
     """Say what the plan would be for other numbers than the run's; nothing is read but manifests, and nothing written."""
     known = None
-    needed = chain(recipe).get(NAME) if recipe else None
+    needed = build_graph(recipe).get(NAME) if recipe else None
     if recipe and run and needed and all(run.find(name) for name in needed.inputs):
         known = _inputs(recipe, require_inputs(recipe, run, NAME))
     rule, pretrain = (recipe.plan, recipe.pretrain) if recipe else (Plan(), Pretrain())

@@ -23,7 +23,8 @@ from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.checkpoints import Checkpoints
-from adainf.pipeline.graph import begin, generated_sets, pretrained, require_inputs
+from adainf.pipeline.graph import generated_sets, pretrained
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import Judges, make_accelerator, pretrain_arm
@@ -87,47 +88,40 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
     """Write ``pretrain/ARM/seed-SEED/`` with the encoder and its card."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
-    inputs = require_inputs(recipe, run, name)
-    mixture = _mixture(recipe, run, arm, inputs)
-    # Before the claim, so that a recipe can still be mended.
-    check_batch(recipe, arm, mixture.counts, list(mixture.weights.values()))
-    tokens = captions(recipe.pretrain, mixture)
-    accelerator = make_accelerator(recipe.pretrain)
-    if recipe.pretrain.compile and run.find(name) is None:
-        require_compiler(accelerator.device)
-    _, wanted, finished = begin(recipe, run, name)
-    checkpoints = Checkpoints(run, name, say=reporter.say)
-    if finished:
-        checkpoints.delete()
-        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
-        return finished
-    prepare(recipe.cpu_threads)
-    normalisation = Normalisation.of(mixture.real.split("train"))
-    try:
+    accelerator, checkpoints = make_accelerator(recipe.pretrain), Checkpoints(run, name, say=reporter.say)
+    with artifact(
+        recipe,
+        run,
+        name,
+        reporter,
+        label,
+        unfinished=checkpoints,
+        is_main_process=accelerator.is_main_process,
+        discard_on=(StageFailed,),
+    ) as job:
+        if job.finished:
+            return job.finished
+        mixture = _mixture(recipe, run, arm, job.inputs)
+        check_batch(recipe, arm, mixture.counts, list(mixture.weights.values()))
+        tokens = captions(recipe.pretrain, mixture)
+        if recipe.pretrain.compile:
+            require_compiler(accelerator.device)
+        job.claim()
+        prepare(recipe.cpu_threads)
+        normalisation = Normalisation.of(mixture.real.split("train"))
         with checkpoints, open_mixture(recipe.pretrain, mixture, seed, accelerator) as stream:
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
             judges = _judges(recipe, mixture.real, normalisation, accelerator)
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
-            _tell(stream, reporter, label)
-    except StageFailed:
-        if accelerator.is_main_process:
-            checkpoints.delete()
-            run.discard(name)
-        raise
-    distributed.wait_for_all()  # the others may still be reading the checkpoint that is deleted below
-    content = _content(recipe.pretrain, arm, seed, mixture)
-    content["curve"] = [list(point) for point in trained.curve]
-    manifest = Manifest(request=wanted, content=content)
-    if accelerator.is_main_process:
-        checkpoints.check()
+            _report_data(stream, reporter, label)
+        distributed.wait_for_all()  # the others may still be reading the checkpoint that the commit deletes
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
-        weights = run.write(f"{name}/encoder.safetensors", encoder.to_bytes())
-        card = Card.of(encoder, weights.sha256, wanted, recipe.pretrain, mixture.real.shards.image_size)
-        outputs = [weights, run.write(f"{name}/encoder.json", card.to_json())]
-        manifest = manifest.model_copy(update={"outputs": outputs})
-        run.commit(name, manifest)
-        checkpoints.delete()
-    distributed.wait_for_all()
+        weights = job.write("encoder.safetensors", encoder.to_bytes())
+        card = Card.of(encoder, weights.sha256, job.request, recipe.pretrain, mixture.real.shards.image_size)
+        job.write("encoder.json", card.to_json())
+        curve: list[JsonValue] = [list(point) for point in trained.curve]
+        manifest = job.commit({**_content(recipe.pretrain, arm, seed, mixture), "curve": curve})
+        distributed.wait_for_all()
     budget = f"{recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images"
     reporter.say(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
     return manifest
@@ -216,7 +210,7 @@ def open_mixture(config: Pretrain, mixture: Mixture, seed: int, accelerator: Acc
     )
 
 
-def _tell(stream: Stream, reporter: Reporter, label: str) -> None:
+def _report_data(stream: Stream, reporter: Reporter, label: str) -> None:
     """How long the loop waited for data, and what was damaged."""
     reporter.log("data", label=label, wait_seconds=round(stream.data_wait_seconds, 3))
     for damage in stream.damage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Request, Run, sha256
+from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.report.html import render, shown_recipe
@@ -27,12 +28,14 @@ def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         settings={"name": recipe.name, "arms": list(recipe.arms), "recipe": shown_recipe(recipe)},
         inputs={name: manifest.digest for name, manifest in summary.manifests.items()},
     )
-    manifest = run.claim(NAME, request, _extends)
+    job = ArtifactJob(run, NAME, request, summary.manifests, extends=_extends)
+    manifest = job.finished
     if manifest is not None:
         _ensure_page(manifest, summary, run, reporter)
     else:
-        output = run.write(PAGE, render(summary, run))
-        manifest = run.commit(NAME, Manifest(request=request, outputs=[output], content=rows_as_json(summary)), _extends)
+        job.claim()
+        job.write(PAGE.removeprefix(f"{NAME}/"), render(summary, run))
+        manifest = job.commit(rows_as_json(summary))
     _print(summary, run, reporter)
     return manifest
 

@@ -16,10 +16,10 @@ from adainf.errors import BadInput, Interrupted, StageFailed
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import FINALISTS, PRIOR, Setting, Verified, better_half, decide, explained, settings_around
 from adainf.pipeline.artifacts import Manifest, Request, Run
-from adainf.pipeline.graph import Begun, begin
+from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import make_accelerator
-from adainf.recipe import Monitor, Recipe
+from adainf.recipe import Monitor, Recipe, Verify
 from adainf.runtime.determinism import prepare
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader import read_all
@@ -111,14 +111,22 @@ def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int]
     config = recipe.plan.verify
     if config is None:
         raise BadInput("the recipe's plan.verify is null; set it ({} has its defaults) and list arm verified in arms")
-    begun = begin(recipe, run, NAME)
-    if begun.finished:
-        reporter.say("verify: done already (same recipe and inputs)")
-        return _told(begun.finished, reporter)
+    with artifact(recipe, run, NAME, reporter, "verify") as job:
+        manifest = job.finished
+        if manifest is None:
+            job.claim()
+            manifest = job.commit(_search(recipe, config, job, reporter, worker))
+    for line in manifest.content_as(Verified).why:
+        reporter.say(line)
+    return manifest
+
+
+def _search(recipe: Recipe, config: Verify, job: ArtifactJob, reporter: Reporter, worker: tuple[int, int]) -> Verified:
+    """Try the settings around the plan by probes, and choose one."""
     prepare(recipe.cpu_threads)
-    plan = begun.inputs["plan"].content_as(InflationPlan)
+    plan = job.inputs["plan"].content_as(InflationPlan)
     default = default_views(recipe.pretrain.augmentation)
-    probe = probe_of(recipe, run, begun, plan)
+    probe = probe_of(recipe, job, plan)
     settings = [one for one in settings_around(plan, default) if one.name == PRIOR or _fits(recipe, probe, one)]
     verified = Verified(
         judged_by=probe.judge,
@@ -129,11 +137,10 @@ def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int]
         decision=None,
         why=["verify: the plan stands untried, as it leaves the generated images out", "  that is arm none's setting"],
     )
-    if not plan.refused:
-        probes = Probes(run, probe, begun.request, reporter, worker)
-        verified = _decided(verified, probes, config.deciding_seeds, recipe.pretrain.steps)
-    manifest = Manifest(request=begun.request, content=verified.model_dump(mode="json"))
-    return _told(run.commit(NAME, manifest), reporter)
+    if plan.refused:
+        return verified
+    probes = Probes(job.run, probe, job.request, reporter, worker)
+    return _decided(verified, probes, config.deciding_seeds, recipe.pretrain.steps)
 
 
 def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps: int) -> Verified:
@@ -168,10 +175,10 @@ def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps
     return verified.model_copy(update={"scores": scores, "decision": decision, "why": why})
 
 
-def probe_of(recipe: Recipe, run: Run, begun: Begun, plan: InflationPlan) -> Probe:
+def probe_of(recipe: Recipe, job: ArtifactJob, plan: InflationPlan) -> Probe:
     """What the probes of a run share."""
     assert recipe.plan.verify is not None
-    real, sources = ShardFolder.of(run, "real", begun.inputs["real"]), planned_sources(run, plan, begun.inputs)
+    real, sources = ShardFolder.of(job.run, "real", job.inputs["real"]), planned_sources(job.run, plan, job.inputs)
     splits = {name: read_all.read_split(real, name) for name in ("train", "validation")}
     steps = max(round(recipe.plan.verify.budget * recipe.pretrain.steps), 1)
     config = recipe.pretrain.model_copy(update={"steps": steps, "checkpoint_every_steps": steps, "monitor": Monitor()})
@@ -186,9 +193,3 @@ def _fits(recipe: Recipe, probe: Probe, setting: Setting) -> bool:
     except BadInput:
         return False
     return True
-
-
-def _told(manifest: Manifest, reporter: Reporter) -> Manifest:
-    for line in manifest.content_as(Verified).why:
-        reporter.say(line)
-    return manifest

@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from adainf.cli import arguments
 from adainf.kubernetes.render import K8S, names, render
 
 Object = dict[str, Any]
 JOBS = K8S.parent / "jobs"
-STAGES = [stage for stage in arguments.STAGES if stage != "run"]
-GANGS = ("fit", "pretrain")
 OVERLAYS = [None, *names(K8S / "overlays")]
 COMPONENTS = names(K8S / "components")
 PAIRS = [("kueue", "spot"), ("kueue", "irsa"), ("volcano", "rdma"), ("networkpolicy", "podmonitor"), ("irsa", "vap")]

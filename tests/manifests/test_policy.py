@@ -12,15 +12,14 @@ import yaml
 from adainf import errors
 from adainf.cli import arguments
 from adainf.kubernetes.render import K8S
-from adainf.pipeline.graph import chain
+from adainf.pipeline.graph import build_graph
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.stages import STAGES
 from adainf.recipe import Arm, Recipe, Verify
 from tests.manifests.objects import (
     COMPONENTS,
-    GANGS,
     JOB_FILES,
     OVERLAYS,
-    STAGES,
     Object,
     Pods,
     job_file,
@@ -30,8 +29,8 @@ from tests.manifests.objects import (
 )
 
 RUN_ARMS: tuple[Arm, ...] = get_args(Arm)
-SHARED = ("generate", "verify", "evaluate")
-"""Stages whose work any number of pods share."""
+GANGS = [name for name, stage in STAGES.items() if stage.is_gang]
+SHARED = [name for name, stage in STAGES.items() if stage.parallelism == "indexed"]
 
 
 def everything() -> Iterator[tuple[str, list[Object]]]:
@@ -265,12 +264,10 @@ def test_tasks_wait_for_what_they_read(recipe: str) -> None:
     with_all = read.model_copy(update={"arms": RUN_ARMS, "plan": read.plan.model_copy(update={"verify": Verify()})})
     before = _after(with_all)
     assert set(before) == {*(set(STAGES) - {"pretrain"}), *(f"pretrain.{arm}" for arm in RUN_ARMS)}
-    links = chain(with_all)
-    for link in links.values():
-        for artifact in link.inputs:
-            assert _task(links[artifact].stage, links[artifact].settings) in _ancestors(
-                _task(link.stage, link.settings), before
-            )
+    graph = build_graph(with_all)
+    for node in graph.values():
+        for artifact in node.inputs:
+            assert graph[artifact].task in _ancestors(node.task, before)
     assert _ancestors("report", before) == set(before) - {"report"}
 
 
@@ -285,10 +282,6 @@ def _after(recipe: Recipe) -> dict[str, set[str]]:
                 words = set(text.split())
                 tasks[f"{stage}.{arm}" if arm else stage] = words - {"pretrain"} | (arms if "pretrain" in words else set())
     return tasks
-
-
-def _task(stage: str, settings: Object) -> str:
-    return f"{stage}.{settings['arm']}" if stage == "pretrain" else stage
 
 
 def _ancestors(task: str, before: dict[str, set[str]], path: tuple[str, ...] = ()) -> set[str]:

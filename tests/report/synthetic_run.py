@@ -15,7 +15,7 @@ from adainf.inflation.policy import make_plan
 from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import InflationPlan, Inputs, Source
 from adainf.pipeline.artifacts import Manifest, Output, Run
-from adainf.pipeline.graph import chain, evaluated, pretrained, request
+from adainf.pipeline.graph import build_graph, evaluated, pretrained, request
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
 from adainf.recipe import Arm, Recipe
 from adainf.shards.format.manifest import ShardSet
@@ -112,7 +112,7 @@ def write_run(made: Made, folder: Path) -> Run:
 
 
 def _commit(run: Run, recipe: Recipe, name: str, content: dict[str, Any], outputs: Sequence[Output] = ()) -> Manifest:
-    inputs = {before: run.find(before) for before in chain(recipe)[name].inputs}
+    inputs = {before: run.find(before) for before in build_graph(recipe)[name].inputs}
     found = {before: manifest for before, manifest in inputs.items() if manifest}
     return run.commit(name, Manifest(request=request(recipe, name, found), content=content, outputs=list(outputs)))
 

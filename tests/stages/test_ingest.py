@@ -164,7 +164,7 @@ def test_run_again_is_skipped_even_without_the_data(run: Run, npz: Path, capsys:
     before = objects(run)
     npz.unlink()
     assert ingest(wanted, run, Reporter()) == first
-    assert "ingest: done already (same recipe and data settings); skipped" in capsys.readouterr().out
+    assert "ingest: done already (same recipe and inputs); skipped" in capsys.readouterr().out
     assert objects(run) == before
 
 

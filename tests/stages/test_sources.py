@@ -23,9 +23,9 @@ from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import Verified, settings_around
 from adainf.kubernetes.controller.run_state import Ledger
-from adainf.kubernetes.controller.tasks import artifacts_of
-from adainf.pipeline.artifacts import Manifest, Run
-from adainf.pipeline.graph import begin, chain, pretrained
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.graph import build_graph, pretrained, tasks
+from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import make_accelerator
@@ -95,12 +95,12 @@ def _plan(run: Run) -> InflationPlan:
 
 def test_every_source_has_artifacts_of_its_own(finished: tuple[Recipe, Run]) -> None:
     recipe, run = finished
-    names = set(chain(recipe))
+    names = set(build_graph(recipe))
     assert {"generator/drawn", "generated/drawn", "generated/good", "quality/good", "quality/noise"} < names
     assert "generator/good" not in names, "nothing is fitted for an import"
     assert not names & {"generator", "generated", "quality"}
     assert all(run.find(name) for name in names)
-    assert artifacts_of(recipe)["generate"] == tuple(f"generated/{name}" for name in ("drawn", "good", "mixed", "noise"))
+    assert tasks(recipe)["generate"] == tuple(f"generated/{name}" for name in ("drawn", "good", "mixed", "noise"))
     done, wrong = Ledger(run, recipe).finished()
     assert (done, wrong) == (names | {"report"}, "")
 
@@ -138,7 +138,7 @@ def test_the_stream_draws_each_source_in_the_plans_share(finished: tuple[Recipe,
     """Counts the images that arrive and compares them with the plan and with the encoder's manifest."""
     recipe, run = finished
     plan, steps = _plan(run), 40
-    manifests = {name: found for name in chain(recipe) if (found := run.find(name))}
+    manifests = {name: found for name in build_graph(recipe) if (found := run.find(name))}
     real, sources = ShardFolder.of(run, "real", manifests["real"]), planned_sources(run, plan, manifests)
     mixture = Mixture.of(real, sources, plan.real_weight, plan.weights, plan.views)
     names, images = (
@@ -169,8 +169,8 @@ def test_probes_and_arm_verified_mix_the_plans_sources(finished: tuple[Recipe, R
     shutil.copytree(run.locate(""), folder)
     config = whole.plan.model_copy(update={"verify": Verify(budget=0.25, deciding_seeds=2)})
     recipe, copy = whole.model_copy(update={"plan": config, "arms": (*whole.arms, "verified")}), Run(str(folder))
-    begun, plan = begin(recipe, copy, "verify"), _plan(run)
-    probe = probe_of(recipe, copy, begun, plan)
+    job, plan = artifact(recipe, copy, "verify", QUIET, "verify"), _plan(run)
+    probe = probe_of(recipe, job, plan)
     settings = {one.name: one for one in settings_around(plan, plan.views)}
     mixed = {name: probe.mixture(settings[name]) for name in ("prior", "half-weight", "vanilla", "none")}
     assert mixed["prior"].weights == {"real": plan.real_weight, **plan.weights}
@@ -189,7 +189,7 @@ def test_probes_and_arm_verified_mix_the_plans_sources(finished: tuple[Recipe, R
         decision=None,
         why=[],
     )
-    copy.commit("verify", Manifest(request=begun.request, content=verified.model_dump(mode="json")))
+    job.commit(verified)
     (encoder,) = pretrain(recipe, copy, QUIET, "verified")
     assert encoder.content["shares"] == _content(run, pretrained("adainf", 0))["shares"]
 

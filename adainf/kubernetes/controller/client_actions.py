@@ -117,7 +117,7 @@ class Hands:
                 "namespace": self._owner.namespace,
                 "uid": self._owner.uid,
             },
-            "action": "Orchestrating",
+            "action": "Reconcile",
             "reason": event.reason,
             "note": event.note[:_NOTE_LETTERS],
             "type": "Warning" if event.warning else "Normal",

@@ -27,8 +27,3 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 
 CONTROLLER = f"{PREFIX}controller"
 """Who reports the Events."""
-
-
-def task_name(stage: str, arm: str | None) -> str:
-    """STAGE, or STAGE.ARM."""
-    return f"{stage}.{arm}" if arm else stage

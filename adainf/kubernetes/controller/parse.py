@@ -7,6 +7,7 @@ from datetime import datetime
 from adainf.kubernetes.controller import labels
 from adainf.kubernetes.controller.state import Attempt, Pod, State
 from adainf.kubernetes.controller.templates import Object, Owner
+from adainf.pipeline.graph import task_name
 
 _STATES: dict[str, State] = {
     "Failed": "failed",
@@ -40,7 +41,7 @@ def read_attempt(job: Object) -> Attempt:
     state, condition = _state(conditions)
     return Attempt(
         job=metadata["name"],
-        task=labels.task_name(label[labels.STAGE], label.get(labels.ARM)),
+        task=task_name(label[labels.STAGE], label.get(labels.ARM)),
         number=int(label[labels.ATTEMPT]),
         created=created,
         state=state,

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from adainf.errors import BadInput
 from adainf.kubernetes.controller.state import Record
-from adainf.kubernetes.controller.tasks import REPORT, Task
+from adainf.kubernetes.controller.tasks import Task
 from adainf.pipeline.artifacts import Manifest, Run, sha256
-from adainf.pipeline.graph import Link, chain, committed_pieces, extends, request
+from adainf.pipeline.graph import REPORT, Node, build_graph, committed_pieces, extends, request
 from adainf.recipe import Recipe
 from adainf.storage import NotFound
 
@@ -28,13 +28,13 @@ class Ledger:
         """
         found: dict[str, Manifest] = {}
         wrong = ""
-        for name, link in {**chain(self._recipe), REPORT: None}.items():
-            if link is not None and not all(before in found for before in link.inputs):
+        for name, node in {**build_graph(self._recipe), REPORT: None}.items():
+            if node is not None and not all(before in found for before in node.inputs):
                 continue
             data = self._stored(self._run.manifest_key(name))
             try:
                 manifest = data and self._run.parse(Manifest, self._run.manifest_key(name), data)
-                if manifest and self._answers(name, link, manifest, found):
+                if manifest and self._answers(name, node, manifest, found):
                     found[name] = manifest
             except BadInput as error:
                 wrong = wrong or str(error)
@@ -46,13 +46,13 @@ class Ledger:
         except NotFound:
             return None
 
-    def _answers(self, name: str, link: Link | None, manifest: Manifest, found: Mapping[str, Manifest]) -> bool:
+    def _answers(self, name: str, node: Node | None, manifest: Manifest, found: Mapping[str, Manifest]) -> bool:
         """Whether the artifact is what the recipe asks for. Raises `BadInput` where it never will be."""
-        if link is None:  # of a report of anything else its stage says what differs
+        if node is None:  # of a report of anything else its stage says what differs
             return manifest.request.inputs == {before: made.digest for before, made in found.items()}
-        inputs = {before: found[before] for before in link.inputs}
+        inputs = {before: found[before] for before in node.inputs}
         wanted = request(self._recipe, name, inputs, manifest.request.inputs.get("data"))
-        if link.stage == "generate" and extends(manifest.request, wanted):
+        if node.stage == "generate" and extends(manifest.request, wanted):
             return False
         self._run.check_request(name, manifest.request, wanted)
         return True

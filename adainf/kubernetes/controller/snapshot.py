@@ -14,9 +14,10 @@ from adainf.kubernetes.controller.parse import is_child, read_attempt, read_pod
 from adainf.kubernetes.controller.run_state import Ledger, done_tasks
 from adainf.kubernetes.controller.scrape import scrape
 from adainf.kubernetes.controller.state import Attempt, Observed, Pod
-from adainf.kubernetes.controller.tasks import Task, artifacts_of, tasks_of
+from adainf.kubernetes.controller.tasks import Task, tasks_of
 from adainf.kubernetes.controller.templates import Owner, Source, Template, read_template
 from adainf.pipeline.artifacts import Run, sha256
+from adainf.pipeline.graph import tasks
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.recipe import Recipe
 
@@ -126,7 +127,7 @@ class Lookout:
 
     def _read_templates(self, recipe: Recipe, fresh: bool) -> Mapping[str, Template]:
         """By stage. Raises `BadInput` where one that the recipe needs is missing."""
-        stages = {name.partition(".")[0] for name in artifacts_of(recipe)}
+        stages = {name.partition(".")[0] for name in tasks(recipe)}
         if fresh or not stages <= set(self._templates) or time.monotonic() >= self._templates_at + _TEMPLATES_S:
             self._templates = {stage: read_template(stage, self._cronjob(stage)) for stage in sorted(stages)}
             self._templates_at = time.monotonic()

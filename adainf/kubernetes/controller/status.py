@@ -14,8 +14,8 @@ from adainf.kubernetes.controller.api import EVENTS, JOBS, Api, Refused, Unavail
 from adainf.kubernetes.controller.parse import is_child, read_attempt, seconds
 from adainf.kubernetes.controller.scrape import duration
 from adainf.kubernetes.controller.state import Attempt
-from adainf.kubernetes.controller.tasks import STAGES
 from adainf.kubernetes.controller.templates import Object, Owner
+from adainf.pipeline.stages import STAGES
 
 _GPU = "nvidia.com/gpu"
 _LOOK_S = 2
@@ -32,7 +32,7 @@ def status(namespace: str | None = None, name: str = "adainf") -> None:
     listed = _list(api, JOBS, "jobs", labelSelector=f"{labels.RUN}={name}")
     jobs = {job["metadata"]["name"]: job for job in listed if is_child(job, chain)}
     attempts = sorted(
-        map(read_attempt, jobs.values()), key=lambda a: (STAGES.index(a.task.partition(".")[0]), a.task, a.number)
+        map(read_attempt, jobs.values()), key=lambda a: (list(STAGES).index(a.task.partition(".")[0]), a.task, a.number)
     )
     newest = {attempt.task: attempt for attempt in attempts}
     waits = _outline(owner)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from adainf.cli.arguments import STAGES, build_parser
+from adainf.cli.arguments import build_parser
 from adainf.errors import INTERRUPTED, AdaInfError, BadInput
 from adainf.kubernetes.launcher import tree
 from adainf.kubernetes.launcher.env import Pod
@@ -28,7 +28,8 @@ from adainf.kubernetes.launcher.record import SENTENCE, Record, reason_of, write
 from adainf.kubernetes.launcher.stop import Stop
 from adainf.kubernetes.launcher.watch import Progress, serve
 from adainf.pipeline.artifacts import Run
-from adainf.pipeline.graph import SHARED, committed_pieces
+from adainf.pipeline.graph import committed_pieces
+from adainf.pipeline.stages import STAGES
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> Namespace:
     parsed = build_parser().parse_args(arguments)
-    if parsed.command not in STAGES or parsed.command == "run":
-        raise BadInput(f"{parsed.command} is no stage; the launcher runs {', '.join(name for name in STAGES if name != 'run')}")
+    if parsed.command not in STAGES:
+        raise BadInput(f"{parsed.command} is not a stage; the launcher runs {', '.join(STAGES)}")
     if parsed.run is None:
         raise BadInput("the launcher needs --run URI, where it leaves its record")
     return parsed
@@ -72,7 +73,7 @@ def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop
     before = committed_pieces(run, stage)
     code = _run_alone(command, stop)
     # The Job of such a stage starts an interrupted pod again as often as it comes: without progress it has failed.
-    if code == INTERRUPTED and stage in SHARED and committed_pieces(run, stage) == before:
+    if code == INTERRUPTED and STAGES[stage].parallelism == "indexed" and committed_pieces(run, stage) == before:
         print(f"{SENTENCE}{stage}: stopped before anything new was in the store, which counts as a failure", file=sys.stderr)
         return 1
     return code

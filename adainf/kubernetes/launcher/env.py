@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adainf.errors import BadInput
+from adainf.pipeline.stages import STAGES
 
-GANGS = ("fit", "pretrain")
-"""The stages that several processes, on several nodes, do together."""
+GANGS = tuple(stage.name for stage in STAGES.values() if stage.is_gang)
 SERVICE = "adainf-workers"
 """The headless Service that gives pods their names."""
 

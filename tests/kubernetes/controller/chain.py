@@ -9,9 +9,8 @@ from typing import Any
 
 import yaml
 
-from adainf.kubernetes.controller.tasks import artifacts_of
 from adainf.pipeline.artifacts import Manifest, Request, Run
-from adainf.pipeline.graph import chain, request
+from adainf.pipeline.graph import build_graph, request, tasks
 from adainf.pipeline.load_recipe import load_recipe
 from tests.cluster import Cluster, Exit, Process, Script
 from tests.cluster.store import Object
@@ -113,10 +112,10 @@ class Chain:
     def commit(self, name: str) -> None:
         """A task's artifacts, empty but answering the recipe."""
         recipe = load_recipe(self.recipe)
-        for artifact in artifacts_of(recipe)[name]:
+        for artifact in tasks(recipe)[name]:
             if self.run.find(artifact):
                 continue
-            before = list(chain(recipe)) if artifact == "report" else chain(recipe)[artifact].inputs
+            before = list(build_graph(recipe)) if artifact == "report" else build_graph(recipe)[artifact].inputs
             inputs = {each: made for each in before if (made := self.run.find(each))}
             digests = {each: made.digest for each, made in inputs.items()}
             report = Request(stage="report", settings={}, inputs=digests)

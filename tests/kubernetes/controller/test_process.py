@@ -20,10 +20,10 @@ import pytest
 
 from adainf.cli import main
 from adainf.kubernetes.controller.scrape import progress_line
-from adainf.kubernetes.controller.tasks import STAGES, artifacts_of
 from adainf.pipeline.artifacts import Manifest, Request, Run
-from adainf.pipeline.graph import chain, request
+from adainf.pipeline.graph import build_graph, request, tasks
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.stages import STAGES
 from tests.conftest import S3Server
 from tests.kubernetes.controller.api_server import ApiServer, api_server
 from tests.kubernetes.controller.test_templates import cronjob
@@ -109,8 +109,8 @@ class Kubelet(threading.Thread):
 def commit(run: Run, task: str) -> None:
     """Leave a task's artifacts, empty but answering the recipe."""
     recipe = load_recipe(RECIPE)
-    for name in artifacts_of(recipe)[task]:
-        names = list(chain(recipe)) if name == "report" else chain(recipe)[name].inputs
+    for name in tasks(recipe)[task]:
+        names = list(build_graph(recipe)) if name == "report" else build_graph(recipe)[name].inputs
         inputs = {before: made for before in names if (made := run.find(before))}
         digests = {before: made.digest for before, made in inputs.items()}
         answered = Request(stage="report", settings={}, inputs=digests) if name == "report" else request(recipe, name, inputs)
@@ -137,8 +137,7 @@ def test_a_chain_from_end_to_end(server: ApiServer, s3_env: str) -> None:
         assert process.wait() == 0, lines
     kubelet.stop.set()
     assert lines[-1].endswith("every stage is done\n")
-    tasks = artifacts_of(load_recipe(RECIPE))
-    assert len(kubelet.seen_at) == len(tasks) + 1, "each task once, and the one that failed twice"
+    assert len(kubelet.seen_at) == len(tasks(load_recipe(RECIPE))) + 1, "each task once, and the one that failed twice"
     assert "the connection was reset" in events(server)["AttemptFailed"]
     assert events(server)["Finished"] == "every stage is done"
     gap_s = kubelet.seen_at["adainf-report-ab12-1"] - kubelet.ended_at["adainf-evaluate-ab12-1"]

@@ -17,7 +17,7 @@ import yaml
 from adainf.cli import main
 from adainf.errors import OK
 from adainf.pipeline.artifacts import Run
-from adainf.pipeline.graph import chain
+from adainf.pipeline.graph import build_graph
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.serialization import decode
 from tests.cluster import Cluster, Process
@@ -113,7 +113,7 @@ def test_from_apply_to_complete(
     recipe = write_recipe(tmp_path, SHORT)
     capsys.readouterr()
     assert main(["run", str(recipe), "--run", s3_env]) == OK
-    assert capsys.readouterr().out.count("done already") == len(chain(load_recipe(recipe))) + 1  # and the report
+    assert capsys.readouterr().out.count("done already") == len(build_graph(load_recipe(recipe))) + 1  # and the report
     one = tmp_path / "one"
     for stage, *options in (["ingest"], ["pretrain", "--arm", "none"]):
         assert main([stage, str(recipe), "--run", str(one), *options]) == OK

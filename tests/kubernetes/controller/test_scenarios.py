@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from adainf.kubernetes.controller.tasks import artifacts_of
+from adainf.pipeline.graph import tasks
 from adainf.pipeline.load_recipe import load_recipe
 from tests.cluster import Cluster, Exit, Script
 from tests.cluster.access import Call
 from tests.cluster.store import Object
 from tests.kubernetes.controller.chain import FOREVER, RECIPE, Chain, Play, task
 
-TASKS = sorted(artifacts_of(load_recipe(RECIPE)))
+TASKS = sorted(tasks(load_recipe(RECIPE)))
 ONCE = [f"{name}-1" for name in TASKS]
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from adainf.errors import BadInput
 from adainf.kubernetes.controller.parse import read_attempt, read_pod
-from adainf.kubernetes.controller.tasks import STAGES, tasks_of
+from adainf.kubernetes.controller.tasks import tasks_of
 from adainf.kubernetes.controller.templates import Owner, Source, make_job, read_template
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.stages import STAGES
 
 OWNER = Owner("adainf", "ab12cd34-0000", "ns")
 SOURCE = Source("s3://b/r/recipes/0123456789ab.yaml", "f" * 64)
@@ -118,9 +119,9 @@ def test_annotations_add_and_take_nothing_away() -> None:
 
 
 def test_unknown_names_and_circles() -> None:
-    with pytest.raises(BadInput, match="names 'fitt', which is no task"):
+    with pytest.raises(BadInput, match="names 'fitt', which is not a task"):
         graph("demo", generate="fitt")
-    with pytest.raises(BadInput, match="a circle"):
+    with pytest.raises(BadInput, match="form a cycle"):
         graph("demo", ingest="report")
 
 
