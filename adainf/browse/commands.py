@@ -79,7 +79,7 @@ def show(reporter: Reporter, uri: str, sample: str, source: str | None = None) -
     except ValueError as error:
         said["image"] = f"cannot be shown: {error}"
     for name, value in said.items():
-        reporter.say(f"{name:7} {printable(value)}")
+        reporter.info(f"{name:7} {printable(value)}")
 
 
 def cat(reporter: Reporter, uri: str, sample: str, source: str | None = None) -> None:
@@ -99,28 +99,28 @@ def stats(reporter: Reporter, uri: str, source: str | None = None) -> None:
     reader = Reader()
     for chosen in [catalog.source(source)] if source else catalog.sources.values():
         _know_all(chosen, reporter)
-        reporter.say(f"{chosen.name}: {sum(chosen.known):,} samples in {chosen.shards:,} shards")
+        reporter.info(f"{chosen.name}: {sum(chosen.known):,} samples in {chosen.shards:,} shards")
         split = chosen.split if isinstance(chosen, IndexedSource) else None
         if split and split.channel_means and split.channel_stds:
             moments = zip("RGB", split.channel_means, split.channel_stds, strict=True)
-            reporter.say(
+            reporter.info(
                 "  channels  " + ", ".join(f"{name} {mean:.1f} ± {std:.1f}" for name, mean, std in moments) + " of 255"
             )
         else:
-            reporter.say(f"  channels  not known; `adainf shards index {uri}` measures them")
+            reporter.info(f"  channels  not known; `adainf shards index {uri}` measures them")
         counts = label_counts(chosen)
         if counts:
             most = max(counts.values())
             for label, count in counts.items():
                 name = chosen.classes[label] if label < len(chosen.classes) else str(label)
-                reporter.say(f"  {printable(name)[:24]:24} {count:>9,}  {'▇' * max(1, round(30 * count / most))}")
+                reporter.info(f"  {printable(name)[:24]:24} {count:>9,}  {'▇' * max(1, round(30 * count / most))}")
         else:
-            reporter.say("  labels    none")
+            reporter.info("  labels    none")
         copies = duplicates(chosen, reader)
-        reporter.say(f"  copies    {sum(len(group) - 1 for group in copies):,} images are byte for byte another one's")
+        reporter.info(f"  copies    {sum(len(group) - 1 for group in copies):,} images are byte for byte another one's")
         for group in copies[:5]:
             keys = [chosen.columns(place.shard).keys[place.number] for place in group[:6]]
-            reporter.say(f"            {', '.join(map(printable, keys))}{', …' if len(group) > 6 else ''}")
+            reporter.info(f"            {', '.join(map(printable, keys))}{', …' if len(group) > 6 else ''}")
 
 
 def export(reporter: Reporter, uri: str, output: str, source: str | None = None, limit: int | None = None) -> None:
@@ -151,7 +151,7 @@ def export(reporter: Reporter, uri: str, output: str, source: str | None = None,
             shutil.rmtree(partial)
         else:
             partial.unlink(missing_ok=True)
-    reporter.say(f"export: {count:,} images of {chosen.name} in {output}")
+    reporter.info(f"export: {count:,} images of {chosen.name} in {output}")
 
 
 def serve(reporter: Reporter, uri: str, host: str, port: int) -> None:

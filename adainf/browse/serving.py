@@ -32,7 +32,7 @@ def serve(uri: str, host: str, port: int, reporter: Reporter) -> None:
     name = f"[{host}]" if ":" in host else host
     told = f"?token={token}" if token and not given else ""  # a given one is known, and logs are no place for it
     address = f"http://{name}:{listening.getsockname()[1]}/{told}"
-    reporter.say(f"serve: {catalog.uri} at {address} (Ctrl-C ends it)")
+    reporter.info(f"serve: {catalog.uri} at {address} (Ctrl-C ends it)")
     # No access log: the token is part of the first address.
     config = uvicorn.Config(application(catalog, token), log_level="warning", access_log=False, server_header=False, ws="none")
     with contextlib.suppress(Stopped):  # the signal that it has been waiting for

@@ -78,9 +78,9 @@ def clock(uri: str) -> Iterator[Finding]:
 def _date(uri: str) -> datetime | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from adainf.storage.s3.client import Link, Patience
+    from adainf.storage.s3.client import Limits, S3Client
 
-    client = Link(uri, Patience(attempts=1)).client
+    client = S3Client(uri, Limits(attempts=1)).client
     try:
         answer = client.head_bucket(Bucket=uri.removeprefix("s3://").split("/")[0])
     except ClientError as error:  # a refusal has its time, too

@@ -15,7 +15,7 @@ from adainf.evaluation.features import extract
 from adainf.evaluation.linear import epoch_order
 from adainf.models.encoder import Encoder
 from adainf.recipe import Finetune
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 from adainf.shards.loader.read_all import Labelled
 
 MOMENTUM = 0.9
@@ -34,7 +34,7 @@ def finetune_accuracy(
     rows = labelled_rows(labels, config.label_fraction, seed)
     classes, targets_N = np.unique(labels[rows], return_inverse=True)
     tuned = copy.deepcopy(encoder).to(device).train()
-    with fresh_weights(seed):
+    with seeded_init(seed):
         head = nn.Linear(encoder.backbone.num_features, len(classes)).to(device)
     optimizer = torch.optim.SGD([*tuned.parameters(), *head.parameters()], config.learning_rate, MOMENTUM)
     batch = min(config.batch, len(rows))

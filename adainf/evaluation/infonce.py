@@ -53,7 +53,7 @@ def infonce(encoder: Encoder, images: Pixels, views: Views, hue: Hue, device: to
         images_BHWC = torch.from_numpy(np.ascontiguousarray(images[rows_MB[number]])).to(device)
         identities = torch.arange(number * batch, (number + 1) * batch, device=device)
         found_M2[number] = torch.stack(of_batch(*_embedded(encoder, images_BHWC, identities, views, hue)))
-    loss, variance = distributed.sum_ranks(found_M2).mean(0).tolist()
+    loss, variance = distributed.all_reduce_sum(found_M2).mean(0).tolist()
     return InfoNce(loss, math.sqrt(variance / len(rows_MB)))
 
 

@@ -21,14 +21,14 @@ from adainf.models.unet import UNet
 from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.recipe import Ddpm, Diffusion
 from adainf.runtime import distributed
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 from adainf.shards.format.png import Pixels
 
 
 def build_denoiser(config: Diffusion, size_px: int, sigma_data: float) -> EdmDenoiser | DdpmDenoiser:
     """The denoiser with fresh weights of the recipe's seed."""
     unet = DiffusersUNet if config.unet.kind == "diffusers" else UNet
-    with fresh_weights(config.seed):
+    with seeded_init(config.seed):
         network = unet(config.unet, size_px, config.horizontal_flip)
     return DdpmDenoiser(network) if isinstance(config.objective, Ddpm) else EdmDenoiser(network, sigma_data)
 

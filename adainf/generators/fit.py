@@ -67,7 +67,7 @@ def fit(
             if agreement.any_rank(stop.received):  # all must stop at the same step
                 save(done)
                 checkpoints.wait()
-                distributed.wait_for_all()
+                distributed.barrier()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 save(done)
@@ -80,7 +80,7 @@ def _restore(trainee: Trainee, checkpoints: Checkpoints, main: bool, device: tor
     if main:
         checkpoints.begin()
         found = checkpoints.newest() or 0
-    saved = distributed.gather_words(found, device)[0]  # all take what the first has found whole
+    saved = distributed.gather_uint64(found, device)[0]  # all take what the first has found whole
     if not saved:
         return 0, []
     tensors, extra = checkpoints.load(saved)

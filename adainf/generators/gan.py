@@ -17,7 +17,7 @@ from adainf.models.gan import Discriminator, Generator
 from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.recipe import Gan
 from adainf.runtime import distributed
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 from adainf.shards.format.png import Pixels
 
 
@@ -67,7 +67,7 @@ class GanFit:
 
     def __init__(self, config: Gan, images: Pixels, device: torch.device) -> None:
         self._config = config
-        with fresh_weights(config.seed):
+        with seeded_init(config.seed):
             generator, discriminator = Generator(config, images.shape[1]), Discriminator(config, images.shape[1])
         self.generator = Player(generator.to(device), config)
         self.discriminator = Player(discriminator.to(device), config)

@@ -11,7 +11,7 @@ from adainf import recipe
 from adainf.methods.method import Embedded, Method, full_precision, projected_apart
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
-from adainf.runtime.distributed import sum_ranks, world_size
+from adainf.runtime.distributed import all_reduce_sum, world_size
 
 _EPS = 1e-5
 
@@ -24,7 +24,7 @@ def barlow_twins(z1_bD: Tensor, z2_bD: Tensor, off_diagonal: float) -> Tensor:
     """
     with torch.autocast(z1_bD.device.type, enabled=False):
         z1, z2 = (_standardised(full_precision(z)) for z in (z1_bD, z2_bD))
-        correlation = sum_ranks(z1.T @ z2) / (len(z1) * world_size())
+        correlation = all_reduce_sum(z1.T @ z2) / (len(z1) * world_size())
         diagonal = torch.diagonal(correlation)
         rest = correlation.square().sum() - diagonal.square().sum()
         return (1 - diagonal).square().sum() + off_diagonal * rest
@@ -32,8 +32,8 @@ def barlow_twins(z1_bD: Tensor, z2_bD: Tensor, off_diagonal: float) -> Tensor:
 
 def _standardised(z_bD: Tensor) -> Tensor:
     count = len(z_bD) * world_size()
-    centred = z_bD - sum_ranks(z_bD.sum(0)) / count
-    variance = sum_ranks(centred.square().sum(0)) / count
+    centred = z_bD - all_reduce_sum(z_bD.sum(0)) / count
+    variance = all_reduce_sum(centred.square().sum(0)) / count
     return centred * torch.rsqrt(variance + _EPS)
 
 

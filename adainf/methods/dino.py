@@ -14,7 +14,7 @@ from adainf.augment.profiles import Views
 from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
 from adainf.models.backbones import Backbone
 from adainf.models.heads import Prototypes
-from adainf.runtime.distributed import sum_ranks, world_size
+from adainf.runtime.distributed import all_reduce_sum, world_size
 
 
 def dino(
@@ -93,6 +93,6 @@ class Dino(Method):
     @torch.no_grad()
     def follow(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
         logits = full_precision(torch.cat(list(rows[-2:])))
-        mean = sum_ranks(logits.sum(0)) / (len(logits) * world_size())
+        mean = all_reduce_sum(logits.sum(0)) / (len(logits) * world_size())
         self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.config.centre_momentum)
         follow_average(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)

@@ -14,7 +14,7 @@ from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 from adainf.models.norm import SplitBatchNorm, split_batch_norm
 from adainf.runtime.determinism import to_device
-from adainf.runtime.distributed import gather_rows, own_rows
+from adainf.runtime.distributed import gather_rows, local_rows
 
 
 def info_nce(
@@ -73,8 +73,8 @@ class MoCo(Method):
         whole = gather_rows(view_bCHW)
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.step))
         order = to_device(order, whole.device)
-        keys = self.teacher(whole[own_rows(order)])
-        return gather_rows(keys)[own_rows(order.argsort())]
+        keys = self.teacher(whole[local_rows(order)])
+        return gather_rows(keys)[local_rows(order.argsort())]
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
         q1, q2, k1, k2 = rows

@@ -11,7 +11,7 @@ from adainf import recipe
 from adainf.methods.method import Embedded, Method, full_precision, projected_apart, same_image
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
-from adainf.runtime.distributed import gather_rows, sum_ranks, world_size
+from adainf.runtime.distributed import all_reduce_sum, gather_rows, world_size
 
 
 def spectral_contrastive(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, mu: float) -> Tensor:
@@ -24,7 +24,7 @@ def spectral_contrastive(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, mu:
     with torch.autocast(z1_bD.device.type, enabled=False):
         z1, z2 = (_within(full_precision(z), mu**0.5) for z in (z1_bD, z2_bD))
         other = ~same_image(identities_b)
-        pairs = sum_ranks(other.sum().to(z1.dtype)).clamp(min=1)
+        pairs = all_reduce_sum(other.sum().to(z1.dtype)).clamp(min=1)
         squares = ((z1 @ gather_rows(z2).T).square() * other).sum() * world_size() / pairs
         return (squares - 2 * (z1 * z2).sum(1).mean()) / mu
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adainf.errors import BadInput
-from adainf.runtime.distributed import sum_ranks, world_size
+from adainf.runtime.distributed import all_reduce_sum, world_size
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -27,9 +27,9 @@ class SyncBatchNorm(_BatchNorm):
         over = [dim for dim in range(x.ndim) if dim != 1]
         shape = (-1, *[1] * (x.ndim - 2))
         count = x.numel() // x.shape[1] * world_size()
-        mean_C = sum_ranks(wide.sum(over)) / count
+        mean_C = all_reduce_sum(wide.sum(over)) / count
         centred = wide - mean_C.view(shape)
-        variance_C = sum_ranks(centred.square().sum(over)) / count  # biased, as batch normalisation uses it
+        variance_C = all_reduce_sum(centred.square().sum(over)) / count  # biased, as batch normalisation uses it
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 momentum = 0.1 if self.momentum is None else self.momentum
@@ -69,7 +69,7 @@ class SplitBatchNorm(nn.BatchNorm2d):
         weight, bias = self.weight.repeat(groups), self.bias.repeat(groups)
         normed = F.batch_norm(x, mean, var, weight, bias, True, self.momentum or 0.1, self.eps)
         with torch.no_grad():
-            means = sum_ranks(torch.stack([mean, var]).view(2, groups, channels).sum(1)) / self.splits
+            means = all_reduce_sum(torch.stack([mean, var]).view(2, groups, channels).sum(1)) / self.splits
             for running, value in zip((self.running_mean, self.running_var), means, strict=True):
                 if running is not None:
                     running.copy_(value)

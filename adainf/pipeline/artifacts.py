@@ -204,7 +204,9 @@ class Run:
             return manifest
         if not self._is_single(name):
             key = f"{name}/request.json"
-            held = self.settle(key, request.to_json(), lambda there: extends(self.parse(Request, key, there), request))
+            held = self.compare_and_swap(
+                key, request.to_json(), lambda there: extends(self.parse(Request, key, there), request)
+            )
             self.check_request(name, self.parse(Request, key, held), request)
         return None
 
@@ -232,7 +234,9 @@ class Run:
         """
         key = self.manifest_key(name)
         wanted = manifest.to_json()
-        held = self.settle(key, wanted, lambda there: extends(self.parse(Manifest, key, there).request, manifest.request))
+        held = self.compare_and_swap(
+            key, wanted, lambda there: extends(self.parse(Manifest, key, there).request, manifest.request)
+        )
         if held != wanted:
             raise BadInput(
                 f"{self.locate(key)} was committed by another process with another result; delete "
@@ -240,7 +244,7 @@ class Run:
             )
         return manifest
 
-    def settle(self, key: str, data: bytes, gives_way: Callable[[bytes], bool]) -> bytes:
+    def compare_and_swap(self, key: str, data: bytes, may_replace: Callable[[bytes], bool]) -> bytes:
         """Put `data`, unless an object is there already that does not give way to it; return what is there now.
 
         Whoever loses a race looks again: nothing that it has not seen is ever replaced.
@@ -252,7 +256,7 @@ class Run:
                     self.store.put_if_absent(key, data)
                     return data
                 there = self.store.get(key, etag=found.etag)
-                if there == data or not gives_way(there):
+                if there == data or not may_replace(there):
                     return there
                 self.store.put_if_match(key, data, found.etag)
                 return data

@@ -14,7 +14,7 @@ from torch import Tensor
 from adainf.errors import BadInput, Superseded
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.fencing import Attempt
-from adainf.pipeline.serialization import Damaged, encode, parse
+from adainf.pipeline.serialization import Corrupt, encode, parse
 from adainf.storage import NotFound
 
 _NAME = re.compile(r"([0-9]{12})\.safetensors")
@@ -27,10 +27,10 @@ class Checkpoints:
     Left as a context, for whatever reason, it waits for the upload under way.
     """
 
-    def __init__(self, run: Run, folder: str, keep: int = 2, say: Callable[[str], None] = print) -> None:
+    def __init__(self, run: Run, folder: str, keep: int = 2, log: Callable[[str], None] = print) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}: without a checkpoint there is nothing to go on from")
-        self._run, self._folder, self._keep, self._say = run, folder, keep, say
+        self._run, self._folder, self._keep, self._log = run, folder, keep, log
         self._prefix = f"{folder}/checkpoints/"
         self._attempt_key = f"{self._prefix}attempt.json"
         self._attempt = Attempt(run, self._attempt_key)
@@ -51,13 +51,13 @@ class Checkpoints:
             try:
                 self._read(step)
                 return step
-            except Damaged as error:
+            except Corrupt as error:
                 damaged = True
-                self._say(f"{self._locate(step)} is damaged ({error}); passed over")
+                self._log(f"{self._locate(step)} is damaged ({error}); passed over")
             except NotFound:  # the start before was just deleting it
                 continue
         if damaged:
-            self._say(f"{self._run.locate(self._prefix)} holds no whole checkpoint; starting from step 0")
+            self._log(f"{self._run.locate(self._prefix)} holds no whole checkpoint; starting from step 0")
         return None
 
     def load(self, step: int) -> tuple[dict[str, Tensor], Any]:
@@ -67,7 +67,7 @@ class Checkpoints:
         """
         try:
             return self._read(step)
-        except Damaged as error:
+        except Corrupt as error:
             raise BadInput(f"{self._locate(step)} is damaged ({error}); delete it and run its stage again") from None
         except NotFound:
             raise Superseded(
@@ -145,10 +145,10 @@ class Checkpoints:
         return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
 
     def _read(self, step: int) -> tuple[dict[str, Tensor], Any]:
-        """Raises `NotFound` and `Damaged`; an error of the store is neither."""
+        """Raises `NotFound` and `Corrupt`; an error of the store is neither."""
         tensors, extra = parse(self._run.store.get(self._key(step), verify=False))  # it holds a SHA-256 of its own
         if not isinstance(extra, dict) or (extra.get("of"), extra.get("step")) != (self._folder, step):
-            raise Damaged(f"it is not of step {step} of {self._folder}")
+            raise Corrupt(f"it is not of step {step} of {self._folder}")
         return tensors, extra["state"]
 
     def _key(self, step: int) -> str:

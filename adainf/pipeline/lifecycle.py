@@ -143,5 +143,5 @@ def artifact(
         discard_on=discard_on,
     )
     if job.finished is not None:
-        reporter.say(f"{label}: done already (same recipe and inputs); skipped")
+        reporter.info(f"{label}: done already (same recipe and inputs); skipped")
     return job

@@ -50,7 +50,7 @@ class Track:
         elif now >= self._line_at and self.done < self._total:
             self._line_at = now + LINE_EVERY_SECONDS
             left = (self._total - self.done) / rate if rate else float("inf")
-            self._reporter.say(
+            self._reporter.info(
                 f"{self._label}: {self.done}/{self._total} ({100 * self.done // self._total} %), {rate:.3g}/s, "
                 f"{left:.0f} s left{'  ' + shown if shown else ''}"
             )
@@ -71,7 +71,7 @@ class Reporter:
         self._name, self._file = name, None if quiet else os.environ.get("ADAINF_PROGRESS_FILE")
         self._told_at = -FILE_EVERY_SECONDS
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """One plain line for the user; it is logged too."""
         self.console.print(text, markup=False)
         self.log("say", text=text)

@@ -33,12 +33,12 @@ def _digest(tensors: dict[str, Tensor], extra: Any) -> str:
     return digest.hexdigest()
 
 
-class Damaged(ValueError):
+class Corrupt(ValueError):
     """These are not the bytes that `encode` gave; the message is the reason."""
 
 
 def parse(data: bytes) -> tuple[dict[str, Tensor], Any]:
-    """What `encode` was given. Raises `Damaged`."""
+    """What `encode` was given. Raises `Corrupt`."""
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
@@ -46,7 +46,7 @@ def parse(data: bytes) -> tuple[dict[str, Tensor], Any]:
         if held["sha256"] != _digest(tensors, held["extra"]):
             raise ValueError("its SHA-256 is another")
     except Exception as error:  # safetensors, json and KeyError alike: whatever it is, the file is damaged
-        raise Damaged(str(error)) from None
+        raise Corrupt(str(error)) from None
     return tensors, held["extra"]
 
 
@@ -54,7 +54,7 @@ def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
     """What `encode` was given. Raises `BadInput` for a damaged file; `where` names it in the message."""
     try:
         return parse(data)
-    except Damaged as error:
+    except Corrupt as error:
         raise BadInput(f"{where} is damaged ({error}); delete it and run its stage again") from None
 
 

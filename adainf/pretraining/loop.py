@@ -21,7 +21,7 @@ from adainf.pretraining.online import KnnJudge, OnlineProbe, judged
 from adainf.pretraining.trainer import Experiment, Trainer
 from adainf.recipe import Pretrain
 from adainf.runtime import distributed
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 from adainf.runtime.signals import deferred
 
 _SHOWN = ("loss", "images_per_s", "data_wait_pct", "augment_pct", "rank_me")
@@ -47,7 +47,7 @@ class Judges:
 
 def build_encoder(config: Pretrain, seed: int) -> Backbone:
     """The backbone before any training, as every arm of this seed starts from it."""
-    with fresh_weights(seed):
+    with seeded_init(seed):
         return build_backbone(config.backbone)
 
 
@@ -56,7 +56,7 @@ def make_accelerator(config: Pretrain) -> Accelerator:
 
     Raises `BadInput` for a batch that the processes cannot share.
     """
-    distributed.join("pretrain.global_batch", config.global_batch)
+    distributed.init_for_batch("pretrain.global_batch", config.global_batch)
     # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # Accelerate knows no newer name
@@ -104,7 +104,7 @@ def pretrain_arm(
                 if main:
                     save(done)
                     checkpoints.wait()
-                distributed.wait_for_all()
+                distributed.barrier()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 checked_loss(done, current, trainer, label)  # what is no number is not worth going on from
@@ -126,7 +126,7 @@ def _restore(trainer: Trainer, checkpoints: Checkpoints, main: bool) -> tuple[in
     if main:
         checkpoints.begin()
         found = checkpoints.newest() or 0
-    saved = distributed.gather_words(found, trainer.device)[0]  # all take what rank 0 has found whole
+    saved = distributed.gather_uint64(found, trainer.device)[0]  # all take what rank 0 has found whole
     if not saved:
         return 0, []
     tensors, extra = checkpoints.load(saved)

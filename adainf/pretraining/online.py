@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from adainf.models.backbones import Backbone
 from adainf.runtime import distributed
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 
 
 class OnlineProbe:
@@ -21,7 +21,7 @@ class OnlineProbe:
     """
 
     def __init__(self, features: int, classes: int, device: torch.device) -> None:
-        with fresh_weights(0):
+        with seeded_init(0):
             self._linear = nn.Linear(features, classes).to(device)
         self._optimizer = torch.optim.SGD(self._linear.parameters(), lr=0.1, momentum=0.9)
         self._tally = torch.zeros(3, dtype=torch.float64, device=device)
@@ -35,17 +35,17 @@ class OnlineProbe:
         known = (labels >= 0).sum()
         right = ((logits.argmax(1) == labels) & (labels >= 0)).sum()
         self._tally += torch.stack([losses.detach().double(), right.double(), known.double()])
-        everywhere = distributed.sum_ranks(known.double()).clamp(min=1)
+        everywhere = distributed.all_reduce_sum(known.double()).clamp(min=1)
         self._optimizer.zero_grad()
         losses.backward()
         for parameter in self._linear.parameters():
             if parameter.grad is not None:
-                parameter.grad.copy_(distributed.sum_ranks(parameter.grad) / everywhere)
+                parameter.grad.copy_(distributed.all_reduce_sum(parameter.grad) / everywhere)
         self._optimizer.step()
 
     def read(self) -> dict[str, float]:
         """Loss and accuracy since the last call; nothing where no image had a label."""
-        loss, right, known = distributed.sum_ranks(self._tally).tolist()
+        loss, right, known = distributed.all_reduce_sum(self._tally).tolist()
         self._tally.zero_()
         return {"probe_loss": loss / known, "probe_accuracy": right / known} if known else {}
 

@@ -26,7 +26,7 @@ from adainf.pretraining.optim import build_optimizer, clip_gradients, set_rates
 from adainf.pretraining.timing import Stopwatch
 from adainf.recipe import Pretrain
 from adainf.runtime import distributed
-from adainf.runtime.determinism import fresh_weights, to_device
+from adainf.runtime.determinism import seeded_init, to_device
 from adainf.shards import Stream
 from adainf.shards.loader.device import DeviceBatch, DeviceStream
 
@@ -61,7 +61,7 @@ class Trainer:
     def __init__(self, experiment: Experiment, accelerator: Accelerator) -> None:
         self.experiment, self.accelerator, self.device = experiment, accelerator, accelerator.device
         self.config = config = experiment.config
-        with fresh_weights(experiment.seed):  # the backbone first: it starts as every arm of this seed does
+        with seeded_init(experiment.seed):  # the backbone first: it starts as every arm of this seed does
             method = build_method(config.method, build_backbone(config.backbone))
         _check_chunks(config, method)
         self.method = synchronise_batch_norm(method, self.device)
@@ -105,7 +105,7 @@ class Trainer:
     def _check(self, step: int, batch: DeviceBatch) -> None:
         if not self.checked or step % self.config.stream.check_every_steps == 0:
             self.checked = True
-            gather = partial(distributed.gather_words, device=self.device)
+            gather = partial(distributed.gather_uint64, device=self.device)
             self.experiment.stream.check(step, batch.sources, batch.indices, gather)
 
     def _views(self, step: int, batch: DeviceBatch, identities: Tensor) -> list[Tensor]:

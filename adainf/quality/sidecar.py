@@ -63,7 +63,7 @@ class Sidecar:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sidecar:
-        """Raises `checkpoint.Damaged`."""
+        """Raises `checkpoint.Corrupt`."""
         tensors, extra = parse(data)
         return cls(
             moments_of_tensors(tensors, extra["count"]),

@@ -16,7 +16,7 @@ from adainf.evaluation.features import extract
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import sha256
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 from adainf.shards.format.png import Pixels
 
 RANDOM_SEED = 0
@@ -54,7 +54,7 @@ def random_encoder(images: Pixels, normalisation: Normalisation) -> Encoder:
     It needs no training and no labels. It sees texture and noise more than content: fit to compare samples of one sampler.
     """
     config = recipe.Backbone(name="resnet-small")
-    with fresh_weights(RANDOM_SEED):
+    with seeded_init(RANDOM_SEED):
         encoder = Encoder(config, build_backbone(config), normalisation).train()
     for layer in encoder.modules():
         if isinstance(layer, nn.BatchNorm2d):

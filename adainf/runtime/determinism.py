@@ -45,7 +45,7 @@ def _keep_freed_memory() -> None:
 
 
 @contextmanager
-def fresh_weights(seed: int) -> Iterator[None]:
+def seeded_init(seed: int) -> Iterator[None]:
     """Networks built in this block get the initial weights of `seed`; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

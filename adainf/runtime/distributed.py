@@ -27,15 +27,15 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def launched() -> PartialState:
+def init() -> PartialState:
     """The device and the processes as `accelerate launch` set them up; alone it is one process on one device."""
     # Accelerator looks at the flag by itself; here each process of a launch on CPUs would take itself for the only one.
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
-def join(setting: str, batch: int) -> PartialState:
+def init_for_batch(setting: str, batch: int) -> PartialState:
     """As `launched`, for work on a batch, the recipe's `setting`. Raises `BadInput` where the processes cannot share it."""
-    processes = launched()
+    processes = init()
     world = processes.num_processes
     if batch % world:
         raise BadInput(
@@ -89,13 +89,13 @@ def gather_rows(local_bD: Tensor) -> Tensor:
     return _GatherRows.apply(local_bD)
 
 
-def own_rows(whole: Tensor) -> Tensor:
+def local_rows(whole: Tensor) -> Tensor:
     """This rank's part, b x …, of what `gather_rows` put together."""
     local = len(whole) // world_size()
     return whole[rank() * local : (rank() + 1) * local]
 
 
-def sum_ranks(local: Tensor) -> Tensor:
+def all_reduce_sum(local: Tensor) -> Tensor:
     """The sum of a tensor over the ranks, of the same shape on each."""
     if world_size() == 1:
         return local
@@ -117,10 +117,10 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 def mean_over_ranks(value: Tensor) -> float:
     """A scalar averaged over the ranks, for the log; no gradient."""
-    return float(sum_ranks(value.detach().double())) / world_size()
+    return float(all_reduce_sum(value.detach().double())) / world_size()
 
 
-def gather_words(word: int, device: torch.device) -> list[int]:
+def gather_uint64(word: int, device: torch.device) -> list[int]:
     """A word of 64 bits from each rank, in their order."""
     if world_size() == 1:
         return [word]
@@ -158,7 +158,7 @@ class Agreement:
         return said
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Return once every rank has come here."""
     if world_size() > 1:
         dist.barrier()

@@ -36,5 +36,5 @@ def _all_damaged(first: DamagedImage, chosen: Sequence[Chosen], reporter: Report
                     pass
                 track.advance()
     for other in others:
-        reporter.say(f"{other.where}: {other.reason}")
+        reporter.info(f"{other.where}: {other.reason}")
     return DamagedImage(first.where, first.reason, also=len(others))

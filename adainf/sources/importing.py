@@ -44,7 +44,7 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
     request = Request(stage="shards import", settings=settings, inputs={"data": opened.fingerprint})
     with ArtifactJob(run, name, request, {}, discard_on=(BadData,)) as job:
         if job.finished is not None:
-            reporter.say("import: done already (same images and settings); skipped")
+            reporter.info("import: done already (same images and settings); skipped")
             return job.finished.content_as(ShardSet)
         job.claim()
         images_of_all = list(chosen.values())
@@ -60,5 +60,5 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
             height_px=height_px, width_px=width_px, classes=opened.classes, splits=splits, origin={"kind": "import"}
         )
         job.commit(shards)
-    reporter.say("import: done, " + ", ".join(f"{len(images):,} {split}" for split, images in chosen.items()) + " images")
+    reporter.info("import: done, " + ", ".join(f"{len(images):,} {split}" for split, images in chosen.items()) + " images")
     return shards

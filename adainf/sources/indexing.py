@@ -45,7 +45,7 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
         for one in pool.map(lambda key: _index_one(run, key), keys):
             indexed.append(one)
             for problem in one.damaged:
-                reporter.say(f"index: {problem}")
+                reporter.info(f"index: {problem}")
             track.advance()
     indexed = [one for one in indexed if one.shard.images]
     if not indexed:
@@ -69,7 +69,7 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
         if store.get(MANIFEST) != manifest.to_json():
             raise BadInput(f"{run.locate(MANIFEST)} is that of another set; delete it to index these tars anew") from None
     damaged = sum(len(one.damaged) for one in indexed)
-    reporter.say(
+    reporter.info(
         f"index: done, {len(labels):,} samples in {len(shards):,} shards"
         + (f", {damaged:,} of them damaged: a stream of them needs damage: quarantine" if damaged else "")
     )

@@ -32,7 +32,7 @@ def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: 
         _check(config, described, job.inputs["real"], allow_foreign)
         job.claim()
         manifest = job.commit(described)
-    reporter.say(f"{label}: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
+    reporter.info(f"{label}: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
     return manifest
 
 

@@ -52,4 +52,4 @@ def embed(
     )
     store.put(name, written.getvalue())
     count, width = sum(map(len, features)), features[0].shape[1]
-    reporter.say(f"embed: {count:,} images, {width} features each, by {subject.uri} in {output}")
+    reporter.info(f"embed: {count:,} images, {width} features each, by {subject.uri} in {output}")

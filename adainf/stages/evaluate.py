@@ -43,15 +43,15 @@ def evaluate(
 def _evaluate_one(recipe: Recipe, run: Run, reporter: Reporter, arm: str) -> Manifest:
     """Write ``evaluate/ARM.json``; `untrained` is the same encoders before any training."""
     name = evaluated(arm)
-    processes, label = distributed.launched(), f"evaluate {arm}"
+    processes, label = distributed.init(), f"evaluate {arm}"
     with artifact(recipe, run, name, reporter, label, is_main_process=processes.is_main_process) as job:
         # No process commits before all have looked: one that saw it finished would not take part in the collectives.
-        distributed.wait_for_all()
+        distributed.barrier()
         if job.finished:
             return job.finished
         scores = _scores(recipe, run, job.inputs, arm, processes.device, reporter)
         manifest = job.commit(scores)
-    reporter.say(f"{label}: done, {scores.test_images:,} test images")
+    reporter.info(f"{label}: done, {scores.test_images:,} test images")
     return manifest
 
 

@@ -35,4 +35,4 @@ def export(reporter: Reporter, run: str, arm: str, output: str, seed: int | None
     store.put("encoder.safetensors", weights)
     store.put("encoder.json", complete.to_json())
     measured = f"{len(results)} results" if results else "no results, as it is not evaluated yet"
-    reporter.say(f"export: arm {arm}, seed {found}, with {measured}, in {output}")
+    reporter.info(f"export: arm {arm}, seed {found}, with {measured}, in {output}")

@@ -44,10 +44,10 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
     if isinstance(config, External):
         return adopt(recipe, source, config, run, reporter, allow_foreign)
     if isinstance(config, ImportedImages):
-        reporter.say(f"{label}: not needed, the recipe imports its generated images")
+        reporter.info(f"{label}: not needed, the recipe imports its generated images")
         return None
-    launched = distributed.join(f"{source.where('generator')}.batch", config.batch)
-    device, checkpoints = launched.device, Checkpoints(run, name, say=reporter.say)
+    launched = distributed.init_for_batch(f"{source.where('generator')}.batch", config.batch)
+    device, checkpoints = launched.device, Checkpoints(run, name, log=reporter.info)
     with artifact(
         recipe,
         run,
@@ -71,7 +71,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
                 run.store, lambda: kind.open(config, trainee.fitted(), images.shape[1], config.seed, device), source.name
             )
             curve = fit_generator(config, trainee, images, device, checkpoints, reporter, preview, label)
-        distributed.wait_for_all()  # the others may still be reading the checkpoint that the commit deletes
+        distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
         weights, described = trainee.fitted()
         content: dict[str, JsonValue] = {
             "kind": config.kind,
@@ -84,9 +84,9 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
         }
         job.write("model.safetensors", encode(weights, described))
         manifest = job.commit(content)
-        distributed.wait_for_all()
+        distributed.barrier()
     processes = f" on {launched.num_processes} processes" if launched.num_processes > 1 else ""
-    reporter.say(f"{label}: done, {config.steps:,} steps on {len(images):,} images{processes}")
+    reporter.info(f"{label}: done, {config.steps:,} steps on {len(images):,} images{processes}")
     return manifest
 
 

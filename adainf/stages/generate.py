@@ -59,7 +59,7 @@ def _import(recipe: Recipe, run: Run, reporter: Reporter, source: Source, is_min
     """One worker imports a source alone, as no other could say which images are its share; None for the others."""
     if is_mine:
         return import_generated(recipe, run, reporter, source)
-    reporter.say(f"{source.label('generate')}: an import, which another worker does")
+    reporter.info(f"{source.label('generate')}: an import, which another worker does")
     return None
 
 
@@ -95,11 +95,11 @@ def _draw_source(
             writer.write(own, lambda indices: [Sample(image, None) for image in draw(indices)], track.advance)
         missing = len(writer.missing())
         if missing:
-            reporter.say(f"{label}: this worker is done; {missing} of {len(writer)} shards are still to be written by others")
+            reporter.info(f"{label}: this worker is done; {missing} of {len(writer)} shards are still to be written by others")
             return None
         origin = _origin(config, generator, real)
         manifest = job.commit(ShardSet(height_px=size[0], width_px=size[1], splits={"train": writer.split()}, origin=origin))
-    reporter.say(f"{label}: done, {count:,} images")
+    reporter.info(f"{label}: done, {count:,} images")
     return manifest
 
 

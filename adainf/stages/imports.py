@@ -53,7 +53,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Sourc
         manifest = job.commit(
             ShardSet(height_px=chosen.height_px, width_px=chosen.width_px, splits={"train": split}, origin=origin)
         )
-    reporter.say(f"{label}: done, {len(chosen):,} images imported")
+    reporter.info(f"{label}: done, {len(chosen):,} images imported")
     return manifest
 
 

@@ -50,7 +50,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
             origin={"kind": recipe.real.kind},
         )
         manifest = job.commit(shards)
-    reporter.say("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
+    reporter.info("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
     return manifest
 
 

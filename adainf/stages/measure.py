@@ -13,7 +13,7 @@ from adainf.pipeline.artifacts import Manifest, Output, Run
 from adainf.pipeline.graph import generated, judging_encoder, measured
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
-from adainf.pipeline.serialization import Damaged, encode
+from adainf.pipeline.serialization import Corrupt, encode
 from adainf.quality.embedding import MAP
 from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
@@ -154,7 +154,7 @@ def _sidecars(
                 data = job.run.store.get(key)
                 sidecar = Sidecar.from_bytes(data)
                 job.outputs.append(Output.of(key, data))
-            except (NotFound, Damaged):
+            except (NotFound, Corrupt):
                 pixels = decode_shard(generated, shard, "fail", generated.shards.image_size).images
                 sidecar = Sidecar.of(np.asarray(pixels), here, references)
                 job.write(file_name, sidecar.to_bytes())
@@ -165,9 +165,9 @@ def _sidecars(
 
 
 def _explain(quality: Quality, label: str, reporter: Reporter) -> None:
-    reporter.say(f"{label}: done, {quality.images:,} generated against as many held-out real images")
+    reporter.info(f"{label}: done, {quality.images:,} generated against as many held-out real images")
     for name in ("copy_rate", *(score_name(metric, space) for space in quality.spaces for metric in ("coverage", "fd"))):
         score = quality.scores[name]
-        reporter.say(f"  {name} {score.value:.4g}  (real images: {score.null:.4g})")
+        reporter.info(f"  {name} {score.value:.4g}  (real images: {score.null:.4g})")
     for warning in quality.warnings:
-        reporter.say(f"  warning: {warning}")
+        reporter.info(f"  warning: {warning}")

@@ -30,7 +30,7 @@ def plan(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) ->
             inputs = _inputs(recipe, job.inputs)
             manifest = job.commit(make_plan(inputs, recipe.plan, default_views(recipe.pretrain.augmentation)))
             if not as_json:
-                reporter.say("plan: done")
+                reporter.info("plan: done")
     _show(manifest.content_as(InflationPlan), recipe.pretrain, reporter, as_json, _verified(recipe, run))
     return manifest
 
@@ -74,4 +74,4 @@ def _show(
         print(json.dumps(explain.as_json(chosen, pretrain.augmentation.family, draws, verified), indent=2))
         return
     for line in [*explain.lines(chosen, draws), *(verified.why if verified else ())]:
-        reporter.say(line)
+        reporter.info(line)

@@ -88,7 +88,7 @@ def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = Non
 def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: int) -> Manifest:
     """Write ``pretrain/ARM/seed-SEED/`` with the encoder and its card."""
     name, label = pretrained(arm, seed), f"pretrain {arm} (seed {seed})"
-    accelerator, checkpoints = make_accelerator(recipe.pretrain), Checkpoints(run, name, say=reporter.say)
+    accelerator, checkpoints = make_accelerator(recipe.pretrain), Checkpoints(run, name, log=reporter.info)
     with artifact(
         recipe,
         run,
@@ -114,16 +114,16 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
             judges = _judges(recipe, mixture.real, normalisation, accelerator)
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
             _report_data(stream, reporter, label)
-        distributed.wait_for_all()  # the others may still be reading the checkpoint that the commit deletes
+        distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
         weights = job.write("encoder.safetensors", encoder.to_bytes())
         card = Card.of(encoder, weights.sha256, job.request, recipe.pretrain, mixture.real.shards.image_size)
         job.write("encoder.json", card.to_json())
         curve: list[JsonValue] = [list(point) for point in trained.curve]
         manifest = job.commit({**_content(recipe.pretrain, arm, seed, mixture), "curve": curve})
-        distributed.wait_for_all()
+        distributed.barrier()
     budget = f"{recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images"
-    reporter.say(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
+    reporter.info(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
     return manifest
 
 
@@ -214,7 +214,7 @@ def _report_data(stream: Stream, reporter: Reporter, label: str) -> None:
     """How long the loop waited for data, and what was damaged."""
     reporter.log("data", label=label, wait_seconds=round(stream.data_wait_seconds, 3))
     for damage in stream.damage:
-        reporter.say(f"{label}: {damage.shard}: sample {damage.key} is damaged ({damage.reason}); another is in its place")
+        reporter.info(f"{label}: {damage.shard}: sample {damage.key} is damaged ({damage.reason}); another is in its place")
 
 
 def _content(config: Pretrain, arm: Arm, seed: int, mixture: Mixture) -> dict[str, JsonValue]:

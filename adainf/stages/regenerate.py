@@ -52,7 +52,7 @@ def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> N
     split = folder.split("train")
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     chosen = sorted(random.Random(seed).sample(range(len(split)), min(shards, len(split))))
-    reporter.say(f"verify: drawing {len(chosen)} of {len(split)} shards again (--seed {seed})")
+    reporter.info(f"verify: drawing {len(chosen)} of {len(split)} shards again (--seed {seed})")
     prepare(None)
     draw = open_fitted(run, config, model, settings.seed, folder.shards.image_size)
     differing = []
@@ -68,4 +68,4 @@ def regenerate(uri: str, shards: int, seed: int | None, reporter: Reporter) -> N
             f"drawn again, {len(differing)} of {len(chosen)} shards have other pixels: {', '.join(differing)}; on another kind "
             "of device or with another version of torch that is to be expected, else the shards or the generator were changed"
         )
-    reporter.say(f"verify: {len(chosen)} shards drawn again are the same, pixel by pixel")
+    reporter.info(f"verify: {len(chosen)} shards drawn again are the same, pixel by pixel")

@@ -58,12 +58,12 @@ def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Repor
                 f"(another version of AdaInf or of a library?); delete {run.locate(NAME)}/ and run `adainf report` again"
             ) from None
         run.write(PAGE, page)
-        reporter.say("report: done already (same recipe and inputs), but its page was missing or damaged; made it again")
+        reporter.info("report: done already (same recipe and inputs), but its page was missing or damaged; made it again")
     else:
-        reporter.say("report: done already (same recipe and inputs); skipped")
+        reporter.info("report: done already (same recipe and inputs); skipped")
 
 
 def _print(summary: Summary, run: Run, reporter: Reporter) -> None:
     reporter.console.print(results_table(summary))
-    reporter.say(summary.verdict.text)
-    reporter.say(f"report: {run.locate(PAGE)}")
+    reporter.info(summary.verdict.text)
+    reporter.info(f"report: {run.locate(PAGE)}")

@@ -93,7 +93,7 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
         print(found.to_json().decode(), end="")
     else:
         reporter.console.print(_table(found))
-        reporter.say(f"theory: figures in {run.locate(name)}/")
+        reporter.info(f"theory: figures in {run.locate(name)}/")
     return manifest
 
 

@@ -26,7 +26,7 @@ def toy(reporter: Reporter, output: str | None, as_json: bool) -> None:
         return
     reporter.console.print(_table(found))
     if output is not None:
-        reporter.say(f"theory toy: figures and toy.json in {output}")
+        reporter.info(f"theory toy: figures and toy.json in {output}")
 
 
 def _table(found: Toy) -> Table:

@@ -101,9 +101,9 @@ class Probes:
         self._longest_s = max(self._longest_s or 0.0, time.monotonic() - started)
         manifest = Manifest(request=self._request(one), content={"score": score})
         # Another machine may have made it meanwhile, and differ in the last digits: the first one counts, for all.
-        self._run.settle(self._run.manifest_key(one.name), manifest.to_json(), lambda there: False)
+        self._run.compare_and_swap(self._run.manifest_key(one.name), manifest.to_json(), lambda there: False)
         told = "training failed" if score is None else f"{score:.4f}"
-        self._reporter.say(f"verify: probe {one.setting.name} (seed {one.seed}): {told}")
+        self._reporter.info(f"verify: probe {one.setting.name} (seed {one.seed}): {told}")
 
 
 def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int] = (0, 1)) -> Manifest:
@@ -117,7 +117,7 @@ def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int]
             job.claim()
             manifest = job.commit(_search(recipe, config, job, reporter, worker))
     for line in manifest.content_as(Verified).why:
-        reporter.say(line)
+        reporter.info(line)
     return manifest
 
 

@@ -15,7 +15,7 @@ from adainf.evaluation.linear import epoch_order
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Normalisation
 from adainf.recipe import Backbone
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 from adainf.shards.loader.read_all import Labelled
 
 _LEARNING_RATE = 1e-3
@@ -35,7 +35,7 @@ def train_evaluator(
     It sees views of all strengths of `ladder` in turn, so that a view that looks strange is no reason for a mistake, and only
     one that has lost its class is. AdamW with a cosine; a function of its arguments alone.
     """
-    with fresh_weights(0):
+    with seeded_init(0):
         features = build_backbone(backbone)
         network = nn.Sequential(features, nn.Linear(features.num_features, int(train.labels.max()) + 1)).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE)

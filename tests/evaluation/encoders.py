@@ -9,12 +9,12 @@ import torch
 from adainf import recipe
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.runtime.determinism import fresh_weights
+from adainf.runtime.determinism import seeded_init
 
 
 def make_encoder(seed: int = 0, **config: object) -> Encoder:
     described = recipe.Backbone.model_validate({"name": "resnet-small", **config})
-    with fresh_weights(seed):
+    with seeded_init(seed):
         return Encoder(described, build_backbone(described), Normalisation((0.5,) * 3, (0.3,) * 3))
 
 

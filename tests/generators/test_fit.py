@@ -48,7 +48,7 @@ def all_gradients() -> dict[str, tuple[list[torch.Tensor], float]]:
 
 def on_two_ranks() -> dict[str, tuple[list[torch.Tensor], float]]:
     with pytest.raises(BadInput, match=r"generator.batch is 9, which 2 processes cannot share equally"):
-        distributed.join("generator.batch", 9)
+        distributed.init_for_batch("generator.batch", 9)
     return all_gradients()
 
 

@@ -12,7 +12,7 @@ from adainf import recipe
 from adainf.methods import Method, build_method
 from adainf.models.backbones import Backbone
 from adainf.models.norm import synchronise_batch_norm
-from adainf.runtime.distributed import mean_over_ranks, own_rows, world_size
+from adainf.runtime.distributed import local_rows, mean_over_ranks, world_size
 
 BATCH = 16
 SETTINGS: dict[str, recipe.Method] = {
@@ -71,7 +71,7 @@ def train(name: str, steps: int, norm: bool = True) -> dict[str, Any]:
     first: dict[str, Any] = {}
     for step in range(steps):
         views, identities = global_views(name, step)
-        mine, own = [own_rows(view) for view in views], own_rows(identities)
+        mine, own = [local_rows(view) for view in views], local_rows(identities)
         method.begin(step, steps)
         embedded = wrapped(mine)
         loss = method.loss(embedded.rows, own)

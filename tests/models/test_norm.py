@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adainf.models.norm import synchronise_batch_norm
-from adainf.runtime.distributed import rank, sum_ranks, world_size
+from adainf.runtime.distributed import all_reduce_sum, rank, world_size
 from tests.processes import run_on_ranks
 
 
@@ -24,7 +24,7 @@ def through_batch_norm() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     out = network(mine)
     (out * target[rows]).sum().backward()
     assert mine.grad is not None
-    weight_gradient = sum_ranks(network[0].weight.grad)
+    weight_gradient = all_reduce_sum(network[0].weight.grad)
     return out.detach(), mine.grad, weight_gradient, network[0].running_var
 
 

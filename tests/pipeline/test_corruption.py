@@ -49,7 +49,7 @@ def test_a_damaged_newest_one_is_told_and_passed_over(uri: str, tmp_path: Path, 
     store, trap = open_store(uri), tmp_path / "trap"
     store.put(key(6), DAMAGE[damage](store.get(key(6)), trap))
     said: list[str] = []
-    checkpoints = started(uri, say=said.append)
+    checkpoints = started(uri, log=said.append)
     assert checkpoints.newest() == 3
     assert len(said) == 1
     assert said[0].startswith(f"{uri}/{key(6)} is damaged (")
@@ -69,7 +69,7 @@ def test_with_every_one_damaged_it_starts_anew_and_deletes_none(uri: str) -> Non
     for step in (3, 6):
         store.put(key(step), store.get(key(step))[:-1])
     said: list[str] = []
-    checkpoints = started(uri, say=said.append)
+    checkpoints = started(uri, log=said.append)
     assert checkpoints.newest() is None
     assert [line.rpartition("; ")[2] for line in said] == ["passed over", "passed over", "starting from step 0"]
     assert stored_steps(uri) == [3, 6]

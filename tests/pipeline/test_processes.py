@@ -58,7 +58,7 @@ def test_killed_in_the_middle_of_an_upload_it_goes_on_from_the_one_before(uri: s
     process.kill()
     process.communicate(timeout=PATIENCE_S)
     said: list[str] = []
-    checkpoints = started(uri, say=said.append)
+    checkpoints = started(uri, log=said.append)
     assert checkpoints.newest() == 2
     assert not said, "an upload that was cut off is no damaged checkpoint, it is none"
     assert torch.equal(checkpoints.load(2)[0]["weights"], torch.full((1_000_000,), 2.0))

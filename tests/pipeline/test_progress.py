@@ -33,7 +33,7 @@ def test_lines_come_at_intervals_and_the_log_holds_every_value(
         for _ in range(80):
             now[0] += 0.5
             track.advance(loss=1.25)
-    reporter.say("fit: done")
+    reporter.info("fit: done")
     reporter.flush()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "fit: 30/100 (30 %), 2/s, 35 s left  loss 1.25"
@@ -44,7 +44,7 @@ def test_lines_come_at_intervals_and_the_log_holds_every_value(
 
 
 def test_brackets_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Reporter(Run(str(tmp_path)).store).say("wrong [bold]setting[/bold] in [/tmp]")
+    Reporter(Run(str(tmp_path)).store).info("wrong [bold]setting[/bold] in [/tmp]")
     assert capsys.readouterr().out == "wrong [bold]setting[/bold] in [/tmp]\n"
 
 
@@ -53,7 +53,7 @@ def test_the_other_ranks_are_silent_and_write_nothing(tmp_path: Path, capsys: py
     reporter = Reporter(run.store, "pretrain", quiet=True)
     with reporter.track("pretrain", 2) as track:
         track.advance(2, loss=1.0)
-    reporter.say("done")
+    reporter.info("done")
     reporter.flush()
     assert capsys.readouterr().out == ""
     assert list(run.store.list()) == []

@@ -12,7 +12,7 @@ from adainf.errors import BadInput
 from adainf.methods import build_method
 from adainf.models.backbones import build_backbone
 from adainf.pretraining.trainer import _accumulate, _check_chunks, _gradcache
-from adainf.runtime.distributed import average_gradients, mean_over_ranks, own_rows
+from adainf.runtime.distributed import average_gradients, local_rows, mean_over_ranks
 from tests.methods.tiny import assert_close, global_views, tiny_method
 from tests.processes import run_on_ranks
 
@@ -24,7 +24,7 @@ def gradients(name: str, chunk: int | None, accumulate: bool = False) -> dict[st
     method = tiny_method(name, norm=False)
     method.begin(0, 10)
     views, identities = global_views(name, 0)
-    views, identities = [own_rows(view) for view in views], own_rows(identities)
+    views, identities = [local_rows(view) for view in views], local_rows(identities)
     if chunk is None:
         embedded = method(views)
         loss = method.loss(embedded.rows, identities)

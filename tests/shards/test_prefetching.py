@@ -141,7 +141,7 @@ def read_and_check(folder: str, world: int) -> list[torch.Tensor]:
     sources = {"real": f"{folder}/real", "generated": f"{folder}/generated"}
     with open_stream(sources, 47, 3, rank=distributed.rank(), world=world) as stream:
         for batch, step in zip(stream, range(5), strict=False):
-            stream.check(step, batch.sources, batch.indices, lambda word: distributed.gather_words(word, torch.device("cpu")))
+            stream.check(step, batch.sources, batch.indices, lambda word: distributed.gather_uint64(word, torch.device("cpu")))
             given.append(torch.from_numpy(np.asarray(batch.images)))
     return given
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from adainf.storage.s3.client import Patience
+from adainf.storage.s3.client import Limits
 from adainf.storage.s3.store import S3Store
 from tests.conftest import S3Server
 from tests.storage.faulty_proxy import FaultyProxy, Plan
@@ -36,7 +36,7 @@ def behind(s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch) ->
     @contextmanager
     def enter(
         plan: Plan,
-        patience: Patience | None = None,
+        limits: Limits | None = None,
         *,
         uri: str = s3_env,
         port: int = s3_server.port,
@@ -45,7 +45,7 @@ def behind(s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch) ->
     ) -> Iterator[tuple[S3Store, FaultyProxy]]:
         with FaultyProxy(port, plan, break_after_bytes=break_after_bytes, delay_s=delay_s) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
-            yield S3Store(uri, patience or Patience(attempts=ATTEMPTS)), proxy
+            yield S3Store(uri, limits or Limits(attempts=ATTEMPTS)), proxy
 
     return enter
 

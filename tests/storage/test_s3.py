@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from adainf.errors import AdaInfError, BadInput
 from adainf.storage import NotFound, PreconditionFailed, open_store
-from adainf.storage.s3.client import Patience
+from adainf.storage.s3.client import Limits
 from adainf.storage.s3.errors import explain
 from adainf.storage.s3.store import S3Store
 from tests.conftest import S3Server
@@ -157,7 +157,7 @@ def test_an_endpoint_where_nobody_answers_may_be_tried_again(s3_env: str, monkey
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://user:hush@127.0.0.1:{port}")
-        for name, message in bad_inputs(S3Store(s3_env, Patience(attempts=2)), exit_code=1).items():
+        for name, message in bad_inputs(S3Store(s3_env, Limits(attempts=2)), exit_code=1).items():
             assert f"127.0.0.1:{port} cannot be reached; check AWS_ENDPOINT_URL_S3" in message, name
             assert "hush" not in message
 
@@ -169,7 +169,7 @@ def test_a_host_without_an_address(s3_env: str, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.invalid:1")
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    message = bad_input(CALLS["get"], S3Store(s3_env, Patience(attempts=2)), exit_code)
+    message = bad_input(CALLS["get"], S3Store(s3_env, Limits(attempts=2)), exit_code)
     assert "s3.invalid:1 cannot be reached; check AWS_ENDPOINT_URL_S3" in message
 
 
@@ -180,7 +180,7 @@ def test_an_endpoint_that_is_no_address(s3_env: str, monkeypatch: pytest.MonkeyP
 
 def test_an_endpoint_without_tls(s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://127.0.0.1:{s3_server.port}")
-    assert "TLS" in bad_input(CALLS["get"], S3Store(s3_env, Patience(attempts=2)))
+    assert "TLS" in bad_input(CALLS["get"], S3Store(s3_env, Limits(attempts=2)))
 
 
 def test_a_store_that_goes_away_later_may_be_tried_again(behind: Behind) -> None:
@@ -374,7 +374,7 @@ def test_a_store_without_conditional_writes(
 
     with FaultyProxy(s3_server.port, plan) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
-        store = S3Store(f"s3://{s3_server.open_bucket}/{secrets.token_hex(8)}", Patience(attempts=ATTEMPTS))
+        store = S3Store(f"s3://{s3_server.open_bucket}/{secrets.token_hex(8)}", Limits(attempts=ATTEMPTS))
         with pytest.warns(RuntimeWarning, match="ignores conditional writes") as caught:
             info = store.put_if_absent("a", b"1")
         assert len(caught) == 1

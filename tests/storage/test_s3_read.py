@@ -20,7 +20,7 @@ import pytest
 
 from adainf.errors import AdaInfError, Stopped
 from adainf.storage import PreconditionFailed
-from adainf.storage.s3.client import Patience
+from adainf.storage.s3.client import Limits
 from adainf.storage.s3.download import Download
 from adainf.storage.s3.errors import Broken
 from adainf.storage.s3.response import Body
@@ -31,7 +31,7 @@ from tests.storage.conftest import ATTEMPTS, Behind, Rclone
 from tests.storage.faulty_proxy import Fault, Plan, Request
 
 MIB = 1 << 20
-QUICK = Patience(attempts=ATTEMPTS, first_byte_timeout_s=0.5, low_speed_timeout_s=0.5)
+QUICK = Limits(attempts=ATTEMPTS, first_byte_timeout_s=0.5, low_speed_timeout_s=0.5)
 
 
 def random_bytes(size_bytes: int) -> bytes:
@@ -70,11 +70,11 @@ OBJECTS = {f"real/{i}.tar": random_bytes(MIB + 1000 * i + i) for i in range(10)}
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_ten_objects_of_the_first_server(behind: Behind, s3_env: str, fault: Fault) -> None:
-    """With the patience that users have."""
+    """With the limits that users have."""
     writer = S3Store(s3_env)
     for key, data in OBJECTS.items():
         writer.put(key, data)
-    with behind(every_fourth(fault), Patience()) as (store, proxy), ThreadPoolExecutor(4) as pool:
+    with behind(every_fourth(fault), Limits()) as (store, proxy), ThreadPoolExecutor(4) as pool:
         began_s = time.monotonic()
         arrived = list(pool.map(store.get, OBJECTS))
         assert time.monotonic() - began_s < 20
@@ -121,8 +121,8 @@ def test_ranges(behind: Behind, s3_env: str, fault: Fault) -> None:
 def test_what_breaks_off_is_taken_up_at_the_next_byte(behind: Behind, s3_env: str, fault: Fault) -> None:
     data = random_bytes(6 * MIB + 12346)
     etag = S3Store(s3_env).put("a", data).etag
-    patience = Patience(low_speed_timeout_s=0.5)  # a body that stalls must not wait for as long as a first byte may take
-    with behind(in_order(fault, fault), patience, break_after_bytes=MIB + 321) as (store, proxy):
+    limits = Limits(low_speed_timeout_s=0.5)  # a body that stalls must not wait for as long as a first byte may take
+    with behind(in_order(fault, fault), limits, break_after_bytes=MIB + 321) as (store, proxy):
         began_s = time.monotonic()
         assert store.get("a") == data
         assert time.monotonic() - began_s < 4
@@ -306,7 +306,7 @@ def test_an_answer_that_promises_nothing_is_never_taken(headers: dict[str, Any])
         return {"Body": Fake(b"012"), **headers}
 
     with pytest.raises(Broken, match=r"an answer without|an answer whose length|another range"):
-        Download(ask, Pace(1, 10), Patience(attempts=3), "s3://bucket/a", verify=True).whole()
+        Download(ask, Pace(1, 10), Limits(attempts=3), "s3://bucket/a", verify=True).whole()
     assert asked == [{"ChecksumMode": "ENABLED"}] * 3
 
 
@@ -329,7 +329,7 @@ def test_a_store_without_ranges(behind: Behind, open_uri: str) -> None:
 
 def test_files_that_are_closed_early(behind: Behind, s3_env: str) -> None:
     S3Store(s3_env).put("a", random_bytes(30 * MIB))
-    with behind(lambda _: None, Patience(reads_at_once=1)) as (store, proxy):
+    with behind(lambda _: None, Limits(reads_at_once=1)) as (store, proxy):
         files = [store.open("a", verify=False) for _ in range(5)]  # more than may be waited for at once, in one thread
         assert {file.read(1) for file in files} == {random_bytes(30 * MIB)[:1]}
         for file in files:
@@ -345,8 +345,8 @@ def test_a_store_that_asks_for_less_gets_less_and_later_more(behind: Behind, s3_
     def plan(request: Request) -> Any:
         return "503" if request.method == "GET" and throttled.is_set() else None
 
-    patience = Patience(attempts=20, reads_at_once=4, retry_budget=1000)
-    with behind(plan, patience, delay_s=0.15) as (store, proxy), ThreadPoolExecutor(12) as pool:
+    limits = Limits(attempts=20, reads_at_once=4, retry_budget=1000)
+    with behind(plan, limits, delay_s=0.15) as (store, proxy), ThreadPoolExecutor(12) as pool:
 
         def most_at_once(reads: int) -> int:
             before = len(proxy.at_once)
@@ -375,7 +375,7 @@ def test_a_store_that_fails_for_good_is_given_up_by_all_threads_together(behind:
     def plan(request: Request) -> Any:
         return "500" if request.method == "GET" and broken.is_set() else None
 
-    with behind(plan, Patience(retry_budget=30)) as (store, proxy), ThreadPoolExecutor(8) as pool:
+    with behind(plan, Limits(retry_budget=30)) as (store, proxy), ThreadPoolExecutor(8) as pool:
 
         def read(_: int) -> str:
             with pytest.raises(AdaInfError) as caught:
@@ -407,7 +407,7 @@ def test_a_stop_passes_through(behind: Behind, s3_env: str, fault: Fault) -> Non
     gc.collect()
     gc.disable()  # Python throws away what a handler raises while weak references are collected
     try:
-        with behind(always(fault), Patience()) as (store, proxy):
+        with behind(always(fault), Limits()) as (store, proxy):
             for read in (lambda: store.get("a"), lambda: store.open("a").read()):
                 signal.setitimer(signal.ITIMER_REAL, 0.3)
                 began_s = time.monotonic()

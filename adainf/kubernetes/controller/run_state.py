@@ -82,7 +82,7 @@ class Ledger:
     def keep_recipe(self, data: bytes) -> str:
         """Put a copy of the recipe's bytes, and give its address: a pod that is replaced reads the recipe it began with."""
         key = f"recipes/{sha256(data)[:12]}.yaml"
-        self._run.settle(key, data, gives_way=lambda there: True)
+        self._run.compare_and_swap(key, data, may_replace=lambda there: True)
         return self._run.locate(key)
 
 

@@ -21,14 +21,14 @@ def verify(uri: str, reporter: Reporter) -> None:
         for problems in pool.map(lambda shard: _problems(folder, shard), shards):
             damaged += bool(problems)
             for problem in problems:
-                reporter.say(f"verify: {problem}")
+                reporter.info(f"verify: {problem}")
             track.advance()
     if damaged:
         raise StageFailed(
             f"{folder.uri}: {damaged} of {len(shards)} shards are damaged, as told above; restore or make them again"
         )
     images = sum(shard.images for shard in shards)
-    reporter.say(f"verify: done, {images:,} images in {len(shards):,} shards are whole")
+    reporter.info(f"verify: done, {images:,} images in {len(shards):,} shards are whole")
 
 
 def _problems(folder: ShardFolder, shard: Shard) -> list[str]:

@@ -118,7 +118,7 @@ class SplitWriter:
         """Put the shard, then its index; how many images it holds."""
         key, indices = self._key(number), self.indices(number)
         data = encode_shard(indices.start, made, self._compression)
-        held = self._run.settle(f"{self._folder}/{key}", data, gives_way=_is_damaged)
+        held = self._run.compare_and_swap(f"{self._folder}/{key}", data, may_replace=_is_damaged)
         index = _index(key, data, samples(data), pixel_facts(sample.image for sample in made))
         if held != data:  # by another build of zlib, say: what counts is what is decoded
             own, index = index, _decoded_index(key, held)
@@ -131,7 +131,7 @@ class SplitWriter:
                 )
         text = index.to_json()
         # An index is a function of its tar: one that says anything else is damaged or of a tar that is gone.
-        self._run.settle(f"{self._folder}/{index_key(key)}", text, gives_way=lambda there: True)
+        self._run.compare_and_swap(f"{self._folder}/{index_key(key)}", text, may_replace=lambda there: True)
         self._note(number, index, text)
         return len(indices)
 

@@ -18,7 +18,7 @@ from adainf.storage.s3.throttle import Pace
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Limits:
     """For how long, how often and how hard a store is asked."""
 
     attempts: int = 8
@@ -35,13 +35,13 @@ class Patience:
     retry_budget: int = 100
 
 
-class Link:
+class S3Client:
     """Of one process, because a forked child must neither write into its parent's connections nor wait for its threads."""
 
-    def __init__(self, uri: str, patience: Patience) -> None:
-        self.pace = Pace(patience.reads_at_once, patience.retry_budget)
+    def __init__(self, uri: str, limits: Limits) -> None:
+        self.pace = Pace(limits.reads_at_once, limits.retry_budget)
         self._uri = uri
-        self._patience = patience
+        self._limits = limits
         self._lock = threading.Lock()  # a session is not safe among threads, the clients that it makes are
         self._session: Session | None = None
         self._reads: Any = None
@@ -52,7 +52,7 @@ class Link:
         """The client for bodies. It asks once and does not wait long: `Download` decides what to do next."""
         if self._reads is None:
             with self._lock:
-                self._reads = self._reads or self._connect(1, self._patience.first_byte_timeout_s)
+                self._reads = self._reads or self._connect(1, self._limits.first_byte_timeout_s)
         return self._reads
 
     @property
@@ -60,7 +60,7 @@ class Link:
         """The client for everything else, which repeats what failed by itself."""
         if self._writes is None:
             with self._lock:
-                self._writes = self._writes or self._connect(self._patience.attempts, self._patience.read_timeout_s)
+                self._writes = self._writes or self._connect(self._limits.attempts, self._limits.read_timeout_s)
         return self._writes
 
     @property
@@ -72,7 +72,7 @@ class Link:
     def _connect(self, attempts: int, read_timeout_s: float) -> Any:
         config = Config(
             signature_version="s3v4",
-            connect_timeout=self._patience.connect_timeout_s,
+            connect_timeout=self._limits.connect_timeout_s,
             read_timeout=read_timeout_s,
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=32,

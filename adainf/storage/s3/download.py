@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from adainf.errors import AdaInfError
 from adainf.storage.base import PreconditionFailed
-from adainf.storage.s3.client import Patience
+from adainf.storage.s3.client import Limits
 from adainf.storage.s3.errors import (
     CONDITION_FAILED,
     Broken,
@@ -52,7 +52,7 @@ class Download:
         self,
         ask: Ask,
         pace: Pace,
-        patience: Patience,
+        limits: Limits,
         where: str,
         *,
         start_bytes: int = 0,
@@ -62,7 +62,7 @@ class Download:
     ) -> None:
         self._ask = ask
         self._pace = pace
-        self._patience = patience
+        self._limits = limits
         self._where = where
         self._start = start_bytes
         self._size = size_bytes
@@ -100,7 +100,7 @@ class Download:
                 return self.rest()
             except (Damaged, Replaced):
                 restarts += 1
-                if restarts >= self._patience.attempts:
+                if restarts >= self._limits.attempts:
                     raise
             self._rewind()
             pause(restarts)
@@ -176,7 +176,7 @@ class Download:
                 f"{self._where}: the store keeps failing ({self._pace.tally}, this one by {brief(error)}); run again and it "
                 "goes on from here"
             ) from None
-        if self._stuck >= self._patience.attempts:
+        if self._stuck >= self._limits.attempts:
             raise note_retries(error, self._stuck - 1)
 
     def _end(self) -> None:
@@ -200,7 +200,7 @@ class Download:
             if status_of(error) == 416 or (self._etag is not None and code_of(error) in CONDITION_FAILED):
                 raise self._replaced() from None
             raise
-        body = Body(answer, self._patience.low_speed_timeout_s, self._patience.low_speed_bytes_per_s)
+        body = Body(answer, self._limits.low_speed_timeout_s, self._limits.low_speed_bytes_per_s)
         try:
             self._compare(answer)
         except BaseException:

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from adainf.errors import BadInput
 from adainf.storage.base import PROBE, NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
-from adainf.storage.s3.client import Link, Patience
+from adainf.storage.s3.client import Limits, S3Client
 from adainf.storage.s3.download import Download, Reader
 from adainf.storage.s3.errors import (
     CONDITION_FAILED,
@@ -40,7 +40,7 @@ from adainf.storage.s3.upload import MULTIPART_OVER_BYTES, upload
 class S3Store:
     """The store at ``s3://bucket/prefix``. Safe among threads, processes (also forked ones) and machines.
 
-    Requests are repeated with full jitter for as long as `Patience` says; a read that breaks off, stops or trickles is
+    Requests are repeated with full jitter for as long as `Limits` says; a read that breaks off, stops or trickles is
     taken up where it was (`Download`). Puts carry a SHA-256 that the store checks; reads check it where the store returns
     it (a multipart object's sum is one over its parts, and is not checked: manifests hold the sum of the whole).
 
@@ -55,11 +55,11 @@ class S3Store:
     Errors that a user can mend are raised as `BadInput`, others as `AdaInfError`; neither holds a credential.
     """
 
-    def __init__(self, uri: str, patience: Patience | None = None) -> None:
+    def __init__(self, uri: str, limits: Limits | None = None) -> None:
         self._bucket, self._prefix = _split(uri)
         self.uri = uri
-        self._patience = patience or Patience()
-        self._links: dict[int, Link] = {}  # by process
+        self._limits = limits or Limits()
+        self._links: dict[int, S3Client] = {}  # by process
         self._conditional: bool | None = None  # whether the store honours conditions; None: not tried yet
         self._worked = False  # a call has succeeded: bucket, credentials and endpoint are right
 
@@ -152,9 +152,9 @@ class S3Store:
         return self.__dict__ | {"_links": {}}
 
     @property
-    def _link(self) -> Link:
+    def _link(self) -> S3Client:
         process = os.getpid()
-        return self._links.get(process) or self._links.setdefault(process, Link(self.uri, self._patience))
+        return self._links.get(process) or self._links.setdefault(process, S3Client(self.uri, self._limits))
 
     @property
     def _client(self) -> Any:
@@ -166,7 +166,7 @@ class S3Store:
         def ask(**asked: str) -> Any:
             return self._link.reads.get_object(**self._address(key), **asked)
 
-        return Download(ask, self._link.pace, self._patience, self._where(key), **how)
+        return Download(ask, self._link.pace, self._limits, self._where(key), **how)
 
     def _where(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
@@ -205,7 +205,7 @@ class S3Store:
     def _put(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         """Upload, with the doubts about lost answers and conflicts settled."""
         repeated = False
-        for attempt in range(1, self._patience.attempts + 1):
+        for attempt in range(1, self._limits.attempts + 1):
             try:
                 return self._upload(key, data, **condition)
             except ClientError as error:
@@ -216,7 +216,7 @@ class S3Store:
                     return info
                 if refused:
                     raise self._refused(key) from None
-                if code not in CONFLICT or attempt == self._patience.attempts:
+                if code not in CONFLICT or attempt == self._limits.attempts:
                     raise
             pause(attempt)  # another writer was at it in the same moment
         raise AssertionError("unreachable")
