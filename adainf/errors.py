@@ -1,7 +1,7 @@
-"""What the exit code of a command means, and the exceptions that carry it.
+"""Exit codes of the commands, and the exceptions that carry them.
 
-A scheduler reads the code: 64 must never be tried again, 75 should be, at once. 66 is no failure of the stage, which another
-start goes on with, and must not be tried again: the two would take it from each other in turn.
+A scheduler reads the exit code. 64 and 65 must never be retried. Retry 75 at once. 66 is not a failure of the stage:
+a newer attempt runs it. It must not be retried either, as the two attempts would supersede each other in turn.
 """
 
 OK = 0
@@ -12,36 +12,36 @@ INTERRUPTED = 75
 
 
 class AdaInfError(Exception):
-    """Base of the errors whose message is one sentence for the user: what, where, and the mend."""
+    """Base of the errors whose message is one sentence for the user: what was wrong, where, and how to fix it."""
 
     exit_code = 1
 
 
 class BadInput(AdaInfError):
-    """The recipe, the data or the run folder is wrong; trying again without a change cannot help."""
+    """The recipe, the data or the run folder is invalid; a retry without a change cannot succeed."""
 
     exit_code = BAD_INPUT
 
 
 class StageFailed(AdaInfError):
-    """A stage ran and failed for good, for example a loss that is no longer finite."""
+    """A stage ran and failed permanently, for example by a loss that is not finite."""
 
     exit_code = STAGE_FAILED
 
 
 class Superseded(AdaInfError):
-    """Another start of the stage has taken over and goes on; this one must leave alone all that it finds."""
+    """A newer attempt of the stage has taken over; this one must stop and leave everything in the run as it is."""
 
     exit_code = SUPERSEDED
 
 
 class Interrupted(AdaInfError):
-    """The command was asked to stop and saved what it had: the same command goes on from there."""
+    """The command was asked to stop and has saved its state: the same command resumes."""
 
     exit_code = INTERRUPTED
 
 
 class Stopped(BaseException):
-    """A signal came where nothing waits to save. No `Exception`: whoever reads damaged files must not take it for damage."""
+    """A signal arrived outside a loop that saves. Not an `Exception`: code that handles corrupt files must not catch it."""
 
     exit_code = INTERRUPTED

@@ -192,7 +192,7 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_the_folder_is
     assert adainf("ingest", recipe, "--run", run).returncode == OK
     done = launch(2, recipe, run)
     assert done.returncode != OK
-    assert "pretrain.global_batch is 31, which 2 processes cannot share equally" in done.stderr
+    assert "pretrain.global_batch is 31, which is not divisible by 2 processes" in done.stderr
     assert not (run / "pretrain").exists()
 
 
@@ -214,7 +214,7 @@ def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folde
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, errors
-    found = re.search(r"saved at step (\d+) of 20000; run the same command to go on", errors)
+    found = re.search(r"saved at step (\d+) of 20000; run the same command again to resume", errors)
     assert found, errors
     saved = Checkpoints(Run(str(run)), folder)
     step = saved.newest()

@@ -68,7 +68,7 @@ def fit(
                 save(done)
                 checkpoints.wait()
                 distributed.barrier()
-                raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
+                raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command again to resume")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 save(done)
     return curve

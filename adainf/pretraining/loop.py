@@ -105,7 +105,7 @@ def pretrain_arm(
                     save(done)
                     checkpoints.wait()
                 distributed.barrier()
-                raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command to go on")
+                raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command again to resume")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
                 checked_loss(done, current, trainer, label)  # what is no number is not worth going on from
                 if main:

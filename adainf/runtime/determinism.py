@@ -1,4 +1,4 @@
-"""One place that makes numbers repeatable: threads, seeds and deterministic kernels."""
+"""Determinism: thread counts, seeds and deterministic kernels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def prepare(cpu_threads: int | None) -> None:
-    """Fix what can change a result without changing the recipe: the threads of sums, and kernels that race."""
+    """Pin what can change a result outside the recipe: the thread count of reductions, and nondeterministic kernels."""
     if cpu_threads is not None:
         torch.set_num_threads(cpu_threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # else it writes every tensor twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # fills every new tensor otherwise
     torch.backends.cudnn.benchmark = False
     if torch.cuda.is_available():
-        # Each of the fused kernels of attention sums gradients in an order of its own every time.
+        # The fused attention kernels accumulate gradients in a nondeterministic order.
         torch.backends.cuda.enable_cudnn_sdp(False)
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
@@ -34,11 +34,11 @@ def prepare(cpu_threads: int | None) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a step has freed for the next one: by itself it maps blocks of 32 MB and more anew each time,
-    and the kernel fills them page by page."""
+    """Let glibc reuse the memory that a step has freed. By default it maps each block over 32 MB again, and the kernel then
+    faults it in page by page."""
     if sys.platform != "linux":
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # no such call in other C libraries
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -46,7 +46,7 @@ def _keep_freed_memory() -> None:
 
 @contextmanager
 def seeded_init(seed: int) -> Iterator[None]:
-    """Networks built in this block get the initial weights of `seed`; the caller's random state is left alone."""
+    """Modules built in this block get the initial weights of `seed`; the caller's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -57,18 +57,18 @@ def default_device() -> torch.device:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device; to CUDA through pinned memory, as any other copy waits for all that the device has still to do."""
+    """Copy to the device; to CUDA through pinned memory, as a pageable copy waits for the work queued on the device."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @lru_cache(maxsize=1024)
 def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor that nobody changes, copied to its device once."""
+    """A cached constant tensor, copied to its device once. Callers must not modify it."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
 def memory_gib(device: torch.device) -> float:
-    """The most that this process has held: of the device's memory, or of the machine's."""
+    """Peak memory of this process in GiB: of the device, or of the host without one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,8 +1,8 @@
-"""Every collective of the project; nothing else imports `torch.distributed`.
+"""All collectives of the project; no other module imports `torch.distributed`.
 
-Their backward is a *sum* over ranks. As DistributedDataParallel averages gradients, a loss that is the mean over the
-local rows against gathered rows then has exactly the gradient of the whole batch, on any number of ranks. Backwards
-that average, or that keep the own slot only, give the right loss and a wrong gradient.
+The backward of a collective *sums* over ranks. DistributedDataParallel averages gradients, so a loss that is the mean over the
+local rows against gathered rows has exactly the gradient of the global batch, on any number of ranks. A backward that averages,
+or that keeps only the local slot, gives the right loss and a wrong gradient.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from adainf.errors import BadInput
 
 
 @atexit.register
-def _leave() -> None:
-    """Threads of a process group that outlive the interpreter end the process by SIGABRT now and then, its work done."""
+def _destroy_process_group() -> None:
+    """Destroy the process group at exit: threads that outlive the interpreter sometimes abort a finished process (SIGABRT)."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def init() -> PartialState:
-    """The device and the processes as `accelerate launch` set them up; alone it is one process on one device."""
-    # Accelerator looks at the flag by itself; here each process of a launch on CPUs would take itself for the only one.
+    """Initialize from the environment of `accelerate launch`: the device and the processes; else one process on one device."""
+    # Accelerator reads this flag, PartialState does not: without it each process of a CPU launch would run as the only one.
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def init_for_batch(setting: str, batch: int) -> PartialState:
-    """As `launched`, for work on a batch, the recipe's `setting`. Raises `BadInput` where the processes cannot share it."""
-    processes = init()
-    world = processes.num_processes
+    """`init` for a batch of `batch` rows, the recipe's `setting`. Raises `BadInput` if the processes do not divide it."""
+    state = init()
+    world = state.num_processes
     if batch % world:
         raise BadInput(
-            f"{setting} is {batch}, which {world} processes cannot share equally; choose a multiple of {world}, or another "
-            "number of processes"
+            f"{setting} is {batch}, which is not divisible by {world} processes; set it to a multiple of {world}, or change "
+            "the number of processes"
         )
-    return processes
+    return state
 
 
 def world_size() -> int:
@@ -83,16 +83,16 @@ class _SumRanks(torch.autograd.Function):
 
 
 def gather_rows(local_bD: Tensor) -> Tensor:
-    """All ranks' rows, b x D each → (W b) x D, in the order of ranks. Every rank must hold the same number of rows."""
+    """Concatenate the rows of all ranks in rank order: b x D each → (W b) x D. Every rank must hold the same number of rows."""
     if world_size() == 1:
         return local_bD
     return _GatherRows.apply(local_bD)
 
 
-def local_rows(whole: Tensor) -> Tensor:
-    """This rank's part, b x …, of what `gather_rows` put together."""
-    local = len(whole) // world_size()
-    return whole[rank() * local : (rank() + 1) * local]
+def local_rows(gathered: Tensor) -> Tensor:
+    """This rank's rows, b x …, of a tensor from `gather_rows`."""
+    local = len(gathered) // world_size()
+    return gathered[rank() * local : (rank() + 1) * local]
 
 
 def all_reduce_sum(local: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def all_reduce_sum(local: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """What DistributedDataParallel does, for gradients that were summed up on each rank alone."""
+    """Average the gradients over ranks as DistributedDataParallel does, for gradients accumulated without synchronization."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if world_size() == 1 or not gradients:
         return
@@ -120,45 +120,45 @@ def mean_over_ranks(value: Tensor) -> float:
     return float(all_reduce_sum(value.detach().double())) / world_size()
 
 
-def gather_uint64(word: int, device: torch.device) -> list[int]:
-    """A word of 64 bits from each rank, in their order."""
+def gather_uint64(value: int, device: torch.device) -> list[int]:
+    """One unsigned 64-bit integer from each rank, in rank order."""
     if world_size() == 1:
-        return [word]
-    own = torch.tensor([word >> 32, word & 0xFFFFFFFF], device=device)  # no collective knows unsigned 64-bit integers
+        return [value]
+    own = torch.tensor([value >> 32, value & 0xFFFFFFFF], device=device)  # collectives do not support unsigned 64-bit integers
     parts = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(parts, own)
     return [(int(high) << 32) | int(low) for high, low in parts]
 
 
 class Agreement:
-    """Whether any rank has raised a flag, so that all take the same turn. Every rank asks as often.
+    """Asynchronous all-reduce of a flag, so that all ranks take the same branch. Every rank must call it equally often.
 
-    On several ranks what was said at one call is the answer to the next: it comes while the device works on, so nobody waits.
+    With more than one rank a call returns the result of the previous one: the reduction overlaps with the device's work.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._answer = torch.zeros(1, pin_memory=device.type == "cuda")
-        self._arrived: torch.cuda.Event | None = None
+        self._reduced = torch.zeros(1, pin_memory=device.type == "cuda")
+        self._copied: torch.cuda.Event | None = None
 
     def any_rank(self, flag: bool) -> bool:
-        """What all ranks said last time; alone on this one, the flag itself."""
+        """Whether any rank passed True at the previous call; with one rank, the flag itself."""
         if world_size() == 1:
             return flag
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        said = bool(self._answer.item())
+        if self._copied is not None:
+            self._copied.synchronize()
+        previous = bool(self._reduced.item())
         flags = torch.full((1,), float(flag), device=self._device)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         on_gpu = self._device.type == "cuda"
-        self._answer.copy_(flags, non_blocking=on_gpu)
+        self._reduced.copy_(flags, non_blocking=on_gpu)
         if on_gpu:
-            self._arrived = torch.cuda.Event()
-            self._arrived.record()
-        return said
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+        return previous
 
 
 def barrier() -> None:
-    """Return once every rank has come here."""
+    """Block until every rank has called this."""
     if world_size() > 1:
         dist.barrier()

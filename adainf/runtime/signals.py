@@ -1,8 +1,7 @@
-"""Being asked to stop: a loop that can save finishes its step first, anything else stops where it is.
+"""Stop requests: a loop that can save finishes its step first; everything else stops at once.
 
-A SIGTERM (a cluster that wants its node back) or a Ctrl-C ends with exit code 75. Only the first one is
-held back while a loop saves; the second stops the process as soon as no upload is under way, which loses nothing but the work
-since the last save.
+SIGTERM (a cluster reclaims the node) and Ctrl-C end the process with exit code 75. In a loop that saves, only the first signal
+is deferred. The second one stops the process once no upload is in flight; only the work since the last checkpoint is lost.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ class StopRequest:
     def handle(self, number: int, frame: FrameType | None) -> None:
         again, self.received = self.received, True
         if again or not self.deferred:
-            raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command to go on")
+            raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command again to resume")
 
 
 _request = StopRequest()
 
 
 def check() -> None:
-    """Raise `Stopped` where a signal came and its exception was lost: Python only prints one that is raised in a finaliser."""
+    """Raise `Stopped` if a signal arrived and its exception was lost: Python only prints exceptions raised in a finalizer."""
     if _request.received and not _request.deferred:
-        raise Stopped("stopped by a signal; run the same command to go on")
+        raise Stopped("stopped by a signal; run the same command again to resume")
 
 
 def install() -> None:
-    """Take over SIGTERM and SIGINT; called once by the command line, never by the library."""
+    """Handle SIGTERM and SIGINT. Only the command line calls this, once; the library never does."""
     _request.received = False
     for number in _SIGNALS:
         signal.signal(number, _request.handle)
@@ -48,7 +47,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[StopRequest]:
-    """Within this block a first signal only sets `received`: the loop looks at it after each step, saves and raises."""
+    """Within this block the first signal only sets `received`: the loop checks it after each step, saves and raises."""
     _request.deferred = True
     try:
         yield _request

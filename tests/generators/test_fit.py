@@ -47,7 +47,7 @@ def all_gradients() -> dict[str, tuple[list[torch.Tensor], float]]:
 
 
 def on_two_ranks() -> dict[str, tuple[list[torch.Tensor], float]]:
-    with pytest.raises(BadInput, match=r"generator.batch is 9, which 2 processes cannot share equally"):
+    with pytest.raises(BadInput, match=r"generator.batch is 9, which is not divisible by 2 processes"):
         distributed.init_for_batch("generator.batch", 9)
     return all_gradients()
 

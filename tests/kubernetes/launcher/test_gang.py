@@ -118,7 +118,7 @@ def test_killed_then_stopped_then_gone_on_it_is_the_run_that_was_left_alone(inge
     for index in (0, 1):
         left = record(tmp_path / "run", "stopped", index)
         assert left["exit_code"] == INTERRUPTED
-        assert left["reason"] == f"pretrain none (seed 0): saved at step {step} of 150; run the same command to go on"
+        assert left["reason"] == f"pretrain none (seed 0): saved at step {step} of 150; run the same command again to resume"
         assert json.loads((tmp_path / f"stopped-{index}.term").read_text()) == left
 
     last = gang(tmp_path, ingested, LONG, "last", "pretrain").start()
