@@ -12,10 +12,10 @@ from accelerate import Accelerator
 
 from adainf.augment.profiles import Views
 from adainf.errors import BadInput, StageFailed
-from adainf.evaluation.features import Features, extract_alone
+from adainf.evaluation.features import Features, extract_local
 from adainf.evaluation.infonce import MOST_IMAGES, infonce
 from adainf.evaluation.linear import lbfgs_probe
-from adainf.evaluation.neighbours import nearest, plain_vote
+from adainf.evaluation.neighbours import majority_vote, nearest
 from adainf.inflation.search import Setting
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Run
@@ -26,7 +26,7 @@ from adainf.pretraining.trainer import Experiment
 from adainf.recipe import Pretrain, Recipe
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.read_all import Labelled
-from adainf.stages.pretrain import Mixture, captions, open_mixture
+from adainf.stages.mixture import Mixture
 
 Judge = Literal["linear", "knn", "infonce"]
 
@@ -80,9 +80,9 @@ class Probe:
         """
         mixture = self.mixture(setting)
         normalisation = Normalisation.of(self.real.split("train"))
-        tokens = captions(self.config, mixture)
+        tokens = mixture.captions(self.config)
         try:
-            with TemporaryDirectory() as scratch, open_mixture(self.config, mixture, seed, self.accelerator) as stream:
+            with TemporaryDirectory() as scratch, mixture.open(self.config, seed, self.accelerator) as stream:
                 experiment = Experiment(self.config, seed, stream, mixture.views, normalisation, tokens)
                 checkpoints = Checkpoints(Run(scratch), "probe")
                 trained = pretrain_arm(experiment, self.accelerator, checkpoints, Reporter(quiet=True), f"probe {setting.name}")
@@ -97,11 +97,11 @@ class Probe:
             images, hue = self.splits["validation"].images, self.config.augmentation.hue
             return -infonce(encoder, images, self.judging_views, hue, device).loss
         train, validation = (
-            Features(extract_alone(encoder, images[labels >= 0], judged.batch, device), labels[labels >= 0])
+            Features(extract_local(encoder, images[labels >= 0], judged.batch, device), labels[labels >= 0])
             for images, labels in (self.splits["train"], self.splits["validation"])
         )
         if self.judge == "knn":
-            voted = plain_vote(nearest(train, validation, judged.knn_neighbours), judged.knn_neighbours)
+            voted = majority_vote(nearest(train, validation, judged.knn_neighbours), judged.knn_neighbours)
             return float(np.mean(voted == validation.labels))
         # Validation is the judge here, so it must not choose the penalty as well.
         nothing = Features(validation.values[:0], validation.labels[:0])

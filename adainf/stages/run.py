@@ -10,7 +10,7 @@ from adainf.recipe import REAL_ALONE, Recipe
 from adainf.shards.format.manifest import ShardSet
 from adainf.stages.ingest import ingest
 from adainf.stages.measure import compared_images
-from adainf.stages.pretrain import check_batch
+from adainf.stages.mixture import check_batch
 
 
 def run(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> None:

@@ -14,7 +14,16 @@ from typing import NamedTuple
 from adainf.augment.profiles import default_views
 from adainf.errors import BadInput, Interrupted, StageFailed
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.search import FINALISTS, PRIOR, Setting, Verified, better_half, decide, explained, settings_around
+from adainf.inflation.search import (
+    FINALISTS,
+    PRIOR,
+    Setting,
+    VerifyResult,
+    better_half,
+    decide,
+    decision_lines,
+    settings_around,
+)
 from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
@@ -23,7 +32,7 @@ from adainf.recipe import Monitor, Recipe, Verify
 from adainf.runtime.determinism import prepare
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader import read_all
-from adainf.stages.pretrain import check_batch, planned_sources
+from adainf.stages.mixture import check_batch, planned_sources
 from adainf.stages.probe import Probe, judge_for
 
 NAME = "verify"
@@ -96,7 +105,7 @@ class Probes:
             score = self._probe.score(one.setting, one.seed)
         except Interrupted:
             raise Interrupted(
-                "verify: stopped within a probe; those before it are kept: run the same command to go on"
+                "verify: stopped within a probe; those before it are kept: run the same command again to resume"
             ) from None
         self._longest_s = max(self._longest_s or 0.0, time.monotonic() - started)
         manifest = Manifest(request=self._request(one), content={"score": score})
@@ -116,19 +125,19 @@ def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int]
         if manifest is None:
             job.claim()
             manifest = job.commit(_search(recipe, config, job, reporter, worker))
-    for line in manifest.content_as(Verified).why:
+    for line in manifest.content_as(VerifyResult).why:
         reporter.info(line)
     return manifest
 
 
-def _search(recipe: Recipe, config: Verify, job: ArtifactJob, reporter: Reporter, worker: tuple[int, int]) -> Verified:
+def _search(recipe: Recipe, config: Verify, job: ArtifactJob, reporter: Reporter, worker: tuple[int, int]) -> VerifyResult:
     """Try the settings around the plan by probes, and choose one."""
     prepare(recipe.cpu_threads)
     plan = job.inputs["plan"].content_as(InflationPlan)
     default = default_views(recipe.pretrain.augmentation)
     probe = probe_of(recipe, job, plan)
     settings = [one for one in settings_around(plan, default) if one.name == PRIOR or _fits(recipe, probe, one)]
-    verified = Verified(
+    verified = VerifyResult(
         judged_by=probe.judge,
         validation_images=probe.validation_images,
         probe_steps=probe.config.steps,
@@ -143,7 +152,7 @@ def _search(recipe: Recipe, config: Verify, job: ArtifactJob, reporter: Reporter
     return _decided(verified, probes, config.deciding_seeds, recipe.pretrain.steps)
 
 
-def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps: int) -> Verified:
+def _decided(verified: VerifyResult, probes: Probes, deciding_seeds: int, full_steps: int) -> VerifyResult:
     """Halve those around the plan with a seed more a round, then decide among the finalists by seeds that are fresh."""
     by_name = {setting.name: setting for setting in verified.settings}
     scores: dict[str, dict[str, float | None]] = {name: {} for name in by_name}
@@ -171,7 +180,7 @@ def _decided(verified: Verified, probes: Probes, deciding_seeds: int, full_steps
     decision = decide(deciding)
     judge = f"{_JUDGES[verified.judged_by]} on {verified.validation_images:,} validation images"
     judge += f", after {verified.probe_steps:,} of {full_steps:,} steps"
-    why = explained(decision, by_name[decision.chosen], judge, deciding_seeds)
+    why = decision_lines(decision, by_name[decision.chosen], judge, deciding_seeds)
     return verified.model_copy(update={"scores": scores, "decision": decision, "why": why})
 
 

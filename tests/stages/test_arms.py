@@ -14,15 +14,15 @@ from sklearn.datasets import load_digits
 
 from adainf.browse.overview import Overview
 from adainf.errors import BadInput
-from adainf.inflation.search import Verified, decide
+from adainf.inflation.search import VerifyResult, decide
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import pretrained
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe, Verify
 from adainf.shards.loader.read_all import Labelled
+from adainf.stages.mixture import check_batch
 from adainf.stages.plan import plan
-from adainf.stages.pretrain import check_batch
 from adainf.stages.probe import judge_for
 from adainf.stages.run import run as run_chain
 from adainf.stages.verify import verify
@@ -90,7 +90,7 @@ def test_the_report_has_a_colour_and_a_row_for_every_arm(finished: tuple[Recipe,
 def test_arm_verified_is_trained_in_the_setting_that_was_chosen(finished: tuple[Recipe, Run]) -> None:
     """Would catch an arm that goes by the plan whatever the probes say, or by the controls' data in their views alone."""
     _, run = finished
-    verified = Verified.model_validate(_content(run, "verify"))
+    verified = VerifyResult.model_validate(_content(run, "verify"))
     trained, chosen = _content(run, pretrained("verified", 0)), verified.chosen
     assert trained["views"] == [view.model_dump() for view in chosen.views]
     assert (trained["generated_share"] > 0) == bool(chosen.weights)
@@ -103,7 +103,7 @@ def test_arm_verified_is_trained_in_the_setting_that_was_chosen(finished: tuple[
 def test_the_probes_are_halved_and_the_deciding_seeds_are_fresh(finished: tuple[Recipe, Run]) -> None:
     """14 settings by seed 0, 7 by seed 1, 3 by seed 2; then the finalists by seeds that chose none of them."""
     _, run = finished
-    scores = Verified.model_validate(_content(run, "verify")).scores
+    scores = VerifyResult.model_validate(_content(run, "verify")).scores
     by_seed = [sorted(name for name, of in scores.items() if str(seed) in of) for seed in range(5)]
     assert [len(names) for names in by_seed] == [14, 7, 3, 5, 5]
     assert {"prior", "none", "none-weak", "vanilla"} < set(by_seed[3])
@@ -131,7 +131,7 @@ def test_the_choice_is_in_the_plans_json_where_it_answers_the_recipe(
 ) -> None:
     """Would catch scores of seeds that chose finalists among those that decide, and a choice that another recipe asked for."""
     recipe, run = finished
-    verified = Verified.model_validate(_content(run, "verify"))
+    verified = VerifyResult.model_validate(_content(run, "verify"))
 
     def told(recipe: Recipe) -> Any:
         plan(recipe, run, Reporter(), as_json=True)
@@ -188,7 +188,7 @@ def test_without_labels_it_judges_by_infonce_and_refuses_a_probe(finished: tuple
         judge_for(asked, unlabelled)
 
 
-def _deciding(verified: Verified, name: str) -> list[float]:
+def _deciding(verified: VerifyResult, name: str) -> list[float]:
     return [score for seed, score in verified.scores[name].items() if int(seed) >= 3 and score is not None]
 
 

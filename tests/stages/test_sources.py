@@ -21,8 +21,8 @@ from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
 from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.search import Verified, settings_around
-from adainf.kubernetes.controller.run_state import Ledger
+from adainf.inflation.search import VerifyResult, settings_around
+from adainf.kubernetes.controller.run_state import RunState
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, pretrained, tasks
 from adainf.pipeline.lifecycle import artifact
@@ -37,8 +37,9 @@ from adainf.shards.loader.read_all import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
+from adainf.stages.mixture import Mixture, planned_sources
 from adainf.stages.plan import plan
-from adainf.stages.pretrain import Mixture, open_mixture, planned_sources, pretrain
+from adainf.stages.pretrain import pretrain
 from adainf.stages.regenerate import regenerate
 from adainf.stages.run import run as run_chain
 from adainf.stages.verify import probe_of
@@ -101,7 +102,7 @@ def test_every_source_has_artifacts_of_its_own(finished: tuple[Recipe, Run]) -> 
     assert not names & {"generator", "generated", "quality"}
     assert all(run.find(name) for name in names)
     assert tasks(recipe)["generate"] == tuple(f"generated/{name}" for name in ("drawn", "good", "mixed", "noise"))
-    done, wrong = Ledger(run, recipe).finished()
+    done, wrong = RunState(run, recipe).finished()
     assert (done, wrong) == (names | {"report"}, "")
 
 
@@ -146,7 +147,7 @@ def test_the_stream_draws_each_source_in_the_plans_share(finished: tuple[Recipe,
         {name: read_split(folder, "train").images for name, folder in mixture.folders.items()},
     )
     drawn = dict.fromkeys(names, 0)
-    with open_mixture(recipe.pretrain, mixture, 0, make_accelerator(recipe.pretrain)) as stream:
+    with mixture.open(recipe.pretrain, 0, make_accelerator(recipe.pretrain)) as stream:
         for _ in range(steps):
             batch = next(stream)
             for source, index, image in zip(batch.sources, batch.indices, batch.images, strict=True):
@@ -180,7 +181,7 @@ def test_probes_and_arm_verified_mix_the_plans_sources(finished: tuple[Recipe, R
     assert mixed["none"].weights == {"real": 1}
     score = probe.score(settings["prior"], 0)
     assert score is not None
-    verified = Verified(
+    verified = VerifyResult(
         judged_by="linear",
         validation_images=1,
         probe_steps=3,
