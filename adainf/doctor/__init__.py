@@ -1,4 +1,4 @@
-"""doctor: what this machine, or this pod, lacks for a recipe and a run; each line with the mend.
+"""doctor: checks of this machine (or pod) and of the run's store, each with a fix.
 
 adainf doctor [RECIPE] [--run URI] [--json]
 """
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from adainf.doctor import machine, run
-from adainf.doctor.finding import Finding, failed
+from adainf.doctor import machine, store
+from adainf.doctor.check import Check, failed
 from adainf.errors import BadInput
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
@@ -21,38 +21,38 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def doctor(reporter: Reporter, recipe: str | None = None, uri: str | None = None, as_json: bool = False) -> None:
-    """Look at everything and print it. Raises `BadInput` where something fails; a warning is none."""
-    findings = list(examine(recipe, uri))
+    """Run all checks and print the results. Raises `BadInput` if a check fails; a warning does not fail."""
+    checks = list(run_checks(recipe, uri))
     if as_json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        print(json.dumps([check._asdict() for check in checks], indent=2))
     else:
-        table = Table("what", "", "found", "mend", box=None)
-        for finding in findings:
-            table.add_row(finding.what, f"[{_COLOURS[finding.status]}]{finding.status}[/]", finding.found, finding.mend)
+        table = Table("check", "status", "detail", "fix", box=None)
+        for check in checks:
+            table.add_row(check.name, f"[{_COLOURS[check.status]}]{check.status}[/]", check.detail, check.fix)
         reporter.console.print(table)
-    bad = [finding.what for finding in findings if finding.status == "fail"]
+    bad = [check.name for check in checks if check.status == "fail"]
     if bad:
-        raise BadInput(f"doctor: {', '.join(bad)} {'fails' if len(bad) == 1 else 'fail'}; mend as the lines above say")
+        raise BadInput(f"doctor: {', '.join(bad)} {'fails' if len(bad) == 1 else 'fail'}; apply the fixes listed above")
 
 
-def examine(recipe_uri: str | None, uri: str | None) -> Iterator[Finding]:
-    """One finding after the other, the cheap ones first."""
+def run_checks(recipe_uri: str | None, uri: str | None) -> Iterator[Check]:
+    """Run one check after the other, cheap ones first."""
     yield from machine.environment()
-    yield machine.processors()
-    yield from machine.graphics()
+    yield machine.cpus()
+    yield from machine.gpus()
     yield machine.shared_memory()
     yield machine.temporary_files()
     recipe: Recipe | None = None
     if recipe_uri is not None:
         try:
             recipe = load_recipe(recipe_uri)
-            yield Finding("recipe", "ok", recipe.name)
+            yield Check("recipe", "ok", recipe.name)
         except BadInput as error:
             yield failed("recipe", error)
     if uri is None and recipe is not None:
         uri = f"runs/{recipe.name}"
     if uri is not None:
-        yield from run.store(uri)
-        yield from run.clock(uri)
+        yield from store.operations(uri)
+        yield from store.clock(uri)
         if recipe is not None:
-            yield from run.cache(uri, recipe)
+            yield from store.cache(uri, recipe)
