@@ -1,4 +1,4 @@
-"""fit, where the generator is external: nothing is trained; what is said of the checkpoint is checked and kept."""
+"""fit, for `kind: external`: nothing is trained; the declared checkpoint is checked and recorded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from adainf.shards.format.manifest import ShardSet
 
 
 def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:
-    """Write the manifest of the source's generator. Raises `BadInput`, with nothing written, for a checkpoint that does not
-    fit."""
+    """Write the manifest of the source's generator. Raises `BadInput`, with nothing written, for an unusable checkpoint."""
     label = source.label("fit")
 
     def data_sha256(finished: Manifest | None) -> str | None:
-        """With generated images the run is complete without the checkpoint, but a changed one must not go unnoticed."""
+        """A finished run does not need the checkpoint, but must notice a changed one."""
         if finished is not None and not manifest_path(config).exists():
             return finished.request.inputs.get("data")
         if finished is None:
@@ -32,7 +31,7 @@ def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: 
         _check(config, described, job.inputs["real"], allow_foreign)
         job.claim()
         manifest = job.commit(described)
-    reporter.info(f"{label}: not needed, {described.name} was fitted elsewhere; its checkpoint is the one named")
+    reporter.info(f"{label}: not needed, {described.name} was fitted elsewhere; its checkpoint is recorded")
     return manifest
 
 

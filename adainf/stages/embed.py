@@ -9,7 +9,7 @@ import numpy as np
 from adainf.errors import BadInput
 from adainf.evaluation.dataset import Dataset
 from adainf.evaluation.features import extract
-from adainf.evaluation.subject import find_subject
+from adainf.evaluation.find_encoder import find_encoder
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Evaluate
 from adainf.runtime.determinism import default_device
@@ -37,11 +37,11 @@ def embed(
     if not is_key(name):
         raise BadInput(f"-o {output} names no file; give the .npz to write")
     store = open_store(folder or ("/" if output.startswith("/") else "."))
-    subject = find_subject(run, arm, seed, encoder)
+    found_encoder = find_encoder(run, arm, seed, encoder)
     dataset = Dataset(data, image_size)
     names = dataset.splits if split is None else [split]
     found = [(name, dataset.read(name)) for name in names]
-    features = [extract(subject.encoder, images, Evaluate().batch, default_device()) for _, (images, _, _) in found]
+    features = [extract(found_encoder.encoder, images, Evaluate().batch, default_device()) for _, (images, _, _) in found]
     written = io.BytesIO()
     np.savez(
         written,
@@ -52,4 +52,4 @@ def embed(
     )
     store.put(name, written.getvalue())
     count, width = sum(map(len, features)), features[0].shape[1]
-    reporter.info(f"embed: {count:,} images, {width} features each, by {subject.uri} in {output}")
+    reporter.info(f"embed: {count:,} images, {width} features each, by {found_encoder.uri} in {output}")

@@ -1,4 +1,4 @@
-"""evaluate: every measure of every encoder; the only stage that reads the test split, once for each arm."""
+"""evaluate: every measure of every encoder; the only stage that reads the test split, once per arm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from adainf.augment.profiles import default_views
 from adainf.errors import BadInput
 from adainf.evaluation.infonce import infonce_gap
-from adainf.evaluation.protocol import SPLITS, can_judge, measure
+from adainf.evaluation.protocol import SPLITS, can_evaluate, measure
 from adainf.evaluation.scores import ArmScores, InfoNceGap, SeedScores
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Manifest, Run
@@ -29,9 +29,9 @@ from adainf.shards.loader.read_all import Labelled
 def evaluate(
     recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, worker: tuple[int, int] = (0, 1)
 ) -> list[Manifest]:
-    """Judge all arms of the recipe and the untrained encoder, or only `arm` (which may be ``untrained``).
+    """Evaluate all arms of the recipe and the untrained encoder, or only `arm` (which may be ``untrained``).
 
-    With `worker` (K, N) it is numbers K, K + N, … of these. Every process of a launch calls this with the same arguments.
+    With `worker` (K, N), numbers K, K + N, … of these. Every process of a launch calls this with the same arguments.
     """
     first, step = worker
     judged = [known for known in (*recipe.arms, UNTRAINED) if arm in (None, known)]
@@ -68,7 +68,7 @@ def _scores(
     with reporter.track(f"evaluate {arm}", len(recipe.pretrain.seeds)) as track:
         for seed in recipe.pretrain.seeds:
             encoder = _encoder(recipe, run, inputs.get(pretrained(arm, seed)), seed, normalisation)
-            if can_judge(splits):
+            if can_evaluate(splits):
                 seeds[str(seed)] = measure(encoder, splits, recipe.evaluate, seed, device)
             if gap := _gap(recipe, encoder, splits, device):
                 gaps[str(seed)] = gap
@@ -84,8 +84,7 @@ def _scores(
 
 
 def _gap(recipe: Recipe, encoder: Encoder, splits: Mapping[str, Labelled], device: torch.device) -> InfoNceGap | None:
-    """Under the recipe's default views for every arm: losses under different views do not compare, and these every recipe
-    has, whatever the plan."""
+    """The InfoNCE gap under the recipe's default views for every arm: losses under different views do not compare."""
     augmentation = recipe.pretrain.augmentation
     train, held_out = (splits[name].images for name in ("train", "validation"))
     return infonce_gap(encoder, train, held_out, default_views(augmentation), augmentation.hue, device)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adainf.errors import BadInput
+from adainf.evaluation.find_encoder import find_pretrained
 from adainf.evaluation.scores import ArmScores
-from adainf.evaluation.subject import find_pretrained
 from adainf.models.card import Card
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import evaluated, pretrained

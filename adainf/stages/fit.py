@@ -1,4 +1,4 @@
-"""fit: the generator, from the real training images only and without their labels."""
+"""fit: fit the generator on the real training images, without their labels."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from adainf.stages.adopt import adopt
 
 
 def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> list[Manifest]:
-    """Write ``generator/``, of several sources ``generator/NAME/`` each; a source that is imported has nothing to fit.
+    """Write ``generator/``, or ``generator/NAME/`` for each of several sources; imported sources need no fit.
 
     Every process of a launch calls this with the same arguments.
     """
-    for source in recipe.sources.values():  # before any is fitted: a recipe that is mended may be another for all of them
+    for source in recipe.sources.values():  # before any fit: fixing the recipe may change all of them
         if isinstance(source.generator, Diffusion | Gan):
             real = require_inputs(recipe, run, fitted(source.name))["real"]
             _check_fit(source, source.generator, real.content_as(ShardSet))
@@ -91,7 +91,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
 
 
 def _check_fit(source: Source, config: Diffusion | Gan, shards: ShardSet) -> None:
-    """Raise `BadInput` where generator and real images do not fit each other, or the network's library is missing."""
+    """Raise `BadInput` where generator and real images do not match, or the network's library is missing."""
     count, section = shards.splits["train"].images, source.where("generator")
     references = (config.reference_images or 0) if isinstance(config, Diffusion) else 0
     for name, wanted in (("batch", config.batch), ("objective.reference_images", references)):

@@ -1,7 +1,7 @@
-"""generate: images of the run's generators as tar shards, or the import of images that exist already.
+"""generate: write images of the run's generators as tar shards, or import existing images.
 
-Several processes may share the work, each with ``--worker K/N`` of its own: a shard is the same bytes whoever makes it, and
-whoever finds all of them there commits the set.
+Several workers share the shards (``--worker K/N``). A shard has the same bytes from any worker. The worker that finds all
+of them commits the set.
 """
 
 from __future__ import annotations
@@ -37,29 +37,28 @@ Draw = Callable[[range], Pixels]
 def generate(
     recipe: Recipe, run: Run, reporter: Reporter, *, worker: tuple[int, int] = (0, 1), allow_foreign: bool = False
 ) -> list[Manifest]:
-    """Write ``generated/``, of several sources ``generated/NAME/`` each, or with `worker` (K, N) every N-th shard of all from
-    K on; the sets that are whole then, which others may still have shards of to write.
+    """Write ``generated/``, or ``generated/NAME/`` for each of several sources; with `worker` (K, N) every N-th shard from K.
 
-    A shard that is there already is not made again. A set that `generate.images` was smaller for is extended: its shards
-    are kept, and its manifest stays until the new one replaces it.
+    Returns the manifests of the complete sets. Existing shards are kept. A larger `generate.images` extends a set; its old
+    manifest stays until the new one replaces it.
     """
-    (number, workers), shards, whole = worker, 0, []
+    (number, workers), shards, complete = worker, 0, []
     for source in recipe.sources.values():
-        share = (number - shards) % workers, workers  # counted on over the sources: of a shard each, all would be the first's
+        share = (number - shards) % workers, workers  # numbered across sources, so that sources of one shard are shared, too
         if isinstance(source.generator, ImportedImages):
             manifest, shards = _import(recipe, run, reporter, source, share[0] == 0), shards + 1
         else:
             manifest = _draw_source(recipe, run, reporter, source, source.generator, share, allow_foreign)
             shards += -(-(source.generate.images or 0) // source.generate.shard_images)
-        whole += [manifest] if manifest else []
-    return whole
+        complete += [manifest] if manifest else []
+    return complete
 
 
 def _import(recipe: Recipe, run: Run, reporter: Reporter, source: Source, is_mine: bool) -> Manifest | None:
-    """One worker imports a source alone, as no other could say which images are its share; None for the others."""
+    """Exactly one worker imports a source; None for the others."""
     if is_mine:
         return import_generated(recipe, run, reporter, source)
-    reporter.info(f"{source.label('generate')}: an import, which another worker does")
+    reporter.info(f"{source.label('generate')}: another worker imports it")
     return None
 
 
@@ -72,7 +71,7 @@ def _draw_source(
     worker: tuple[int, int],
     allow_foreign: bool,
 ) -> Manifest | None:
-    """This worker's shards of a source; None while others still have some to write."""
+    """Write this worker's shards of a source; None while other workers still have shards to write."""
     name, label, settings = generated(source.name), source.label("generate"), source.generate
     with artifact(recipe, run, name, reporter, label, extends=extends) as job:
         if job.finished:
@@ -80,7 +79,7 @@ def _draw_source(
         _check_version(job)
         prepare(recipe.cpu_threads)
         count, generator, real = settings.images, job.inputs[fitted(source.name)], job.inputs["real"]
-        assert count is not None  # the recipe's own check: only an import may leave it out
+        assert count is not None  # the recipe requires it unless images are imported
         size = real.content_as(ShardSet).image_size
         if isinstance(config, External):
             draw = _open_external(config, generator, real, settings.seed, allow_foreign)
@@ -104,7 +103,7 @@ def _draw_source(
 
 
 def open_fitted(run: Run, config: Diffusion | Gan, generator: Manifest, seed: int, size_px: tuple[int, int]) -> Draw:
-    """The generator that was fitted in this run, ready to draw."""
+    """The generator fitted in this run, ready to draw."""
     model = generator.output("model.safetensors")
     trained = Fitted(*decode(run.read(model), run.locate(model.key)))
     draw = KINDS[config.kind].open(config, trained, size_px[0], seed, default_device())
@@ -112,10 +111,10 @@ def open_fitted(run: Run, config: Diffusion | Gan, generator: Manifest, seed: in
 
 
 def _open_external(config: External, generator: Manifest, real: Manifest, seed: int, allow_foreign: bool) -> Draw:
-    """The external generator, after its first batch was looked at."""
+    """The external generator, after a check of its first batch."""
     described = generator.content_as(GeneratorManifest)
     check_foreign(described, real, allow_foreign)
-    check_checkpoint(config)  # it may be another machine than the one that `fit` ran on
+    check_checkpoint(config)  # `fit` may have run on another machine
     draw = ExternalGenerator(config, described, real.content_as(ShardSet), seed)
     draw(range(config.sampler.batch))
     return lambda indices: sample_images(draw, config.sampler.batch, indices)
@@ -132,7 +131,7 @@ def _origin(config: Diffusion | Gan | External, generator: Manifest, real: Manif
 
 
 def _digest(config: Diffusion | Gan | External, generator: Manifest, generate: Generate) -> str:
-    """SHA-256 of all that decides the shards' bytes but their number: a longer set begins with the shards of a shorter one."""
+    """SHA-256 of all that decides the shards' bytes except their number: a larger set starts with a smaller one's shards."""
     decided_by = {
         "generator": generator.digest,
         "sampler": config.sampler.model_dump(mode="json"),
@@ -147,6 +146,6 @@ def _check_version(job: ArtifactJob) -> None:
     smaller = job.run.find(job.name)
     if smaller is not None and smaller.made_by != f"adainf {__version__}":
         raise BadInput(
-            f"{job.run.locate(job.name)} was made by {smaller.made_by} and this is adainf {__version__}, whose images may be "
-            "others: extend it by that version, or choose another --run"
+            f"{job.run.locate(job.name)} was made by {smaller.made_by} and this is adainf {__version__}, whose images may "
+            "differ: extend it with that version, or choose another --run"
         )

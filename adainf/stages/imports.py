@@ -1,4 +1,4 @@
-"""Import: images that exist already → ``generated/``, in place of fit and generate, as the recipe's provenance declares."""
+"""generate, for `kind: import`: write existing images to ``generated/``, with the provenance that the recipe declares."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from adainf.sources.resize import Chosen
 
 
 def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
-    """Write the imported images as the generated ones of a source, or find them written already.
+    """Write the imported images as the generated images of a source, without labels.
 
-    They must have the height and width of the run's real images (after `real.image_size_px`); labels are dropped. Raises
-    `BadInput`; data that cannot be read leave nothing behind.
+    They must have the size of the run's real images (after `real.image_size_px`). Raises `BadInput`; unreadable data leave
+    nothing behind.
     """
     generator, name, label = source.generator, generated(source.name), source.label("generate")
     if not isinstance(generator, ImportedImages):
@@ -32,7 +32,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Sourc
 
     def data_sha256(finished: Manifest | None) -> str | None:
         nonlocal images
-        if finished is not None:  # complete without the images
+        if finished is not None:  # the run no longer needs the files
             return finished.request.inputs.get("data")
         images, fingerprint = open_import(generator)
         return fingerprint

@@ -1,6 +1,6 @@
-"""Ingest: the recipe's real images → ``real/``: tar shards of the splits train, validation and test.
+"""ingest: write the recipe's real images to ``real/``, as tar shards of the splits train, validation and test.
 
-Costs one decode of every image. Run again after a kill, it goes on behind the last whole shard.
+Every image is decoded once. After a kill it resumes behind the last complete shard.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ NAME = "real"
 
 
 def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write the real images, or find them written already. Raises `BadInput`; data that cannot be read leave nothing behind."""
+    """Write the real images. Raises `BadInput`; unreadable data leave nothing behind."""
     source: ImageSource | None = None
 
     def data_sha256(finished: Manifest | None) -> str | None:
-        """Of an unfinished ingest, that of the data: its shards are kept, so the settings alone do not name them."""
+        """The fingerprint of the data: an unfinished ingest keeps its shards, so the settings do not identify them."""
         nonlocal source
-        if finished is not None:  # complete without the data
+        if finished is not None:  # the run no longer needs the data
             return finished.request.inputs.get("data")
         source = open_source(recipe.real)
         return source.fingerprint
@@ -86,7 +86,7 @@ def _splits(real: Real, source: ImageSource) -> dict[str, Chosen]:
 
 
 def _test_fraction(real: Real) -> float:
-    return 0.0 if isinstance(real, FashionMnist | Cifar) else real.test_fraction  # those two bring a test split
+    return 0.0 if isinstance(real, FashionMnist | Cifar) else real.test_fraction  # these have a test split
 
 
 def carve(

@@ -1,4 +1,4 @@
-"""measure: how good the generated images are, each number beside the one that real images get."""
+"""measure: quality of the generated images; each score next to that of held-out real images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adainf.pipeline.serialization import Corrupt, encode
 from adainf.quality.embedding import MAP
 from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
-from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
+from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_scores, warnings
 from adainf.quality.record import Network, Quality, ShardScores, score_name
 from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_name
 from adainf.quality.spaces import Space, of_encoder, random_encoder
@@ -32,14 +32,14 @@ from adainf.storage import NotFound
 
 
 def measure(recipe: Recipe, run: Run, reporter: Reporter) -> list[Manifest]:
-    """Write ``quality/``, of several sources ``quality/NAME/`` each: a sidecar for each generated shard as soon as it is
-    measured, then map, gallery and scores.
+    """Write ``quality/``, or ``quality/NAME/`` for each of several sources: a sidecar per generated shard, then map,
+    gallery and scores.
 
-    A shard whose sidecar is there already is not read again.
+    A shard that has its sidecar is not read again.
     """
     if not recipe.measures_quality:
         raise BadInput(
-            "nothing to measure: the recipe has no arm with generated images, or quality: null; mend it, or leave this out"
+            "nothing to measure: the recipe has no arm with generated images, or quality: null; change it, or skip this stage"
         )
     return [_measure_source(recipe, run, reporter, source) for source in recipe.sources.values()]
 
@@ -65,18 +65,18 @@ def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source
 
         images = np.concatenate([sidecar.sample_images for sidecar in sidecars])
         samples = {name: np.concatenate([sidecar.sample[name] for sidecar in sidecars]) for name in references}
-        scores = pixel_scores(images, np.concatenate([sidecar.words for sidecar in sidecars]), real, device)
+        scores = pixel_scores(images, np.concatenate([sidecar.pixel_hashes for sidecar in sidecars]), real, device)
         for name, reference in references.items():
             scores |= reference.scores(samples[name])
         quality = Quality(
             images=count,
             neighbours=config.neighbours,
             training_images=len(training),
-            generated_images=sum(len(sidecar.words) for sidecar in sidecars),
+            generated_images=sum(len(sidecar.pixel_hashes) for sidecar in sidecars),
             spaces={space.name: Network(sha256=space.sha256, features=samples[space.name].shape[1]) for space in spaces},
             scores=scores,
             shards=ShardScores(
-                images=[len(sidecar.words) for sidecar in sidecars],
+                images=[len(sidecar.pixel_hashes) for sidecar in sidecars],
                 fd={name: [sidecar.fd[name] for sidecar in sidecars] for name in references},
                 coverage={name: [sidecar.coverage[name] for sidecar in sidecars] for name in references},
                 coverage_halves={name: [sidecar.halves[name] for sidecar in sidecars] for name in references},
@@ -85,7 +85,9 @@ def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source
         )
         moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
         job.write(REFERENCE, encode(moments, {"count": count}))
-        embedding = references[quality.judge].embed(samples[quality.judge], spread(quality.generated_images, count))
+        embedding = references[quality.primary_space].embed(
+            samples[quality.primary_space], evenly_spaced(quality.generated_images, count)
+        )
         job.write(MAP, embedding.to_bytes())
         for name, sheet in gallery(embedding, images, training).items():
             job.write(f"{name}.png", encode_stored_png(sheet))
@@ -143,7 +145,7 @@ def _sidecars(
 ) -> list[Sidecar]:
     """The sidecars of all shards, written where they are missing; `count` images of all shards are in their samples."""
     split = generated.split("train")
-    chosen = spread(split.images, count)
+    chosen = evenly_spaced(split.images, count)
     sidecars, first = [], 0
     with reporter.track("measure", split.images) as track:
         for shard in split.shards:
@@ -158,7 +160,7 @@ def _sidecars(
                 pixels = decode_shard(generated, shard, "fail", generated.shards.image_size).images
                 sidecar = Sidecar.of(np.asarray(pixels), here, references)
                 job.write(file_name, sidecar.to_bytes())
-            sidecars.append(replace(sidecar, moments={}))  # those of a thousand shards would fill the memory
+            sidecars.append(replace(sidecar, moments={}))  # the moments of a thousand shards would fill the memory
             first += shard.images
             track.advance(shard.images)
     return sidecars

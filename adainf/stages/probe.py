@@ -49,11 +49,11 @@ def judge_for(recipe: Recipe, splits: Mapping[str, Labelled]) -> Judge:
 
 @dataclass(frozen=True)
 class Probe:
-    """What all probes share."""
+    """The parts that all probes share."""
 
     recipe: Recipe
     config: Pretrain
-    """Of the recipe, with a probe's steps."""
+    """That of the recipe, with a probe's steps."""
     real: ShardFolder
     sources: Mapping[str, ShardFolder]
     """Generated images."""
@@ -61,12 +61,12 @@ class Probe:
     """Train and validation of the real images."""
     judge: Judge
     judging_views: Views
-    """The prior's, by which `infonce` judges every setting: whatever it favours then is what stands without evidence."""
+    """The plan's views, under which `infonce` scores every setting; if they bias, then towards the plan."""
     accelerator: Accelerator
 
     @property
     def validation_images(self) -> int:
-        """Those that are judged by."""
+        """The number of images that a score is computed on."""
         labels = self.splits["validation"].labels
         return min(len(labels), MOST_IMAGES) if self.judge == "infonce" else int((labels >= 0).sum())
 
@@ -74,9 +74,9 @@ class Probe:
         return Mixture.of(self.real, self.sources, setting.real_weight, setting.weights, setting.views)
 
     def score(self, setting: Setting, seed: int) -> float | None:
-        """Train, then judge; more is better. None where training fails for good, as too strong an augmentation may make it.
+        """Train, then score; higher is better. None where training fails for good, as very strong augmentation may cause.
 
-        The seed decides what it does for `pretrain`. A probe saves nothing on its way: a stop costs the probe, no more.
+        The seed has the meaning that it has for `pretrain`. A probe has no checkpoints: a stop costs this probe.
         """
         mixture = self.mixture(setting)
         normalisation = Normalisation.of(self.real.split("train"))
@@ -103,6 +103,6 @@ class Probe:
         if self.judge == "knn":
             voted = majority_vote(nearest(train, validation, judged.knn_neighbours), judged.knn_neighbours)
             return float(np.mean(voted == validation.labels))
-        # Validation is the judge here, so it must not choose the penalty as well.
+        # The validation split gives the score, so it must not choose the penalty as well.
         nothing = Features(validation.values[:0], validation.labels[:0])
         return lbfgs_probe(train, nothing, validation, judged.l2_grid).accuracy

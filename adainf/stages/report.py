@@ -16,10 +16,9 @@ PAGE = f"{NAME}/index.html"
 
 
 def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``report/``, then print the results. A finished report whose page is gone or damaged gets it again; one of fewer
-    arms gives way.
+    """Write ``report/``, then print the results. A missing or corrupt page is recreated; a report of fewer arms is replaced.
 
-    Raises `BadInput` as `chain.require` does, and where that page cannot be made again as it was.
+    Raises `BadInput` as `graph.require` does, and where the page cannot be recreated with the same bytes.
     """
     summary = collect(recipe, run)
     request = Request(
@@ -41,12 +40,12 @@ def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
 
 
 def _extends(stored: Request, wanted: Request) -> bool:
-    """Whether `wanted` is about the artifacts of `stored` and more: arms were added to the recipe."""
+    """Whether `wanted` covers the artifacts of `stored` and more: arms were added to the recipe."""
     return stored.inputs.items() < wanted.inputs.items()
 
 
 def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Reporter) -> None:
-    """Leave the page as the manifest names it: made again where it is missing or does not match."""
+    """Recreate the page where it is missing or does not match the manifest."""
     expected = manifest.output(PAGE.removeprefix(f"{NAME}/"))
     try:
         run.read(expected)
@@ -54,11 +53,11 @@ def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Repor
         page = render(summary, run)
         if sha256(page) != expected.sha256:
             raise BadInput(
-                f"{run.locate(PAGE)} is missing or damaged, and making it again gives another page than its manifest names "
+                f"{run.locate(PAGE)} is missing or corrupt, and a new page differs from the one in its manifest "
                 f"(another version of AdaInf or of a library?); delete {run.locate(NAME)}/ and run `adainf report` again"
             ) from None
         run.write(PAGE, page)
-        reporter.info("report: done already (same recipe and inputs), but its page was missing or damaged; made it again")
+        reporter.info("report: done already (same recipe and inputs), but its page was missing or corrupt; recreated")
     else:
         reporter.info("report: done already (same recipe and inputs); skipped")
 

@@ -13,13 +13,14 @@ from rich.table import Table
 
 from adainf.augment.profiles import Profile, default_views
 from adainf.errors import BadInput
-from adainf.evaluation.features import extract_alone
+from adainf.evaluation.features import extract_local
 from adainf.models.encoder import Encoder
 from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.pipeline.graph import generated_sets, pretrained, require
+from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import build_encoder
-from adainf.quality.measure import spread
+from adainf.quality.measure import evenly_spaced
 from adainf.recipe import Recipe
 from adainf.report.theory import run_figures
 from adainf.runtime.determinism import default_device, prepare
@@ -34,11 +35,11 @@ from adainf.theory.kernel import kernel_views, nearest_distance
 from adainf.theory.record import (
     EVALUATOR_STEPS,
     GENERATED_IMAGES,
-    LADDER,
+    MIN_SCALES,
     REAL_IMAGES,
     VIEWS,
     Connectivity,
-    Rung,
+    StrengthResult,
     Theory,
 )
 
@@ -46,9 +47,9 @@ NAME = "theory"
 
 
 def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, as_json: bool = False) -> Manifest:
-    """Write ``theory/ARM/``: what was measured, and figures of it; the arm is the recipe's first unless given.
+    """Write ``theory/ARM/``, the measurements and their figures; the default arm is the recipe's first.
 
-    Raises `BadInput` where images have no labels, and as `chain.require` does.
+    Raises `BadInput` where images have no labels, and as `graph.require` does.
     """
     arm = arm or recipe.arms[0]
     if arm not in recipe.arms:
@@ -58,13 +59,12 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
     sets = generated_sets(recipe) if recipe.uses_generated else ()
     inputs = require(recipe, run, ["real", encoder_name, *sets])
     folder = ShardFolder.of(run, "real", inputs["real"])
-    # Before the claim, so that a recipe can still be mended.
     train, validation = (_labelled(folder, name) for name in ("train", "validation"))
     classes = len(np.unique(train.labels))
     if len(train.labels) <= classes:
         raise BadInput(f"{folder.locate('train')}: {classes} classes need more than as many images; give more")
     steps = min(recipe.pretrain.steps, EVALUATOR_STEPS)
-    ladder = [default_views(recipe.pretrain.augmentation)[0].model_copy(update={"min_scale": scale}) for scale in LADDER]
+    ladder = [default_views(recipe.pretrain.augmentation)[0].model_copy(update={"min_scale": scale}) for scale in MIN_SCALES]
     wanted = Request(
         stage=NAME,
         settings={
@@ -77,17 +77,20 @@ def theory(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None,
         inputs={name: manifest.digest for name, manifest in inputs.items()},
     )
     name = f"{NAME}/{arm}"
-    manifest = run.claim(name, wanted)
+    job = ArtifactJob(run, name, wanted, inputs)
+    manifest = job.finished
     if manifest is None:
+        job.claim()
         prepare(recipe.cpu_threads)
         weights = inputs[encoder_name].output("encoder.safetensors")
         encoder = Encoder.from_bytes(run.read(weights), run.locate(weights.key), recipe.pretrain.backbone)
         parts = [read_split(ShardFolder.of(run, name, inputs[name]), "train").images for name in sets]
         generated = np.concatenate(parts) if parts else None
-        progress = Reporter(quiet=True) if as_json else reporter  # its lines are no JSON
+        progress = Reporter(quiet=True) if as_json else reporter  # progress lines are not JSON
         found = _measure(recipe, arm, encoder, ladder, steps, train, validation, generated, progress)
-        outputs = [run.write(f"{name}/{file}", data) for file, data in run_figures(found).items()]
-        manifest = run.commit(name, Manifest(request=wanted, outputs=outputs, content=found.model_dump(mode="json")))
+        for file_name, data in run_figures(found).items():
+            job.write(file_name, data)
+        manifest = job.commit(found)
     found = manifest.content_as(Theory)
     if as_json:
         print(found.to_json().decode(), end="")
@@ -121,10 +124,10 @@ def _measure(
 ) -> Theory:
     config, device, normalisation = recipe.pretrain, default_device(), encoder.normalisation
     evaluator = train_evaluator(train, config.backbone, ladder, steps, config.global_batch, normalisation, device)
-    still = ladder[0].at(0)
+    still = ladder[0].scaled(0)
     images = _graph_images(train.images, generated)
     untrained = Encoder(config.backbone, build_encoder(config, config.seeds[0]), normalisation)
-    bandwidth = nearest_distance(extract_alone(encoder, images["real"], recipe.evaluate.batch, device))
+    bandwidth = nearest_distance(extract_local(encoder, images["real"], recipe.evaluate.batch, device))
     classes = len(np.unique(train.labels))
     rungs = []
     with reporter.track(f"theory {arm}", len(ladder)) as track:
@@ -134,7 +137,7 @@ def _measure(
             for name, some in images.items():
                 before, after = (_view_features(each, some, profile, device) for each in (untrained, encoder))
                 graphs[name] = _connectivity(before, after, bandwidth, alpha, classes)
-            rungs.append(Rung(min_scale=profile.min_scale, labelling_error=alpha, graphs=graphs))
+            rungs.append(StrengthResult(min_scale=profile.min_scale, labelling_error=alpha, graphs=graphs))
             track.advance()
     return Theory(
         arm=arm,
@@ -147,13 +150,13 @@ def _measure(
 
 
 def _graph_images(real: Pixels, generated: Pixels | None) -> dict[str, Pixels]:
-    """The images of each graph; `more real` is as many as `inflated`, and tells what is due to their number alone."""
-    images = {"real": real[spread(len(real), min(REAL_IMAGES, len(real)))]}
+    """The images of each graph; `more real` has as many as `inflated` and shows the effect of their number."""
+    images = {"real": real[evenly_spaced(len(real), min(REAL_IMAGES, len(real)))]}
     if generated is not None:
-        more = generated[spread(len(generated), min(GENERATED_IMAGES, len(generated)))]
+        more = generated[evenly_spaced(len(generated), min(GENERATED_IMAGES, len(generated)))]
         images["inflated"] = np.concatenate([images["real"], more])
         if len(real) >= len(images["inflated"]):
-            images["more real"] = real[spread(len(real), len(images["inflated"]))]
+            images["more real"] = real[evenly_spaced(len(real), len(images["inflated"]))]
     return images
 
 
@@ -187,7 +190,9 @@ def _view_features(encoder: Encoder, images: Pixels, profile: Profile, device: t
 
 
 def _table(found: Theory) -> Table:
-    title = f"arm {found.arm}, k = {found.features} classes; the evaluator errs on {found.evaluator_error:.3f} of whole images"
+    title = (
+        f"arm {found.arm}, k = {found.features} classes; evaluator error {found.evaluator_error:.3f} on uncropped images"
+    )
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for heading in ("min scale", "alpha", "graph", "images", "ACR", "ARC", "lambda_k+1", "bound"):
         table.add_column(heading, justify="left" if heading == "graph" else "right")

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from adainf.errors import BadInput
 from adainf.evaluation.dataset import Dataset
-from adainf.evaluation.protocol import SPLITS, can_judge, measure
+from adainf.evaluation.find_encoder import find_encoder
+from adainf.evaluation.protocol import SPLITS, can_evaluate, measure
 from adainf.evaluation.scores import SeedScores
-from adainf.evaluation.subject import find_subject
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Evaluate
 from adainf.runtime.determinism import default_device, prepare
@@ -39,21 +39,26 @@ def transfer(
     Images are standardised as the encoder was trained, not by their own mean. A test or validation split that the data lack is
     carved from train, as `ingest` does it. Raises `BadInput`, also where the labels allow no probe.
     """
-    subject = find_subject(run, arm, seed, encoder)
+    found_encoder = find_encoder(run, arm, seed, encoder)
     dataset = Dataset(data, image_size)
     splits = _splits(dataset)
-    if not can_judge(splits):
+    if not can_evaluate(splits):
         raise BadInput(
             f"{data}: no probe without labels, of two classes at least in train and some in test; give labelled images"
         )
     prepare(None)
-    scores = measure(subject.encoder, splits, Evaluate(), subject.seed, default_device())
+    scores = measure(found_encoder.encoder, splits, Evaluate(), found_encoder.seed, default_device())
     if as_json:
-        named = {"encoder": subject.uri, "encoder_sha256": subject.sha256, "data": data, "data_sha256": dataset.sha256}
+        named = {
+            "encoder": found_encoder.uri,
+            "encoder_sha256": found_encoder.sha256,
+            "data": data,
+            "data_sha256": dataset.sha256,
+        }
         images = {name: len(split.labels) for name, split in splits.items()}
         print(json.dumps({**named, "images": images, **scores.model_dump(mode="json")}, indent=2))
     else:
-        reporter.console.print(_table(f"{subject.uri} on {data}", scores))
+        reporter.console.print(_table(f"{found_encoder.uri} on {data}", scores))
 
 
 def _splits(dataset: Dataset) -> dict[str, Labelled]:

@@ -1,8 +1,8 @@
-"""verify: probes around the plan, thinned out by successive halving, and the setting of arm `verified`.
+"""verify: short training runs (probes) around the plan, by successive halving, and the setting of arm `verified`.
 
-Several processes may share the probes, each with ``--worker K/N`` of its own. A probe is one object, committed once by
-whoever comes first. Who has made its share waits for those of the others, but only as long as a probe may take: then it
-makes what is missing itself, so that the death of a worker costs time alone.
+Several workers share the probes (``--worker K/N``). A probe is one object; the first commit counts. A worker that has finished
+its share waits for the probes of the others, at most as long as a probe takes, and then runs the missing ones itself. So a dead
+worker costs time only.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from adainf.stages.mixture import check_batch, planned_sources
 from adainf.stages.probe import Probe, judge_for
 
 NAME = "verify"
-PATIENCE_S = 60.0
-"""How long a worker that knows no probe's duration waits for another's; else twice that of its longest."""
-_LOOK_EVERY_S = 1.0
+WAIT_S = 60.0
+"""How long a worker waits for a probe of another one before it has run its own; then twice its longest."""
+_POLL_S = 1.0
 
 _JUDGES = {
     "linear": "linear probe",
@@ -47,8 +47,8 @@ _JUDGES = {
 }
 
 
-class Wanted(NamedTuple):
-    """One probe."""
+class ProbeKey(NamedTuple):
+    """What identifies one probe."""
 
     setting: Setting
     seed: int
@@ -59,45 +59,45 @@ class Wanted(NamedTuple):
 
 
 class Probes:
-    """The probes of a run, as one of its workers sees them."""
+    """The probes of a run, run by this worker or read from the store."""
 
-    def __init__(self, run: Run, probe: Probe, begun: Request, reporter: Reporter, worker: tuple[int, int]) -> None:
-        self._run, self._probe, self._begun, self._reporter = run, probe, begun, reporter
+    def __init__(self, run: Run, probe: Probe, request: Request, reporter: Reporter, worker: tuple[int, int]) -> None:
+        self._run, self._probe, self._base, self._reporter = run, probe, request, reporter
         self._first, self._workers = worker
         self._longest_s: float | None = None
 
-    def scores(self, wanted: Sequence[Wanted]) -> list[float | None]:
-        """Of these probes, made by this worker and the others."""
+    def scores(self, wanted: Sequence[ProbeKey]) -> list[float | None]:
+        """The scores of these probes, in order; None where training failed."""
         for one in wanted[self._first :: self._workers]:
-            self._find_or_make(one)
+            self._find_or_run(one)
         while missing := [one for one in wanted if self._find(one) is None]:
-            if self._workers == 1 or not self._others_go_on(missing):
-                self._find_or_make(missing[self._first % len(missing)])
+            if self._workers == 1 or not self._wait_for_others(missing):
+                self._find_or_run(missing[self._first % len(missing)])
         found = [self._find(one) for one in wanted]
         return [manifest.content["score"] for manifest in found if manifest is not None]  # type: ignore[misc] # a number or None
 
-    def _others_go_on(self, missing: Sequence[Wanted]) -> bool:
-        """Wait until one of them is there; False where none comes in time."""
-        patience = PATIENCE_S if self._longest_s is None else 2 * self._longest_s
-        until = time.monotonic() + patience
+    def _wait_for_others(self, missing: Sequence[ProbeKey]) -> bool:
+        """Wait until one of them is committed; False on time-out."""
+        timeout_s = WAIT_S if self._longest_s is None else 2 * self._longest_s
+        deadline = time.monotonic() + timeout_s
         keys = {self._run.manifest_key(one.name) for one in missing}
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             if any(info.key in keys for info in self._run.store.list(f"{NAME}/probes/")):
                 return True
-            time.sleep(min(_LOOK_EVERY_S, patience))
+            time.sleep(min(_POLL_S, timeout_s))
         return False
 
-    def _request(self, one: Wanted) -> Request:
+    def _request(self, one: ProbeKey) -> Request:
         of_probe = {"setting": one.setting.model_dump(mode="json"), "seed": one.seed}
-        return self._begun.model_copy(update={"settings": {**self._begun.settings, **of_probe}})
+        return self._base.model_copy(update={"settings": {**self._base.settings, **of_probe}})
 
-    def _find(self, one: Wanted) -> Manifest | None:
+    def _find(self, one: ProbeKey) -> Manifest | None:
         manifest = self._run.find(one.name)
         if manifest is not None:
             self._run.check_request(one.name, manifest.request, self._request(one))
         return manifest
 
-    def _find_or_make(self, one: Wanted) -> None:
+    def _find_or_run(self, one: ProbeKey) -> None:
         if self._find(one) is not None:
             return
         started = time.monotonic()
@@ -109,14 +109,14 @@ class Probes:
             ) from None
         self._longest_s = max(self._longest_s or 0.0, time.monotonic() - started)
         manifest = Manifest(request=self._request(one), content={"score": score})
-        # Another machine may have made it meanwhile, and differ in the last digits: the first one counts, for all.
+        # Another worker may have committed it in the meantime, with other last digits: the first commit counts for all.
         self._run.compare_and_swap(self._run.manifest_key(one.name), manifest.to_json(), lambda there: False)
-        told = "training failed" if score is None else f"{score:.4f}"
-        self._reporter.info(f"verify: probe {one.setting.name} (seed {one.seed}): {told}")
+        result = "training failed" if score is None else f"{score:.4f}"
+        self._reporter.info(f"verify: probe {one.setting.name} (seed {one.seed}): {result}")
 
 
 def verify(recipe: Recipe, run: Run, reporter: Reporter, worker: tuple[int, int] = (0, 1)) -> Manifest:
-    """Write ``verify/``: every probe and the choice, or find them. Raises `BadInput` where the recipe verifies nothing."""
+    """Write ``verify/``: every probe and the choice. Raises `BadInput` where `plan.verify` is not set."""
     config = recipe.plan.verify
     if config is None:
         raise BadInput("the recipe's plan.verify is null; set it ({} has its defaults) and list arm verified in arms")
@@ -153,13 +153,13 @@ def _search(recipe: Recipe, config: Verify, job: ArtifactJob, reporter: Reporter
 
 
 def _decided(verified: VerifyResult, probes: Probes, deciding_seeds: int, full_steps: int) -> VerifyResult:
-    """Halve those around the plan with a seed more a round, then decide among the finalists by seeds that are fresh."""
+    """Halve the settings around the plan, with one more seed per round, then decide among the finalists with fresh seeds."""
     by_name = {setting.name: setting for setting in verified.settings}
     scores: dict[str, dict[str, float | None]] = {name: {} for name in by_name}
 
     def scored(names: Sequence[str], seeds: Sequence[int]) -> dict[str, list[float]]:
-        """Of those whose training never failed, a score for each of the seeds."""
-        wanted = [Wanted(by_name[name], seed) for seed in seeds for name in names]
+        """The scores of the settings whose training did not fail, one per seed."""
+        wanted = [ProbeKey(by_name[name], seed) for seed in seeds for name in names]
         for one, score in zip(wanted, probes.scores(wanted), strict=True):
             scores[one.setting.name][str(one.seed)] = score
         found = {name: [scores[name][str(seed)] for seed in seeds] for name in names}
@@ -176,7 +176,7 @@ def _decided(verified: VerifyResult, probes: Probes, deciding_seeds: int, full_s
     finalists = [*(name for name in FINALISTS if name in by_name), *left]
     deciding = scored(finalists, range(seeds, seeds + deciding_seeds))
     if PRIOR not in deciding:
-        raise StageFailed("verify: training fails in the plan's own setting, so arm adainf will too; mend pretrain.optimizer")
+        raise StageFailed("verify: training fails in the plan's own setting, so arm adainf will too; change pretrain.optimizer")
     decision = decide(deciding)
     judge = f"{_JUDGES[verified.judged_by]} on {verified.validation_images:,} validation images"
     judge += f", after {verified.probe_steps:,} of {full_steps:,} steps"
@@ -185,7 +185,7 @@ def _decided(verified: VerifyResult, probes: Probes, deciding_seeds: int, full_s
 
 
 def probe_of(recipe: Recipe, job: ArtifactJob, plan: InflationPlan) -> Probe:
-    """What the probes of a run share."""
+    """What all probes of a run share."""
     assert recipe.plan.verify is not None
     real, sources = ShardFolder.of(job.run, "real", job.inputs["real"]), planned_sources(job.run, plan, job.inputs)
     splits = {name: read_all.read_split(real, name) for name in ("train", "validation")}
@@ -195,7 +195,7 @@ def probe_of(recipe: Recipe, job: ArtifactJob, plan: InflationPlan) -> Probe:
 
 
 def _fits(recipe: Recipe, probe: Probe, setting: Setting) -> bool:
-    """Whether there are images enough for its batches."""
+    """Whether the sources have enough images for its batches."""
     mixture = probe.mixture(setting)
     try:
         check_batch(recipe, setting.name, mixture.counts, list(mixture.weights.values()))
