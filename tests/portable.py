@@ -1,7 +1,7 @@
 """``make test-portable``: the tests whose verdict follows from float results, once for each instruction set of this CPU.
 
-Sums are rounded in another order with other vector instructions, so weights, features and scores differ in their last digits. No
-verdict may. Exits with 1 where a test fails under any of them, or passes under one and not under another.
+Sums are rounded in another order with other vector instructions, so weights, features and scores differ in their last digits.
+No verdict may. Exits with 1 where a test fails under any of them, or passes under one and not under another.
 """
 
 from __future__ import annotations
