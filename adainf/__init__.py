@@ -1,3 +1,3 @@
-"""Adaptive data inflation for contrastive learning: measure, decide, explain, and prove it against the controls."""
+"""Adaptive data inflation for contrastive learning: measure generated data, plan the inflation, compare it with controls."""
 
 __version__ = "0.1.0"

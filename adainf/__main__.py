@@ -1,4 +1,4 @@
-"""``python -m adainf`` is ``adainf``."""
+"""Entry point: ``python -m adainf`` runs the command line ``adainf``."""
 
 import sys
 

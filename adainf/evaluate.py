@@ -1,8 +1,8 @@
-"""The evaluate stage for a launcher of several processes, which share the work of computing features.
+"""Entry point of the evaluate stage for multi-process launchers; the processes share the computation of features.
 
     accelerate launch --multi_gpu --num_processes 2 -m adainf.evaluate RECIPE --run URI
 
-On CPUs set ACCELERATE_USE_CPU=true, as for `adainf.pretrain`.
+On CPUs, set ACCELERATE_USE_CPU=true, as for `adainf.pretrain`.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""The pretrain stage for a launcher of several processes.
+"""Entry point of the pretrain stage for multi-process launchers.
 
     accelerate launch --multi_gpu --num_processes 2 -m adainf.pretrain RECIPE --run URI --arm adainf
 
-On CPUs set ACCELERATE_USE_CPU=true: the launcher's own --cpu starts one process, whatever --num_processes says.
+On CPUs, set ACCELERATE_USE_CPU=true: the launcher's own option --cpu ignores --num_processes and starts one process.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The command line: ``adainf run RECIPE`` is the whole chain, and each stage is a command of its own."""
+"""The command line: ``adainf run RECIPE`` runs the complete pipeline, and each stage is a command of its own."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from adainf.runtime import signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code and prints any error as one sentence."""
+    """Run one command. Returns the exit code; prints an error as one sentence."""
     signals.install()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
+            stream.reconfigure(errors="replace")  # a character that the terminal cannot encode must not fail the command
     try:
         parsed = build_parser().parse_args(arguments)
         if parsed.command == "recipe":
-            _show(parsed)
+            _show_recipe(parsed)
         elif parsed.command == "shards":
             _shards(**vars(parsed))
         elif parsed.command in CLUSTER:
-            return _ask_cluster(**vars(parsed)) or OK
+            return _query_cluster(**vars(parsed)) or OK
         elif parsed.command == "doctor":
             from adainf.doctor import doctor
 
@@ -51,22 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.command == "plan" and parsed.what_if is not None:
             _what_if(parsed)
         elif parsed.recipe is None:
-            raise BadInput(f"adainf {parsed.command} needs a RECIPE; see `adainf {parsed.command} --help`")
+            raise BadInput(f"adainf {parsed.command}: RECIPE is missing; see `adainf {parsed.command} --help`")
         else:
             given = vars(parsed)
             options = {name: given[name] for name in given.keys() - {"command", "recipe", "run", "what_if"}}
             run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
-        sentence = "".join(c if c.isprintable() else " " for c in str(error))  # names of files may hold anything
+        sentence = "".join(c if c.isprintable() else " " for c in str(error))  # file names may contain control characters
         print(f"adainf: {sentence}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of our output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return OK
 
 
-def _show(parsed: argparse.Namespace) -> None:
+def _show_recipe(parsed: argparse.Namespace) -> None:
     if parsed.view == "schema":
         print(json.dumps(Recipe.model_json_schema(), indent=2))
     else:
@@ -95,9 +95,9 @@ def _verify(uri: str, regenerate: int | None, seed: int | None) -> None:
 
     verify(uri, Reporter())
     if regenerate is not None:
-        from adainf.stages import regenerate as again  # torch takes seconds, and nothing else here needs it
+        from adainf.stages import regenerate as stage  # imports torch, which takes seconds and which only this option needs
 
-        again.regenerate(uri, regenerate, seed, Reporter())
+        stage.regenerate(uri, regenerate, seed, Reporter())
 
 
 def _use_encoder(command: str, **options: object) -> None:
@@ -107,21 +107,21 @@ def _use_encoder(command: str, **options: object) -> None:
 def _theory(command: str, recipe: str, run: str | None, arm: str | None, output: str | None, as_json: bool) -> None:
     if recipe != "toy":
         if output is not None:
-            raise BadInput("-o is for the toy alone: figures of a run lie in its theory/; leave it out")
+            raise BadInput("-o applies only to the toy; leave it out: figures of a run are written to its theory/")
         run_stage(command, load_recipe(recipe), run, arm=arm, as_json=as_json)
         return
     if run is not None or arm is not None:
-        raise BadInput("the toy has neither run nor arm: leave --run and --arm out, or give a recipe")
+        raise BadInput("--run and --arm do not apply to the toy; leave them out, or pass a recipe instead of toy")
     from adainf.stages.toy import toy
 
     toy(Reporter(), output, as_json)
 
 
-def _ask_cluster(command: str, **options: Any) -> int | None:
+def _query_cluster(command: str, **options: Any) -> int | None:
     try:
         from adainf.kubernetes.controller import status
     except ModuleNotFoundError as error:
-        raise BadInput(f"adainf {command} needs {error.name}: pip install 'adainf[kubernetes]'") from None
+        raise BadInput(f"adainf {command} requires {error.name}; run pip install 'adainf[kubernetes]'") from None
     return getattr(status, command)(**options)
 
 
@@ -134,7 +134,7 @@ def _what_if(parsed: argparse.Namespace) -> None:
 
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
-    """One stage on one run, by the function of the stage's name. Raises `AdaInfError`."""
+    """Run one stage on one run. Raises `AdaInfError`."""
     run = Run(uri or f"runs/{recipe.name}")
     reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
     # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.
@@ -142,7 +142,7 @@ def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) 
     try:
         stage(recipe, run, reporter, **options)
     except BaseException:
-        with contextlib.suppress(AdaInfError):  # the reason why the stage ended counts, not that of its log
+        with contextlib.suppress(AdaInfError):  # the error of the stage matters more than an error of its log
             reporter.flush()
         raise
     reporter.flush()

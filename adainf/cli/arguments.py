@@ -1,9 +1,10 @@
-"""The commands and their options, as the command line has them; what they do is in `cli`."""
+"""The argument parser: every command and its options. `cli` dispatches the parsed arguments."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -12,50 +13,51 @@ from adainf.errors import BadInput
 from adainf.kubernetes import render
 from adainf.pipeline.stages import STAGES
 
-RUN = "run all stages, in order, on this machine"
+RUN = "run all stages in order on this machine"
 WORKER = {
-    "generate": "write shards K, K + N, … only, K from 0; without K it is JOB_COMPLETION_INDEX (default: all shards)",
-    "verify": "share the probes, as generate shares the shards (default: all probes)",
-    "evaluate": "evaluate arms K, K + N, … only, K from 0; without K it is JOB_COMPLETION_INDEX (default: all arms)",
+    "generate": "write only shards K, K + N, …; without K/, K is JOB_COMPLETION_INDEX (default: all shards)",
+    "verify": "run only probes K, K + N, …; without K/, K is JOB_COMPLETION_INDEX (default: all probes)",
+    "evaluate": "evaluate only arms K, K + N, …; without K/, K is JOB_COMPLETION_INDEX (default: all arms)",
 }
 
 SHARDS = {
-    "ls": "what lies there: sources, shards, samples, bytes, quality, digest, weight in the plan",
-    "show": "one sample, with a preview where the terminal can",
-    "cat": "one sample's encoded image, to standard output",
-    "stats": "channel means, labels and copies",
-    "export": "the images as PNG files, or as one .npz",
-    "serve": "a web page to look through it all",
-    "import": "make a set of an image folder, a .npz or others' tars, as new shards",
-    "index": "make a set of a folder of tars that others wrote, where it lies",
-    "verify": "check every byte of a set, and decode every image",
+    "ls": "list the sources with shards, samples, bytes, weight in the plan, quality score and digest",
+    "show": "show the metadata of one sample, with a preview in the terminal",
+    "cat": "write the encoded image of one sample to standard output",
+    "stats": "print channel means, label counts and exact duplicates",
+    "export": "export images as PNG files or as one .npz",
+    "serve": "serve a web page for browsing a run or a shard set",
+    "import": "convert an image folder, a .npz or WebDataset tars into a shard set",
+    "index": "index existing WebDataset tars in place, as a shard set",
+    "verify": "verify every checksum of a shard set and decode every image",
 }
 
 ENCODERS = {
-    "embed": "the features that a finished encoder gives to any images, as one .npz",
-    "transfer": "linear probe and nearest neighbours of a finished encoder on another labelled data set",
-    "export": "a finished encoder's weights with their card, for use without AdaInf",
+    "embed": "compute the features of any images with a trained encoder, as one .npz",
+    "transfer": "evaluate a trained encoder on another labelled dataset: linear probe and nearest neighbours",
+    "export": "export the weights and the model card of a trained encoder, for use without AdaInf",
 }
 
-THEORY = "labelling error and connectivity against augmentation, of a finished run or of the paper's toy"
+THEORY = "measure labelling error and connectivity by augmentation strength, on a finished run or on the paper's toy data"
 
 CLUSTER = {
-    "status": "the chain on a cluster: stage, attempt, progress, reason",
-    "wait": "until the chain on a cluster is complete (exit code 0) or has failed (1, with the reason)",
+    "status": "show the pipeline on a cluster: stage, attempt, progress, reason",
+    "wait": "wait until the pipeline on a cluster completes (exit code 0) or fails (1, with the reason)",
 }
 
-DOCTOR = "what this machine and a run's store lack, each with its mend"
+DOCTOR = "run checks of this machine and of the run's store, each with a fix"
 
-FOREIGN = "take an external generator that was fitted on other images or on labels; the report will say so"
+FOREIGN = "accept an external generator that was fitted on other images or on labels; the report states it"
 
 EPILOG = (
-    "Exit codes: 0 done, 64 bad input (never retry), 65 a stage failed for good, 66 another start of the stage goes on, 75 "
-    "interrupted after saving (run again)."
+    "Exit codes: 0 success; 64 bad input (do not retry); 65 stage failed (do not retry); 66 superseded by another attempt of "
+    "the stage (do not retry); 75 interrupted (run again to resume)."
 )
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument (\S+): invalid value ", r"invalid \1 ", message)
         raise BadInput(f"{self.prog}: {message}; see `{self.prog} --help`")
 
 
@@ -72,36 +74,38 @@ def build_parser() -> argparse.ArgumentParser:
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
     for name, what in CLUSTER.items():
         look = commands.add_parser(name, help=what, description=f"{name}: {what}.")
-        look.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
-        look.add_argument("--name", default="adainf", help="of the controller's Job (default: adainf)")
+        look.add_argument("-n", "--namespace", help="namespace (default: that of the kubeconfig's context)")
+        look.add_argument("--name", default="adainf", help="name of the controller's Job (default: adainf)")
         if name == "wait":
-            look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after so many seconds")
+            look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after S seconds")
     doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
-    doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="what it is to be enough for")
-    doctor.add_argument("--run", metavar="URI", help="the run whose store is tried (default: runs/NAME)")
+    doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check the requirements of this recipe")
+    doctor.add_argument("--run", metavar="URI", help="check the store of this run (default: runs/NAME)")
     doctor.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
-    recipe = commands.add_parser("recipe", help="look at recipes", description="recipe: look at recipes.")
+    recipe = commands.add_parser("recipe", help="inspect recipes", description="recipe: inspect recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
-    views.add_parser("schema", help="every setting, as JSON Schema")
-    views.add_parser("show", help="a recipe with all defaults filled in").add_argument("recipe")
+    views.add_parser("schema", help="print every setting as JSON Schema")
+    views.add_parser("show", help="print a recipe with all defaults filled in").add_argument("recipe")
     render.add_arguments(commands.add_parser("render", help=render.WHAT, description=f"render: {render.WHAT}."))
-    shards = commands.add_parser("shards", help="look after sets of shards", description="shards: look after sets of shards.")
+    shards = commands.add_parser("shards", help="manage shard sets", description="shards: manage shard sets.")
     actions = shards.add_subparsers(dest="view", required=True, metavar="ACTION")
     for name, what in SHARDS.items():
         action = actions.add_parser(name, help=what, description=f"{name}: {what}.")
         if name == "import":
-            action.add_argument("source", metavar="SOURCE", help="an image folder, a .npz, or a folder or s3://… of tars")
-            action.add_argument("--image-size", metavar="PX", type=_pixels, help="bring images to this square")
-            action.add_argument("--shard-images", metavar="N", type=_positive, default=10_000, help="default: %(default)d")
+            action.add_argument("source", metavar="SOURCE", help="an image folder, a .npz, or a folder or s3://… with tars")
+            action.add_argument("--image-size", metavar="PX", type=_pixels, help="resize images to PX x PX")
+            action.add_argument(
+                "--shard-images", metavar="N", type=_positive, default=10_000, help="images per shard (default: %(default)d)"
+            )
         action.add_argument("uri", metavar="URI", help="a folder or s3://bucket/prefix")
         if name == "verify":
             action.add_argument(
                 "--regenerate",
                 metavar="N",
                 type=_positive,
-                help="draw N shards of RUN/generated (or RUN/generated/NAME) again and compare their pixels",
+                help="regenerate N shards of RUN/generated (or RUN/generated/NAME) and compare their pixels",
             )
-            action.add_argument("--seed", type=int, help="which ones (default: any; it is told)")
+            action.add_argument("--seed", type=int, help="seed that selects the N shards (default: random, and printed)")
         _add_browse_arguments(action, name)
     return parser
 
@@ -109,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options: Sequence[str]) -> None:
     _add_run_arguments(parser, optional=command == "plan")
     if command == "plan":
-        parser.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other numbers; writes nothing")
+        parser.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other inputs without writing it")
     for option in options:
         match option:
             case "arm":
@@ -125,35 +129,33 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="a YAML file; see recipes/")
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="recipe, a YAML file; see recipes/")
     parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
 
 
 def _add_theory_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE|toy", help="a YAML file whose run is finished; or the word toy")
+    parser.add_argument("recipe", metavar="RECIPE|toy", help="recipe of a finished run, or the word toy")
     parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
-    parser.add_argument("--arm", help="whose encoder (default: the recipe's first)")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to write the toy's figures and numbers")
+    parser.add_argument("--arm", help="arm of the encoder (default: the first of the recipe)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="output folder for the toy's figures and numbers")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
 
 def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    stands_alone = command != "export"  # a file of weights says too little of itself for a card
-    parser.add_argument("run", metavar="RUN", nargs="?" if stands_alone else None, help="the run that has the encoder")
-    parser.add_argument("--arm", required=not stands_alone, help="which of the run's arms")
-    parser.add_argument("--seed", type=int, help="which of the arm's seeds (default: the first)")
-    if stands_alone:
-        parser.add_argument("--encoder", metavar="FILE", help="an encoder.safetensors, instead of RUN")
+    run_is_optional = command != "export"  # a weights file has too little metadata for a model card
+    parser.add_argument("run", metavar="RUN", nargs="?" if run_is_optional else None, help="run of the encoder")
+    parser.add_argument("--arm", required=not run_is_optional, help="arm of the encoder")
+    parser.add_argument("--seed", type=int, help="seed of the encoder (default: the first)")
+    if run_is_optional:
+        parser.add_argument("--encoder", metavar="FILE", help="an encoder.safetensors file, instead of RUN")
         parser.add_argument(
-            "--data", metavar="URI", required=True, help="RUN/real or any set of shards, an image folder, a .npz"
+            "--data", metavar="URI", required=True, help="RUN/real or another shard set, an image folder, or a .npz"
         )
-        parser.add_argument(
-            "--image-size", metavar="PX", type=_pixels, help="bring images to this square (default: as they are)"
-        )
+        parser.add_argument("--image-size", metavar="PX", type=_pixels, help="resize images to PX x PX (default: no resizing)")
     if command == "transfer":
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     else:
-        what = "the .npz to write" if command == "embed" else "the folder to write to"
+        what = "output .npz" if command == "embed" else "output folder"
         parser.add_argument("-o", "--output", metavar="FILE" if command == "embed" else "FOLDER", required=True, help=what)
     if command == "embed":
         parser.add_argument("--split", help="only this split (default: all)")
@@ -165,33 +167,35 @@ def _worker(text: str) -> tuple[int, int]:
         index = os.environ.get("JOB_COMPLETION_INDEX", "")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no worker: give K/N with K from 0 to N - 1, or N where JOB_COMPLETION_INDEX is set"
+            f"invalid value {text!r}: expected K/N with 0 <= K < N, or N where JOB_COMPLETION_INDEX is set"
         )
     return int(index), int(count)
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer >= 1")
     return int(text)
 
 
 def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
     if action in ("show", "cat"):
-        parser.add_argument("sample", metavar="KEY|INDEX", help="a sample's key, or its number in the source")
+        parser.add_argument("sample", metavar="KEY|INDEX", help="key of a sample, or its index in the source")
     if action in ("show", "cat", "stats", "export"):
         parser.add_argument(
-            "--source", metavar="NAME", help="as `adainf shards ls` names it, real/train say (default: the first)"
+            "--source",
+            metavar="NAME",
+            help="source as listed by `adainf shards ls`, for example real/train (default: the first)",
         )
     if action == "export":
-        parser.add_argument("-o", "--output", metavar="PATH", required=True, help="the folder to make, or the .npz")
-        parser.add_argument("--limit", metavar="N", type=int, help="only the first N images")
+        parser.add_argument("-o", "--output", metavar="PATH", required=True, help="output folder or .npz")
+        parser.add_argument("--limit", metavar="N", type=int, help="export only the first N images")
     if action == "serve":
-        parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
-        parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
+        parser.add_argument("--port", type=int, default=8080, help="port; 0 picks a free one (default: 8080)")
 
 
 def _pixels(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 4096:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 1 to 4096")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer from 1 to 4096")
     return int(text)

@@ -151,7 +151,7 @@ def test_which_worker(text: str, index: str | None, expected: tuple[int, int] | 
     if expected:
         assert build_parser().parse_args(command).worker == expected
     else:
-        with pytest.raises(BadInput, match="is no worker: give K/N with K from 0 to N - 1"):
+        with pytest.raises(BadInput, match="invalid --worker .*: expected K/N with 0 <= K < N"):
             build_parser().parse_args(command)
 
 
