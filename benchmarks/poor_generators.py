@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from adainf.inflation.quality_score import Measured, quality
+from adainf.inflation.quality_score import Measured, quality_score
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
@@ -82,7 +82,7 @@ def _judged(work: Path, files: dict[str, Path]) -> list[list[str]]:
         known = Measured.of(manifest.content_as(Quality))
         coverage = {"coverage": known.coverage, "coverage_null": known.coverage_null}
         apart = {"total_variation": known.total_variation, "total_variation_null": known.total_variation_null}
-        alone = [quality(Measured.model_validate(one)) for one in (coverage, apart)]
+        alone = [quality_score(Measured.model_validate(one)) for one in (coverage, apart)]
         numbers = [*coverage.values(), *apart.values(), *(found[0] for found in alone if found)]
         rows.append([name, *(f"{number:.2f}" for number in numbers if number is not None)])
     return rows

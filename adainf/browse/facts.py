@@ -10,7 +10,7 @@ from adainf.browse.catalog import Catalog, Place
 from adainf.browse.reading import Reader
 from adainf.browse.sources import Source
 from adainf.errors import BadInput
-from adainf.inflation.record import InflationPlan, Weighed
+from adainf.inflation.record import InflationPlan, SourceWeight
 from adainf.pipeline.artifacts import sha256
 from adainf.shards.loader.arrays import owners
 
@@ -39,7 +39,7 @@ def quality_in(source: str, plan: InflationPlan | None) -> str:
     return f"{weighed.quality:g}" + " (assumed)" * (not weighed.is_measured) if weighed else ""
 
 
-def _weighed(source: str, plan: InflationPlan | None) -> Weighed | None:
+def _weighed(source: str, plan: InflationPlan | None) -> SourceWeight | None:
     """What the plan says about the source; None where the plan does not use it."""
     return plan.sources.get(source.removesuffix("/train")) if plan else None
 

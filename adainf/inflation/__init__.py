@@ -1,1 +1,1 @@
-"""How much a real image weighs against a generated one, and how strong the augmentation may be."""
+"""The inflation plan: the weight of real against generated images, and the augmentation strength."""

@@ -1,4 +1,4 @@
-"""The plan in words for a terminal, and as one flat JSON value for other programs."""
+"""The plan as text for a terminal, and as one JSON value for programs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import statistics
 from typing import Any
 
 from adainf.augment.profiles import Profile
-from adainf.evaluation.intervals import margin
-from adainf.inflation.record import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan, Source
-from adainf.inflation.search import Verified
+from adainf.evaluation.intervals import half_width
+from adainf.inflation.record import GENERATED_SHARE, JITTER, MIN_SCALE, REAL_WEIGHT, Basis, InflationPlan, SourceStats
+from adainf.inflation.search import VerifyResult
 
 _SHORT: dict[Basis, str] = {"paper's point": "paper", "interpolation": "interpolation", "our prior": "prior"}
 
 
 def passes(plan: InflationPlan, draws: int) -> dict[str, float]:
-    """How often each image of a source is drawn, on average, when `draws` images are drawn in all."""
+    """Mean number of draws per image of each source, for `draws` draws in total."""
     inputs, weights = plan.inputs, {"real": plan.real_weight} | {name: one.weight for name, one in plan.sources.items()}
     counts = {"real": inputs.real_images} | {name: source.images for name, source in inputs.sources.items()}
     total = sum(weight * counts[name] for name, weight in weights.items())
     return {name: round(draws * weight / total, 2) for name, weight in weights.items()}
 
 
-def as_json(plan: InflationPlan, family: str, draws: int, verified: Verified | None = None) -> dict[str, Any]:
+def as_json(plan: InflationPlan, family: str, draws: int, verified: VerifyResult | None = None) -> dict[str, Any]:
     """`sources`, `real_share`, `augmentation`, `basis` of each number (paper, interpolation or prior), `warnings`, `verify`."""
     basis = {choice.name: _SHORT[choice.basis] for choice in plan.choices}
     drawn = passes(plan, draws)
@@ -66,8 +66,8 @@ def _augmentation(view: Profile, family: str) -> dict[str, Any]:
     }
 
 
-def _verified(verified: Verified, family: str) -> dict[str, Any]:
-    """The setting that the probes chose, and what for."""
+def _verified(verified: VerifyResult, family: str) -> dict[str, Any]:
+    """The setting that the probes chose, and the scores that decided."""
     chosen, decision = verified.chosen, verified.decision
     return {
         "chosen": chosen.name,
@@ -75,7 +75,7 @@ def _verified(verified: Verified, family: str) -> dict[str, Any]:
         "weights": chosen.weights,
         "augmentation": _augmentation(chosen.views[0], family),
         "decision": decision and decision.model_dump(mode="json", exclude={"chosen"}),
-        "scores": {name: _score(values) for name, values in verified.deciding.items()},
+        "scores": {name: _score(values) for name, values in verified.deciding_scores.items()},
         "judged_by": verified.judged_by,
         "validation_images": verified.validation_images,
         "probe_steps": verified.probe_steps,
@@ -84,28 +84,28 @@ def _verified(verified: Verified, family: str) -> dict[str, Any]:
 
 
 def _score(values: list[float]) -> dict[str, Any]:
-    mean, half = statistics.fmean(values), margin(values)
+    mean, half = statistics.fmean(values), half_width(values)
     return {"mean": round(mean, 6), "interval": [round(mean - half, 6), round(mean + half, 6)], "seeds": len(values)}
 
 
 def lines(plan: InflationPlan, draws: int) -> list[str]:
-    """What was chosen, from what, by which formula, and what each number rests on."""
+    """Inputs, chosen values, formulas, and the basis of each value."""
     inputs = plan.inputs
     several = len(inputs.sources) > 1
     of = f" of {len(inputs.sources)} sources" if several else ""
-    said = [f"for {inputs.real_images:,} real and {inputs.generated_images:,} generated images{of}"]
+    output = [f"for {inputs.real_images:,} real and {inputs.generated_images:,} generated images{of}"]
     for name, source in inputs.sources.items():
         counted = f"{name}: {source.images:,} images" if several else ""
-        said += [f"  {', '.join(filter(None, (counted, _measured(source))))}"] if several or source.measured else []
-    said += [f"  {choice.name} {choice.value:g}  = {choice.formula}  ({choice.basis})" for choice in plan.choices]
+        output += [f"  {', '.join(filter(None, (counted, _measured(source))))}"] if several or source.measured else []
+    output += [f"  {choice.name} {choice.value:g}  = {choice.formula}  ({choice.basis})" for choice in plan.choices]
     real, *generated = passes(plan, draws).items()
     over = ", ".join(f"image of {name} {value:g}" if several else f"generated image {value:g}" for name, value in generated)
-    said.append(f"  passes over each real image {real[1]:g}, over each {over}")
-    return said + [f"  warning: {warning}" for warning in plan.warnings]
+    output.append(f"  passes over each real image {real[1]:g}, over each {over}")
+    return output + [f"  warning: {warning}" for warning in plan.warnings]
 
 
-def _measured(source: Source) -> str:
-    """What is known of its images; empty for nothing."""
+def _measured(source: SourceStats) -> str:
+    """The measured values of its images; empty without any."""
     if source.measured is None:
         return ""
     measured = source.measured

@@ -1,12 +1,12 @@
 """The inflation plan: from sizes and quality to the weight of a real image and the strength of augmentation.
 
-Two measured facts of the paper (Wang, Zhang and Wang, ICLR 2024) carry the rule: one real image is worth about ten
-generated ones of a very good generator (figure 2), and the best min crop scale grows with the size of the data: 0.02,
-0.08, 0.20 and 0.30 at 25k, 50k, 150k and 1.05M images (figure 3a). Everything between and beyond those points is
-ours, and the plan says which is which.
+The rule rests on two results of the paper (Wang, Zhang and Wang, ICLR 2024). One real image is worth about ten generated ones
+of a very good generator (figure 2). The best min crop scale grows with the size of the data: 0.02, 0.08, 0.20 and 0.30 at 25k,
+50k, 150k and 1.05M images (figure 3a). Values between these points are interpolations, all others are priors of ours; the plan
+marks the basis of every value.
 
-Several sources of generated images are weighed by that one rule: if a real image is worth 10 / q images of quality q, one of
-those is worth q / best q images of the best source.
+The same rule weighs several sources of generated images: a real image is worth 10 / q images of quality score q, so an image of
+that source is worth q / best q images of the best source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adainf.augment.profiles import Profile, Views
-from adainf.inflation.quality_score import Worth
+from adainf.inflation.quality_score import QualityScore
 from adainf.inflation.record import (
     EFFECTIVE,
     GENERATED_SHARE,
@@ -33,8 +33,8 @@ from adainf.inflation.record import (
     Choice,
     InflationPlan,
     Inputs,
-    Weighed,
-    of_source,
+    SourceWeight,
+    choice_name,
 )
 from adainf.recipe import Plan
 
@@ -46,42 +46,45 @@ PAPER_WEIGHT_AT = (50_000, 1_000_000)
 """Real and generated images of the paper's only sweep over the weight."""
 MAX_WEIGHT = 100.0
 RECIPE_MIN_SCALE = 0.20
-"""Weakest crop together with weaker jitter: both spend the same budget, the paper ships 0.20 with half the jitter."""
+"""Upper limit of the min crop scale when jitter is weakened too: the paper's recipe has 0.20 with half the jitter."""
 
 
 def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
-    """The plan for these sizes and qualities; the order of the sources is of no consequence.
+    """The plan for these sizes and quality scores; it does not depend on the order of the sources.
 
-    Of source s let M'_s be the generated images that are no copies and q_s their quality. Effective size
-    n = N + sum of q_s M'_s; weight of a real image w = 10 / q against one of the best source, whose q that is, and of an image
-    of source s q_s / q; w at least so much that a batch holds `max_generated_share` generated images at most; min crop scale
-    s(n) through the paper's points. A source that is refused (`worth.refusal`) has weight 0, and where none is left the plan
-    is that of the real images alone.
+    N: real images. M'_s: generated images of source s that are not near-duplicates of training images. q_s: its quality score;
+    q: the best of all sources.
+
+    * Weight of an image of source s: q_s / q, times the share of its images that are not copies.
+    * Weight of a real image: w = 10 / q, raised until a batch holds at most `max_generated_share` generated images.
+    * Effective size: n = N + sum of q_s M'_s. Min crop scale: s(n), through the paper's points.
+
+    A refused source (`quality_score.refusal_reason`) has weight 0. If all are refused, the plan is that of real images only.
     """
-    worths = {name: Worth.of(source.measured) for name, source in sorted(inputs.sources.items())}
-    used = {name: worth for name, worth in worths.items() if worth.refused is None}
-    best = max((worth.quality for worth in used.values()), default=1.0)
-    weights = {name: _weight(worth, best) if name in used else 0.0 for name, worth in worths.items()}
-    masses = {name: weights[name] * inputs.sources[name].images for name in worths}
+    scores = {name: QualityScore.of(source.measured) for name, source in sorted(inputs.sources.items())}
+    used = {name: score for name, score in scores.items() if score.refused is None}
+    best = max((score.quality for score in used.values()), default=1.0)
+    weights = {name: _weight(score, best) if name in used else 0.0 for name, score in scores.items()}
+    masses = {name: weights[name] * inputs.sources[name].images for name in scores}
     mass = sum(masses.values())
     weight, basis = _real_weight(inputs, list(used.values()), mass, rule) if used else (1.0, PRIOR)
     drawn = weight * inputs.real_images + mass
     generated_share = round(mass / drawn, 6)
     sources = {
-        name: Weighed(
-            quality=round(worth.quality, 4),
-            is_measured=worth.is_measured,
+        name: SourceWeight(
+            quality=round(score.quality, 4),
+            is_measured=score.is_measured,
             weight=weights[name],
             share=round(masses[name] / drawn, 6),
-            refused=worth.refused,
+            refused=score.refused,
         )
-        for name, worth in worths.items()
+        for name, score in scores.items()
     }
     effective = inputs.real_images + sum(used[name].effective(inputs.sources[name].images) for name in used)
     augmentation = _augmentation(effective, rule, default[0].min_scale) if used else _unchanged(default)
     choices = [
-        *_of_sources(sources, worths),
-        *_of_all(sources, weight, generated_share, basis, effective),
+        *_source_choices(sources, scores),
+        *_total_choices(sources, weight, generated_share, basis, effective),
         *augmentation,
     ]
     return InflationPlan(
@@ -89,95 +92,97 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
         real_weight=weight,
         sources=sources,
         generated_share=generated_share,
-        views=_weakened(default, augmentation),
+        views=_planned_views(default, augmentation),
         choices=choices,
         warnings=_warnings(inputs, sources),
     )
 
 
 def _replication(quality: float) -> float:
-    """How many images of that quality a real one is worth."""
+    """Number of images of that quality score that one real image is worth."""
     return min(max(PAPER_WEIGHT / quality, 1.0), MAX_WEIGHT)
 
 
-def _weight(worth: Worth, best_quality: float) -> float:
-    """Of one image, where one of the best source that is no copy has 1; in three digits, as the shares must be exact."""
-    return _three_digits(_replication(best_quality) / _replication(worth.quality) * worth.original_share)
+def _weight(score: QualityScore, best_quality: float) -> float:
+    """Weight per image, relative to a novel image of the best source. Three digits, so that the stream's shares are exact."""
+    return _three_digits(_replication(best_quality) / _replication(score.quality) * score.novel_share)
 
 
-def _real_weight(inputs: Inputs, used: Sequence[Worth], mass: float, rule: Plan) -> tuple[float, Basis]:
-    """`mass`: the generated images, each by its weight."""
-    best, worst = max(worth.quality for worth in used), min(worth.quality for worth in used)
+def _real_weight(inputs: Inputs, used: Sequence[QualityScore], mass: float, rule: Plan) -> tuple[float, Basis]:
+    """Weight of a real image. `mass`: the sum of the generated images' weights."""
+    best, worst = max(score.quality for score in used), min(score.quality for score in used)
     least = mass / inputs.real_images * (1 - rule.max_generated_share) / rule.max_generated_share
     weight = _three_digits(max(_replication(best), least))
-    # The paper swept the weight once, with a generator of the best quality: that must be known, not assumed.
-    known = all(worth.by_fid for worth in used)
+    # The paper swept the weight once, with a generator of the best quality: the quality must be measured, not assumed.
+    known = all(score.has_fid for score in used)
     at_the_point = known and (inputs.real_images, mass, worst) == (*PAPER_WEIGHT_AT, 1.0)
     return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else PRIOR
 
 
-def _weakened(default: Views, augmentation: tuple[Choice, Choice]) -> tuple[Profile, Profile]:
+def _planned_views(default: Views, augmentation: tuple[Choice, Choice]) -> tuple[Profile, Profile]:
     scale, jitter = (choice.value for choice in augmentation)
-    first, second = (view.weakened(scale, jitter, is_symmetric(default)) for view in default)
+    first, second = (view.with_crop_and_jitter(scale, jitter, is_symmetric(default)) for view in default)
     return first, second
 
 
-def _of_sources(sources: Mapping[str, Weighed], worths: Mapping[str, Worth]) -> list[Choice]:
-    """What was chosen for each; the weight and the share of a single one are those of the whole plan."""
+def _source_choices(sources: Mapping[str, SourceWeight], scores: Mapping[str, QualityScore]) -> list[Choice]:
+    """The choices per source; with a single source, weight and share are those of the plan."""
     choices = []
     for name, one in sources.items():
-        numbers = {QUALITY: (one.quality, worths[name].formula)}
+        numbers = {QUALITY: (one.quality, scores[name].formula)}
         if len(sources) > 1 and not one.refused:
             numbers |= {WEIGHT: (one.weight, "q / best q, less copies"), SHARE: (one.share, "weight M / (w N + G)")}
         choices += [
-            Choice(name=of_source(what, name, len(sources)), value=value, formula=formula, basis=PRIOR)
+            Choice(name=choice_name(what, name, len(sources)), value=value, formula=formula, basis=PRIOR)
             for what, (value, formula) in numbers.items()
         ]
     return choices
 
 
-def _of_all(sources: Mapping[str, Weighed], weight: float, share: float, basis: Basis, effective: float) -> list[Choice]:
+def _total_choices(
+    sources: Mapping[str, SourceWeight], weight: float, share: float, basis: Basis, effective: float
+) -> list[Choice]:
     several = len(sources) > 1
     mixed = "G / (w N + G), G = sum of weight M" if several else "M' / (w N + M')"
-    worth = f"10 / {'best ' * several}q, real share at least 1 - max"
+    replication = f"10 / {'best ' * several}q, real share at least 1 - max"
     return [
-        Choice(name=REAL_WEIGHT, value=weight, formula=worth, basis=basis),
+        Choice(name=REAL_WEIGHT, value=weight, formula=replication, basis=basis),
         Choice(name=GENERATED_SHARE, value=share, formula=mixed, basis=basis),
         Choice(name=EFFECTIVE, value=round(effective, 1), formula=f"N + {'sum of ' * several}q M'", basis=PRIOR),
     ]
 
 
 def _unchanged(default: Views) -> tuple[Choice, Choice]:
-    """The default augmentation: without generated images there is nothing to adapt it to."""
+    """The default augmentation, for a plan without generated images."""
     formula = "the default's: nothing is inflated"
     scale = Choice(name=MIN_SCALE, value=default[0].min_scale, formula=formula, basis=PRIOR)
     return scale, Choice(name=JITTER, value=1.0, formula=formula, basis=PRIOR)
 
 
 def _augmentation(effective: float, rule: Plan, base: float) -> tuple[Choice, Choice]:
-    """Min crop scale and jitter multiplier; `base` is the default's min scale, right at the reference size."""
+    """Min crop scale and jitter multiplier; `base` is the default's min scale, which suits the reference size."""
     scale, basis = min_scale(effective, rule.reference_images, base)
     curve = "s(n / reference), piecewise linear in log2"
-    crop_alone = Choice(name=MIN_SCALE, value=scale, formula=curve, basis=basis)
+    crop_only = Choice(name=MIN_SCALE, value=scale, formula=curve, basis=basis)
     if rule.augmentation_rule == "crop_only":
-        return crop_alone, Choice(name=JITTER, value=1.0, formula="1: the crop alone is weakened", basis=basis)
-    # From the default's crop on: where nothing is inflated, nothing is weakened.
+        return crop_only, Choice(name=JITTER, value=1.0, formula="1: the crop alone is weakened", basis=basis)
+    # Relative to the default's crop, so that augmentation is unchanged where the data are not inflated.
     jitter = round(1.0 - 0.5 * min(max((scale - base) / 0.12, 0.0), 1.0), 4)
     shipped: Basis = "paper's point" if basis == "paper's point" and effective == PAPER_SIZES[-1] else PRIOR
     weaker = Choice(name=JITTER, value=jitter, formula="1 - (s - s(1)) / 0.24, at least 1/2", basis=shipped)
     if jitter == 1.0:
-        return crop_alone, weaker
+        return crop_only, weaker
     cap = max(RECIPE_MIN_SCALE, base)
     capped = f"{curve}, at most {cap:g} as jitter is weakened too"
     return Choice(name=MIN_SCALE, value=min(scale, cap), formula=capped, basis=shipped), weaker
 
 
 def min_scale(effective_images: float, reference_images: int, default: float = 0.08) -> tuple[float, Basis]:
-    """Best min crop scale for so many effective images, and what the number rests on.
+    """Best min crop scale for `effective_images`, and its basis.
 
-    Piecewise linear in log2(effective / reference) through the paper's points, constant outside them. `default` is
-    what is right at the reference size; the paper's 0.08 unless the recipe says otherwise, and then the curve is
-    shifted by the difference. Non-decreasing in `effective_images`.
+    Piecewise linear in log2(effective / reference) through the paper's points, constant outside them. `default` is the scale at
+    the reference size; if it is not the paper's 0.08, the curve is shifted by the difference. Non-decreasing in
+    `effective_images`.
     """
     ratio = effective_images / reference_images
     at = [math.log2(size / PAPER_REFERENCE_IMAGES) for size in PAPER_SIZES]
@@ -190,7 +195,7 @@ def min_scale(effective_images: float, reference_images: int, default: float = 0
 
 
 def is_symmetric(default: Views) -> bool:
-    """The paper's code halves probability and strengths of the symmetric profile, of the asymmetric the probability alone."""
+    """The paper's code halves probability and strengths of the symmetric profile, but only the asymmetric one's probability."""
     return default[0] == default[1]
 
 
@@ -198,7 +203,7 @@ def _three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _warnings(inputs: Inputs, sources: Mapping[str, Weighed]) -> list[str]:
+def _warnings(inputs: Inputs, sources: Mapping[str, SourceWeight]) -> list[str]:
     warnings: list[str] = []
     several = len(sources) > 1
     for name, one in sources.items():

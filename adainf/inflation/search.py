@@ -1,9 +1,9 @@
-"""Trying out the plan: settings around it, how they are thinned out, and what it takes to replace it.
+"""Search around the plan: candidate settings, successive halving of short probes, and the decision rule.
 
-The plan's own setting is the *prior*. Around it lie half and twice the weight, and crop and jitter a notch weaker or
-stronger, each alone, as they need not go together: on data whose brightness means nothing, jitter may be right at full
-strength where the crop is not. Settings of the controls stand beside it, so that what is chosen is not worse than they are,
-and the plan's views with real images alone, as weaker augmentation may gain without any generated image.
+The plan's own setting is the *prior*. Candidates have half, the same or twice its weight, and crop or jitter weaker or stronger
+by a factor of two. Crop and jitter vary independently: where brightness is a nuisance, full jitter may be right with a weaker
+crop. The controls are always finalists, so that the choice is not worse than they are; so is the plan's augmentation with real
+images only (`none-weak`), as weaker augmentation may gain without generated images.
 """
 
 from __future__ import annotations
@@ -12,62 +12,62 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from adainf.augment.profiles import LEAST_SCALE, MAX_HUE, Profile, Views
-from adainf.evaluation.intervals import margin, t_quantile
+from adainf.augment.profiles import MAX_HUE, MIN_SCALE_LIMIT, Profile, Views
+from adainf.evaluation.intervals import half_width, t_quantile
 from adainf.inflation.policy import is_symmetric
 from adainf.inflation.record import InflationPlan
 from adainf.pipeline.artifacts import Record
 
 PRIOR, NONE, NONE_WEAK, VANILLA = "prior", "none", "none-weak", "vanilla"
 FINALISTS = (PRIOR, NONE, NONE_WEAK, VANILLA)
-"""What is always among those that are decided about."""
+"""Settings that are always finalists."""
 
 _WEIGHTS = {"half-weight": 0.5, "": 1.0, "double-weight": 2.0}
-_NOTCHES = {
+_VIEW_FACTORS = {
     "": (1.0, 1.0),
     "weaker-crop": (2.0, 1.0),
     "stronger-crop": (0.5, 1.0),
     "weaker-jitter": (1.0, 0.5),
     "stronger-jitter": (1.0, 2.0),
 }
-"""Multipliers of min crop scale and of jitter. A factor of two is about what the paper moves them by between its arms."""
+"""Multipliers of min crop scale and of jitter. The paper's arms differ by about a factor of two."""
 
 
 class Setting(Record):
-    """All that an arm may differ in."""
+    """Everything in which arms may differ."""
 
     name: str
     real_weight: float
     weights: dict[str, float]
-    """Of one image of each source of generated images that is drawn from; none: real images alone."""
+    """Weight per image of each source in use; empty: real images only."""
     views: tuple[Profile, Profile]
 
 
 class Decision(Record):
-    """The setting that was chosen, and the comparison that it rests on."""
+    """The chosen setting and the comparison that decided."""
 
     chosen: str
     rival: str
-    """What it has replaced; where the prior stands, the best of the others."""
+    """The setting it replaced; if the prior was kept, the best of the others."""
     difference: float
-    """Mean score of `chosen` less that of `rival`, paired by seed."""
+    """Mean score of `chosen` minus that of `rival`, paired by seed."""
     noise: float
-    """What a difference must exceed; see `noise`."""
+    """Threshold that a difference must exceed; see `noise`."""
 
 
-class Verified(Record):
-    """All probes and what they chose."""
+class VerifyResult(Record):
+    """All probes and the decision: the content of ``verify/manifest.json``."""
 
     judged_by: Literal["linear", "knn", "infonce"]
     validation_images: int
     probe_steps: int
     settings: list[Setting]
     scores: dict[str, dict[str, float | None]]
-    """By setting and seed, more is better: an accuracy, or an InfoNCE with its sign turned. None: training failed."""
+    """By setting and seed, higher is better: accuracy, or negative InfoNCE. None: training failed."""
     decision: Decision | None
-    """None where the plan refuses the generated images: then it stands untried."""
+    """None if the plan refuses the generated images: then nothing is probed."""
     why: list[str]
-    """What was chosen and what for, in two lines."""
+    """The decision and its reason, in two lines."""
 
     @property
     def chosen(self) -> Setting:
@@ -75,15 +75,15 @@ class Verified(Record):
         return next(setting for setting in self.settings if setting.name == name)
 
     @property
-    def deciding(self) -> dict[str, list[float]]:
-        """The scores that decided, of the finalists whose training never failed: by the prior's seeds, as it has no others."""
+    def deciding_scores(self) -> dict[str, list[float]]:
+        """Scores of the finalists on the deciding seeds (all seeds of the prior), without settings that failed to train."""
         seeds = self.scores.get(PRIOR, {})
         found = {name: [of.get(seed) for seed in seeds] for name, of in self.scores.items()}
         return {name: [v for v in values if v is not None] for name, values in found.items() if None not in values}
 
 
 def settings_around(plan: InflationPlan, default: Views) -> list[Setting]:
-    """The prior, the controls, then the settings around the prior; none that is the same as one before it."""
+    """The prior, the controls, then the settings around the prior, without duplicates."""
     found: list[Setting] = []
 
     def add(name: str, real_weight: float, weights: dict[str, float], views: Views) -> None:
@@ -97,39 +97,39 @@ def settings_around(plan: InflationPlan, default: Views) -> list[Setting]:
     add(VANILLA, 1.0, dict.fromkeys(plan.sources, 1.0), default)
     if not plan.refused:
         for by_weight, factor in _WEIGHTS.items():
-            for by_views, (crop, jitter) in _NOTCHES.items():
-                views = tuple(_notched(view, crop, jitter, is_symmetric(default)) for view in plan.views)
+            for by_views, (crop, jitter) in _VIEW_FACTORS.items():
+                views = tuple(_scaled(view, crop, jitter, is_symmetric(default)) for view in plan.views)
                 add("-".join(filter(None, (by_weight, by_views))), factor * plan.real_weight, plan.weights, views)
     return found
 
 
-def _notched(view: Profile, crop: float, jitter: float, with_strength: bool) -> Profile:
-    scale = min(max(round(view.min_scale * crop, 6), LEAST_SCALE), view.max_scale)
-    moved = view.weakened(scale, jitter, with_strength)
+def _scaled(view: Profile, crop: float, jitter: float, with_strength: bool) -> Profile:
+    scale = min(max(round(view.min_scale * crop, 6), MIN_SCALE_LIMIT), view.max_scale)
+    moved = view.with_crop_and_jitter(scale, jitter, with_strength)
     legal = {"jitter_probability": min(moved.jitter_probability, 1.0), "hue": min(moved.hue, MAX_HUE)}
     return moved.model_copy(update=legal)
 
 
 def better_half(scores: Mapping[str, Sequence[float]]) -> list[str]:
-    """Successive halving (Jamieson and Talwalkar 2016): the half with the better means, one at least; of equals the first."""
+    """Successive halving (Jamieson and Talwalkar 2016): the half with the better means, at least one; ties keep their order."""
     ranked = sorted(scores, key=lambda name: -statistics.fmean(scores[name]))
     return ranked[: max(len(ranked) // 2, 1)]
 
 
 def noise(one: Sequence[float], other: Sequence[float]) -> float:
-    """What the difference of two means, paired by seed, must exceed: its standard error times the 97.5 % point of Student's t.
+    """Significance threshold of a mean difference paired by seed: its standard error times the 97.5 % quantile of Student's t.
 
-    That is more than two standard errors, and as many more as so few seeds tell little of them: where nothing differs, one
-    comparison in forty exceeds it upward.
+    Without a true difference, one comparison in forty exceeds it upward.
     """
-    return margin([a - b for a, b in zip(one, other, strict=True)])
+    return half_width([a - b for a, b in zip(one, other, strict=True)])
 
 
 def decide(scores: Mapping[str, Sequence[float]]) -> Decision:
-    """The prior, unless another wins beyond noise; of those that do the best, and so on until nothing beats what was chosen.
+    """The prior, unless another setting beats it by more than `noise`. The best such setting replaces it, and the rule repeats
+    until no finalist beats the choice.
 
-    `scores`: of each finalist, the prior among them, one for each seed and in the same order of seeds. As the mean rises with
-    every step there is an end, and then none of the finalists is better beyond noise: not the prior, nor a control.
+    `scores`: one score per seed of each finalist, including the prior, in the same order of seeds. The mean rises with every
+    replacement, so this terminates; then no finalist, neither the prior nor a control, is significantly better.
     """
     means = {name: statistics.fmean(values) for name, values in scores.items()}
 
@@ -147,8 +147,8 @@ def decide(scores: Mapping[str, Sequence[float]]) -> Decision:
         chosen = max(beating, key=lambda one: means[one.chosen])
 
 
-def explained(decision: Decision, setting: Setting, judge: str, seeds: int) -> list[str]:
-    """What was chosen and what for, in two lines. `judge`: the score and what it is of, in words."""
+def decision_lines(decision: Decision, setting: Setting, judge: str, seeds: int) -> list[str]:
+    """The decision and its reason, in two lines that are stored in the manifest. `judge`: a description of the score."""
     view = setting.views[0]
     errors = f"{t_quantile(seeds - 1):.2f} standard errors, paired over {seeds} seeds"
     size = f"{abs(decision.difference):.4f} against {decision.noise:.4f}, {errors}"

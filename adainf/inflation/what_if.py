@@ -1,6 +1,6 @@
-"""What the plan would be for other numbers: ``real=50000,generated=1000000,fid=1.94``.
+"""Hypothetical inputs of the plan: ``real=50000,generated=1000000,fid=1.94``.
 
-Of several sources each number says which it is of: ``generated/edm=1000000,fid/edm=1.94,generated/gan=200000``.
+With several sources, each value names its source: ``generated/edm=1000000,fid/edm=1.94,generated/gan=200000``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from adainf.errors import BadInput
-from adainf.inflation.record import ONLY, PAPER_REFERENCE_IMAGES, Inputs
+from adainf.inflation.record import PAPER_REFERENCE_IMAGES, SINGLE_SOURCE, Inputs
 
 COUNTS = {"real": "real_images", "reference": "reference_images"}
-OF_A_SOURCE = {
+PER_SOURCE = {
     "generated": "images",
     "coverage": "coverage",
     "coverage_null": "coverage_null",
@@ -27,11 +27,10 @@ OF_A_SOURCE = {
 }
 
 
-def supposed(text: str, known: Inputs | None, reference_images: int = PAPER_REFERENCE_IMAGES) -> Inputs:
-    """`known`, what a run holds, with the numbers of `text` in place; without a run the reference is `reference_images`.
+def parse_what_if(text: str, known: Inputs | None, reference_images: int = PAPER_REFERENCE_IMAGES) -> Inputs:
+    """`known`, the inputs of a run, with the values of `text` replaced; without a run the reference is `reference_images`.
 
-    Raises `BadInput` for what is no number of a plan, for counts that are missing, and for a number that could be of several
-    sources.
+    Raises `BadInput` for unknown keys, invalid values, missing counts, and a value whose source is ambiguous.
     """
     values: dict[str, Any] = known.model_dump() if known else {"reference_images": reference_images, "sources": {}}
     sources: dict[str, dict[str, Any]] = values["sources"]
@@ -41,48 +40,52 @@ def supposed(text: str, known: Inputs | None, reference_images: int = PAPER_REFE
         name, which = found.groups() if found else (named, "")
         if name == "fd":
             raise BadInput(
-                "plan --what-if: fd, a Fréchet distance in other features than Inception's, has no exchange rate; give fid, or "
-                "coverage and coverage_null"
+                "plan --what-if: fd, a Fréchet distance on features other than Inception's, does not map to a quality score; "
+                "give fid, or coverage and coverage_null"
             )
-        if not equals or name not in {**COUNTS, **OF_A_SOURCE} or (which and name in COUNTS):
+        if not equals or name not in {**COUNTS, **PER_SOURCE} or (which and name in COUNTS):
             raise BadInput(
-                f"plan --what-if: {part.strip()!r} is none of {', '.join(f'{key}=…' for key in (*COUNTS, *OF_A_SOURCE))}"
+                f"plan --what-if: invalid {part.strip()!r}: expected one of "
+                f"{', '.join(f'{key}=…' for key in (*COUNTS, *PER_SOURCE))}"
             )
         if name in COUNTS:
             values[COUNTS[name]] = number
             continue
-        source = sources.setdefault(_source(name, f"{ONLY}{which}", known), {})
+        source = sources.setdefault(_source(name, f"{SINGLE_SOURCE}{which}", known), {})
         if name == "generated":
             source["images"] = number
         else:
-            source["measured"] = {**(source.get("measured") or {}), OF_A_SOURCE[name]: number}
+            source["measured"] = {**(source.get("measured") or {}), PER_SOURCE[name]: number}
     _check(values)
     try:
         return Inputs.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][-1])
-        name = next(key for key, target in {**COUNTS, **OF_A_SOURCE}.items() if target == field)
-        raise BadInput(f"plan --what-if: {name} is {first['input']!r}; {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        name = next(key for key, target in {**COUNTS, **PER_SOURCE}.items() if target == field)
+        expected = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise BadInput(f"plan --what-if: invalid {name}={first['input']!r}: {expected}") from None
 
 
 def _source(name: str, source: str, known: Inputs | None) -> str:
-    """The source that a number is of. Raises `BadInput` where the run has another or several."""
+    """The source of a value. Raises `BadInput` if the run has no such source."""
     if known is not None and source not in known.sources:
-        there = ", ".join(f"{name}{other.removeprefix(ONLY)}=…" for other in known.sources)
-        raise BadInput(f"plan --what-if: {name} could be of several sources of this run, or of none; give {there}")
+        there = ", ".join(f"{name}{other.removeprefix(SINGLE_SOURCE)}=…" for other in known.sources)
+        raise BadInput(f"plan --what-if: {name} does not name a source of this run; give {there}")
     return source
 
 
 def _check(values: dict[str, Any]) -> None:
-    """Raise `BadInput` where a count is missing, or a number that is nothing without another."""
+    """Raise `BadInput` if a count is missing, or a metric lacks its null."""
     missing = [] if "real_images" in values else ["real"]
-    missing += [f"generated{name.removeprefix(ONLY)}" for name, source in values["sources"].items() if "images" not in source]
+    missing += [
+        f"generated{name.removeprefix(SINGLE_SOURCE)}" for name, source in values["sources"].items() if "images" not in source
+    ]
     missing += [] if values["sources"] else ["generated"]
     for name in missing:
-        raise BadInput(f"plan --what-if: {name} is missing; give {name}=COUNT, or a run that has its {name} images")
+        raise BadInput(f"plan --what-if: {name} is missing; give {name}=COUNT, or --run with a run that has its {name} images")
     for source in values["sources"].values():
         measured = source.get("measured") or {}
         for name in ("coverage", "tv"):
-            if (measured.get(OF_A_SOURCE[name]) is None) != (measured.get(OF_A_SOURCE[f"{name}_null"]) is None):
-                raise BadInput(f"plan --what-if: {name} needs {name}_null beside it, the same number for real images")
+            if (measured.get(PER_SOURCE[name]) is None) != (measured.get(PER_SOURCE[f"{name}_null"]) is None):
+                raise BadInput(f"plan --what-if: {name} needs {name}_null, the same metric for real images; give both")

@@ -1,1 +1,1 @@
-"""How good generated images are, without labels: against held-out real images, and beside what real images score there."""
+"""Label-free quality metrics of generated images against held-out real ones; the null of each is the score of real images."""

@@ -1,4 +1,4 @@
-"""The map of real and generated images in one space of features: the object ``quality/map.npz``. Imports no torch."""
+"""A two-dimensional map of real and generated images in one feature space: the object ``quality/map.npz``. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 MAP = "map.npz"
 
 Rows = NDArray[np.int32]
-"""Numbers of images in the order of their split."""
+"""Image indices in the order of their split."""
 Numbers = NDArray[np.float32]
 
 
 class EmbeddingMap(NamedTuple):
-    """n generated images and n real ones, as points in the plane. Each field is an array of the file."""
+    """n generated and n real images as 2-D points. Each field is an array of the file."""
 
     generated_rows: Rows
-    """n: which images of the split they are."""
+    """n: their indices in the split."""
     generated_xy: Numbers
     """n x 2."""
     realism: Numbers
     """n: see `manifold.Manifold.realism`."""
     nearest_rows: Rows
-    """n: the training image that is nearest to each generated one, among all of them, in the space and not in the plane."""
+    """n: the training image nearest to each generated one, among all training images, in the feature space and not in 2-D."""
     nearest_distances: Numbers
     real_rows: Rows
-    """n: which of the training images the real points are."""
+    """n: indices of the real points in the training split."""
     real_xy: Numbers
     """n x 2."""
 
@@ -40,22 +40,22 @@ class EmbeddingMap(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes, generated_images: int, training_images: int) -> EmbeddingMap:
-        """Raises `ValueError` for anything but a map of sets of these sizes, whatever the bytes are."""
+        """Raises `ValueError` for bytes that are not a map of sets of these sizes."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 if any(entry.compress_size != entry.file_size for entry in file.zip.infolist()):
-                    raise ValueError("its arrays are compressed")  # to any size
+                    raise ValueError("its arrays are compressed")  # which would leave their size unbounded
                 found = cls(**{name: file[name] for name in cls._fields})
-        except Exception as error:  # of zipfile and numpy, that have many kinds for bytes that nobody has written
-            raise ValueError(f"no map of images can be read ({type(error).__name__}: {error})") from None
+        except Exception as error:  # zipfile and numpy raise many types for corrupt bytes
+            raise ValueError(f"not a readable map of images ({type(error).__name__}: {error})") from None
         for name, values in found._asdict().items():
             shape = (len(found.realism), *((2,) if name.endswith("_xy") else ()))
             kind = np.int32 if name.endswith("_rows") else np.float32
             if values.dtype != kind or values.shape != shape:
                 raise ValueError(f"{name} is {values.dtype} of shape {values.shape}, expected {kind.__name__} of {shape}")
             if not np.isfinite(values).all():
-                raise ValueError(f"{name} has numbers that are not finite")
+                raise ValueError(f"{name} has values that are not finite")
             images = generated_images if name == "generated_rows" else training_images
             if kind is np.int32 and ((values < 0) | (values >= images)).any():
-                raise ValueError(f"{name} names images beyond the {images:,} that there are")
+                raise ValueError(f"{name} has indices outside 0 to {images - 1:,}")
         return found

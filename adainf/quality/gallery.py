@@ -11,8 +11,8 @@ COUNT = 8
 
 
 def gallery(embedding: EmbeddingMap, generated: Pixels, training: Pixels) -> dict[str, Pixels]:
-    """``best`` and ``worst`` by realism, the extreme first: sheets of two rows, generated images above and below each the
-    training image that is nearest to it. `generated` are the n images of the map, `training` all training images."""
+    """``best`` and ``worst`` by realism, most extreme first. Each sheet has two rows: generated images, and their nearest
+    training images below. `generated` are the n images of the map, `training` all training images."""
     order = np.argsort(-embedding.realism, kind="stable")
     sheets = {}
     for name, rows in (("best", order[:COUNT]), ("worst", order[::-1][:COUNT])):

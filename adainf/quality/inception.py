@@ -1,4 +1,4 @@
-"""The space of papers: Inception-v3 of 2015 as torch-fidelity has it, with weights that the user brings."""
+"""The feature space of published FIDs: torch-fidelity's Inception-v3 of 2015, with weights that the user provides."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from adainf.recipe import Inception
 from adainf.shards.format.png import Pixels
 
 LAYER = "2048"
-"""The last pooling, whose features FID and KID are made of."""
+"""The last pooling layer, whose features FID and KID use."""
 
 
 def inception(config: Inception, batch: int, device: torch.device) -> Space:
-    """The space of the weights file of `config`.
+    """The feature space of the weights file in `config`.
 
-    Raises `BadInput` where the file is not the one whose SHA-256 the recipe gives (before anything is read from it), where it
-    holds anything but tensors, and where torch-fidelity is not installed.
+    Raises `BadInput` if the file's SHA-256 is not the recipe's (checked before the file is parsed), if it holds anything but
+    tensors, or if torch-fidelity is not installed.
     """
     weights = _checked(config)
     try:
@@ -33,11 +33,11 @@ def inception(config: Inception, batch: int, device: torch.device) -> Space:
             "quality.inception needs torch-fidelity: pip install 'adainf[inception]', or set quality.inception: null"
         ) from None
     try:
-        network = FeatureExtractorInceptionV3("inception", [LAYER], _without_code(weights)).to(device)
-    except Exception as error:  # torch, zip and pickle alike: whatever it is, the file holds no such weights
+        network = FeatureExtractorInceptionV3("inception", [LAYER], _tensors_only(weights)).to(device)
+    except Exception as error:  # torch, zip and pickle raise many types for a wrong file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
-            f"{config.weights} holds no weights of Inception-v3 as torch-fidelity wants them ({reason}); give its file "
+            f"{config.weights} does not hold torch-fidelity's Inception-v3 weights ({reason}); use torch-fidelity's file "
             "weights-inception-2015-12-05-6726825d.pth"
         ) from None
 
@@ -57,19 +57,20 @@ def _checked(config: Inception) -> bytes:
         data = Path(config.weights).read_bytes()
     except OSError as error:
         raise BadInput(
-            f"quality.inception.weights: {config.weights} cannot be read ({error.strerror}); give the file, or set "
+            f"quality.inception.weights: cannot read {config.weights} ({error.strerror}); set it to the weights file, or set "
             "quality.inception: null"
         ) from None
     found = hashlib.sha256(data).hexdigest()
     if found != config.sha256:
         raise BadInput(
-            f"{config.weights} has SHA-256 {found}, the recipe's quality.inception.sha256 is {config.sha256}; give that file"
+            f"{config.weights} has SHA-256 {found}, but quality.inception.sha256 is {config.sha256}; use the file with that "
+            "SHA-256"
         )
     return data
 
 
-def _without_code(data: bytes) -> io.BytesIO:
-    """The same tensors in a file that we wrote: torch-fidelity unpickles whatever it is given, and this runs nothing of it."""
+def _tensors_only(data: bytes) -> io.BytesIO:
+    """The same tensors, re-saved by us: torch-fidelity unpickles its input, and `weights_only` keeps code from running."""
     clean = io.BytesIO()
     torch.save(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), clean)
     clean.seek(0)

@@ -7,16 +7,16 @@ import torch
 from numpy.typing import NDArray
 
 from adainf.evaluation.intervals import t_quantile
-from adainf.quality.pairs import Features, products
+from adainf.quality.pairwise import Features, products
 from adainf.quality.record import Estimate
 
 
 def kernel_distance(x_ND: Features, y_ND: Features, device: torch.device) -> Estimate:
     """MMD² (Gretton et al. 2012, equation 3) with k(a, b) = (a·b / D + 1)³, and its 95 % interval.
 
-    Both sets have the same number n > 2 of rows. The interval is the jackknife's, over pairs (x_i, y_i) that are left out; as
-    sums of the kernel's rows give all n of those, it costs nothing. Where the sets hardly differ it is too wide rather than
-    too narrow (the statistic is degenerate there).
+    Both sets have the same number n > 2 of rows. The interval is a jackknife over the pairs (x_i, y_i); all n leave-one-out
+    values follow from the row sums of the kernel. For nearly equal sets the statistic is degenerate and the interval is
+    conservative (too wide).
     """
     n, width = x_ND.shape
     xx = _row_sums(x_ND, x_ND, device) - _kernel(_dots(x_ND, x_ND), width)

@@ -1,4 +1,4 @@
-"""What is written about generated images: the content of the manifest of ``quality/``. Imports no torch."""
+"""Records of generated images' quality: the content of the manifest of ``quality/``. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from adainf.pipeline.artifacts import Record
 
 
 class Estimate(NamedTuple):
-    """A number and, where it is known, its 95 % interval."""
+    """A value and, where known, its 95 % interval."""
 
     value: float
     low: float | None = None
@@ -16,14 +16,14 @@ class Estimate(NamedTuple):
 
 
 class Score(Record):
-    """A number for the generated images and its null."""
+    """A metric of the generated images and its null."""
 
     value: float
     low: float | None = None
-    """Of the value's 95 % interval, where one is known."""
+    """Ends of the value's 95 % interval, where known."""
     high: float | None = None
     null: float
-    """The same number for real images in the generated ones' place."""
+    """The same metric for real images in place of the generated ones."""
 
     @classmethod
     def of(cls, estimate: Estimate, null: float) -> Score:
@@ -36,12 +36,12 @@ def _short(value: float) -> float:
 
 
 def score_name(metric: str, space: str) -> str:
-    """METRIC_SPACE; a Fréchet distance is called FID, and a kernel distance KID, on features of Inception alone."""
+    """METRIC_SPACE; only on Inception features is a Fréchet distance called FID, and a kernel distance KID."""
     return {"fd_inception": "fid_inception", "kd_inception": "kid_inception"}.get(f"{metric}_{space}", f"{metric}_{space}")
 
 
 class Network(Record):
-    """What gives the features of a space."""
+    """The network of a feature space."""
 
     sha256: str
     """Of its weights."""
@@ -50,37 +50,37 @@ class Network(Record):
 
 
 class ShardScores(Record):
-    """Columns with one entry for each generated shard, in order; the inner keys are the spaces."""
+    """Columns with one entry per generated shard, in order; the inner keys are the feature spaces."""
 
     images: list[int]
     fd: dict[str, list[float]]
     """Fréchet distance of all images of the shard to the reference."""
     coverage: dict[str, list[float]]
-    """By as many images of the shard as the reference has, or all where it has fewer, which lowers the number."""
+    """Over as many images of the shard as the reference has, or all if it has fewer, which lowers the value."""
     coverage_halves: dict[str, list[tuple[float, float]]]
-    """By every second one of these, from the first on and from the second on: two measurements that share no image."""
+    """Over the even and the odd ones of these images: two estimates that share no image."""
 
 
 class Quality(Record):
-    """Numbers are comparable where `images`, `neighbours` and the network's SHA-256 are the same."""
+    """Values are comparable only for the same `images`, `neighbours` and network SHA-256."""
 
     images: int
-    """n: of the reference (validation) and of what is compared with it."""
+    """n: size of the reference (validation) and of each set compared with it."""
     neighbours: int
     """k."""
     training_images: int
-    """All of them: what copies are looked for in."""
+    """All training images; copies are searched among them."""
     generated_images: int
     spaces: dict[str, Network]
-    """`rand`: a random network. `ssl`: the first encoder of arm `none`. `inception`: Inception-v3."""
+    """`rand`: a randomly initialised network. `ssl`: the first encoder of arm `none`. `inception`: Inception-v3."""
     scores: dict[str, Score]
     """By METRIC_SPACE: `fd_rand`, `coverage_ssl`, `fid_inception`, …; those of pixels are `copy_rate`, `authenticity_pixels`,
     `duplicate_rate` and `exact_copy_rate`."""
     shards: ShardScores
     warnings: list[str]
-    """What must be known before such images are used."""
+    """What to know before using these images."""
 
     @property
-    def judge(self) -> str:
-        """The space that counts where one must be chosen: the run's own encoder, or else the random network."""
+    def primary_space(self) -> str:
+        """The space that the plan uses: the run's own encoder, or else the random network."""
         return "ssl" if "ssl" in self.spaces else "rand"

@@ -1,4 +1,4 @@
-"""What has been measured of a generated shard, as one object of ``quality/``, so that nothing need read the shard again."""
+"""Per-shard statistics as one object of ``quality/`` each, so that no shard is read twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.serialization import decode, encode, parse, with_prefix, without_prefix
-from adainf.quality.copies import Words, pixel_words
+from adainf.quality.copies import PixelHashes, pixel_hashes
 from adainf.quality.measure import Reference
 from adainf.quality.statistics import Moments, frechet_distance
 from adainf.shards.format.png import Pixels
@@ -22,21 +22,21 @@ REFERENCE = "reference.safetensors"
 
 
 def sidecar_name(tar_key: str) -> str:
-    """The file name of the sidecar of a generated shard."""
+    """File name of a generated shard's sidecar."""
     return f"{PurePosixPath(tar_key).stem}.safetensors"
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """One shard; the keys of dictionaries are spaces."""
+    """Statistics of one shard; the keys of dictionaries are feature spaces."""
 
     moments: dict[str, Moments]
     """Of all its images."""
     sample: dict[str, NDArray[np.float32]]
-    """Features of those of its images that are in the comparison of the whole set."""
+    """Features of its images that are in the sample of the complete set."""
     sample_images: Pixels
-    words: Words
-    """Of all its images, as `copies.pixel_words`."""
+    pixel_hashes: PixelHashes
+    """Of all its images."""
     fd: dict[str, float]
     coverage: dict[str, float]
     halves: dict[str, tuple[float, float]]
@@ -44,22 +44,24 @@ class Sidecar:
 
     @classmethod
     def of(cls, images: Pixels, chosen: NDArray[np.int64], references: Iterable[Reference]) -> Sidecar:
-        """Measure a shard, of whose images `chosen` are in the sample. Raises `BadInput` as `Space.features` does."""
+        """Measure a shard; its images `chosen` are in the sample. Raises `BadInput` as `Space.features` does."""
         moments, sample, fd, coverage, halves = {}, {}, {}, {}, {}
         for reference in references:
             space, features_ND = reference.space.name, reference.space.features(images, "generated")
             moments[space], sample[space] = Moments.of(features_ND), features_ND[chosen]
             fd[space] = frechet_distance(moments[space], reference.moments)
             compared_nD = features_ND[: len(reference.validation_nD)]
-            even, odd = (reference.manifold.covered(compared_nD[first::2]) for first in (0, 1))
+            even, odd = (reference.manifold.is_covered(compared_nD[first::2]) for first in (0, 1))
             coverage[space], halves[space] = float(np.mean(even | odd)), (float(np.mean(even)), float(np.mean(odd)))
-        return cls(moments, sample, images[chosen], pixel_words(images), fd, coverage, halves)
+        return cls(moments, sample, images[chosen], pixel_hashes(images), fd, coverage, halves)
 
     def to_bytes(self) -> bytes:
         tensors = moments_as_tensors(self.moments)
         tensors |= with_prefix("sample", {space: torch.from_numpy(values) for space, values in self.sample.items()})
-        tensors |= {"images": torch.from_numpy(self.sample_images), "words": torch.from_numpy(self.words)}
-        return encode(tensors, {"count": len(self.words), "fd": self.fd, "coverage": self.coverage, "halves": self.halves})
+        tensors |= {"images": torch.from_numpy(self.sample_images), "words": torch.from_numpy(self.pixel_hashes)}
+        return encode(
+            tensors, {"count": len(self.pixel_hashes), "fd": self.fd, "coverage": self.coverage, "halves": self.halves}
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sidecar:
@@ -84,15 +86,15 @@ def moments_as_tensors(moments: Mapping[str, Moments]) -> dict[str, torch.Tensor
 
 
 def moments_of_tensors(tensors: dict[str, torch.Tensor], count: int) -> dict[str, Moments]:
-    """What `moments_as_tensors` was given, of `count` images."""
+    """Inverse of `moments_as_tensors`, of `count` images."""
     outers = without_prefix("outer", tensors)
     return {space: Moments(count, s.numpy(), outers[space].numpy()) for space, s in without_prefix("sum", tensors).items()}
 
 
 def shards_distance(run: Run, quality: Manifest, space: str, tar_keys: Iterable[str]) -> float:
-    """Fréchet distance of the images of some generated shards together to the reference, by their sidecars alone.
+    """Fréchet distance of the union of some generated shards to the reference, from their sidecars only.
 
-    Raises `BadInput` for a shard that was not measured, and for a sidecar that is not what the manifest says.
+    Raises `BadInput` for a shard that was not measured, and for a sidecar that does not match the manifest.
     """
 
     def moments(file_name: str) -> Moments:

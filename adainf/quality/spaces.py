@@ -1,4 +1,4 @@
-"""The spaces in which images are compared: a random network, the run's own encoder, and Inception where its weights are."""
+"""Feature spaces: a randomly initialised network, the run's own encoder, and Inception if its weights are provided."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _CALIBRATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Space:
-    """A map from images to features, and what it is."""
+    """A network that maps images to features."""
 
     name: str
     sha256: str
-    """Of the file with the network's weights: numbers of different networks must not be compared."""
+    """Of the weights file: scores of different networks must not be compared."""
     compute: Callable[[Pixels], NDArray[np.float32]]
 
     def features(self, images: Pixels, what: str) -> NDArray[np.float32]:
-        """N x H x W x 3 uint8 → N x D. Raises `BadInput` where a feature is not finite; `what` names the images."""
+        """N x H x W x 3 uint8 → N x D. Raises `BadInput` if a feature is not finite; `what` names the images."""
         found = self.compute(images)
         if not np.isfinite(found).all():
             raise BadInput(
-                f"the encoder of space {self.name} gives features that are not finite for the {what} images; make that encoder "
-                "again (a lower pretrain.optimizer.learning_rate, perhaps), or leave arm none out to measure without it"
+                f"the encoder of space {self.name} gives features that are not finite for the {what} images; train it again "
+                "with a lower pretrain.optimizer.learning_rate, or remove arm none from arms to measure without it"
             )
         return found
 
@@ -49,16 +49,17 @@ def of_encoder(name: str, encoder: Encoder, batch: int, device: torch.device) ->
 
 
 def random_encoder(images: Pixels, normalisation: Normalisation) -> Encoder:
-    """A small ResNet, 128 features, with the weights of a fixed seed, whose batch normalisation knows these real images alone.
+    """A small randomly initialised ResNet (fixed seed, 128 features) with batch-norm statistics of these real images.
 
-    It needs no training and no labels. It sees texture and noise more than content: fit to compare samples of one sampler.
+    It needs no training and no labels. It responds to texture and noise more than to content, so use it to compare samples of
+    one sampler.
     """
     config = recipe.Backbone(name="resnet-small")
     with seeded_init(RANDOM_SEED):
         encoder = Encoder(config, build_backbone(config), normalisation).train()
     for layer in encoder.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # the plain mean over all batches
+            layer.momentum = None  # cumulative mean over all batches
     with torch.no_grad():
         for part in np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)):
             encoder(torch.from_numpy(part))

@@ -1,4 +1,4 @@
-"""What the Fréchet distance and the map need of features: sums, which add up over shards without reading an image again."""
+"""Sufficient statistics for the Fréchet distance and the map: sums that add up over shards without reading an image again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Moments:
 
     @classmethod
     def of(cls, features_ND: NDArray[Any]) -> Moments:
-        """Those of all rows."""
+        """The moments of all rows."""
         width = features_ND.shape[1]
         total, outer = np.zeros(width), np.zeros((width, width))
-        with threadpool_limits(1):  # sums in one order, whatever the machine
+        with threadpool_limits(1):  # a fixed order of summation on every machine
             for first in range(0, len(features_ND), _ROWS_AT_ONCE):
                 part = features_ND[first : first + _ROWS_AT_ONCE].astype(np.float64)
                 total += part.sum(0)
@@ -49,9 +49,9 @@ class Moments:
 
 
 def principal_axes(moments: Moments, count: int) -> Matrix:
-    """D x `count`: orthonormal directions of the largest variance, the largest first.
+    """D x `count`: principal axes, the largest variance first.
 
-    An eigenvector has no sign of its own: here its entry that is largest in size is positive.
+    The sign of an eigenvector is arbitrary; here its entry of largest magnitude is positive.
     """
     with threadpool_limits(1):
         axes = np.linalg.eigh(moments.covariance_DD).eigenvectors[:, : -count - 1 : -1]
@@ -59,20 +59,20 @@ def principal_axes(moments: Moments, count: int) -> Matrix:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|mean difference|² + tr(A + B - 2 (A B)^½), the squared 2-Wasserstein distance of two Gaussians (Dowson and Landau 1982),
-    with which Heusel et al. 2017 (equation 6) compare features.
+    """|mean difference|² + tr(A + B - 2 (A B)^½), the squared 2-Wasserstein distance of two Gaussians (Dowson and Landau 1982;
+    Heusel et al. 2017, equation 6).
 
-    tr (A B)^½ is the sum of the singular values of A^½ B^½, which needs no root of a matrix that is not symmetric.
+    tr (A B)^½ is the sum of the singular values of A^½ B^½, which avoids the root of a non-symmetric matrix.
     """
     with threadpool_limits(1):
         overlap = np.linalg.svd(_root(a.covariance_DD) @ _root(b.covariance_DD), compute_uv=False).sum()
     apart = float(np.square(a.mean_D - b.mean_D).sum())
     spread = float(np.trace(a.covariance_DD) + np.trace(b.covariance_DD) - 2 * overlap)
-    return max(apart + spread, 0.0)  # rounding alone could make it negative
+    return max(apart + spread, 0.0)  # rounding may make it negative
 
 
 def _root(covariance_DD: Matrix) -> Matrix:
-    """The symmetric square root. Eigenvalues that are rounding errors of zero count as zero: their roots would not be small."""
+    """The symmetric square root. Eigenvalues within rounding error of 0 are set to 0, as their roots would not be small."""
     values, vectors = np.linalg.eigh(covariance_DD)
     noise = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     return (vectors * np.sqrt(np.where(values > noise, values, 0.0))) @ vectors.T

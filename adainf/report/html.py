@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from adainf import __version__
 from adainf.augment.profiles import Profile
-from adainf.inflation.record import QUALITY, InflationPlan, of_source
+from adainf.inflation.record import QUALITY, InflationPlan, choice_name
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated, measured
 from adainf.recipe import External, ImportedImages, Recipe
@@ -204,7 +204,7 @@ def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:
     inputs = plan.inputs
     of_sources = []
     for name, source in inputs.sources.items():
-        worth = plan.choice(of_source(QUALITY, name, len(inputs.sources)))
+        worth = plan.choice(choice_name(QUALITY, name, len(inputs.sources)))
         copies = "not measured" if source.measured is None else f"{100 * source.measured.copy_rate:g} %"
         images = "generated images" if len(inputs.sources) == 1 else f"images of {name}"
         of_sources += [

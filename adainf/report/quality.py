@@ -65,10 +65,11 @@ def of_pixels(quality: Quality) -> list[Line]:
 
 def shards_text(quality: Quality) -> str:
     """How far the shards differ."""
-    fd, coverage = quality.shards.fd[quality.judge], quality.shards.coverage[quality.judge]
+    space = quality.primary_space
+    fd, coverage = quality.shards.fd[space], quality.shards.coverage[space]
     return (
-        f"Shard by shard (there are {len(fd):,}), coverage_{quality.judge} is {min(coverage):.3g} to {max(coverage):.3g} and "
-        f"fd_{quality.judge} {min(fd):.4g} to {max(fd):.4g}."
+        f"Shard by shard (there are {len(fd):,}), coverage_{space} is {min(coverage):.3g} to {max(coverage):.3g} and "
+        f"fd_{space} {min(fd):.4g} to {max(fd):.4g}."
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from adainf.augment.profiles import Profile
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.record import InflationPlan
-from adainf.inflation.search import Verified
+from adainf.inflation.search import VerifyResult
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.graph import UNTRAINED, build_graph, evaluated, fitted, generated, measured, pretrained, require
 from adainf.quality.record import Quality
@@ -103,7 +103,7 @@ class Summary:
     sources: list[Inflation]
     """Of generated images, in the order of their names; none where no arm has any."""
     plan: InflationPlan | None
-    verified: Verified | None
+    verified: VerifyResult | None
     trained: dict[str, list[Trained]]
     """By arm, one for each seed."""
     test_images: int
@@ -147,7 +147,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         real=real,
         sources=sources,
         plan=manifests["plan"].content_as(InflationPlan) if "plan" in manifests else None,
-        verified=manifests["verify"].content_as(Verified) if "verify" in manifests else None,
+        verified=manifests["verify"].content_as(VerifyResult) if "verify" in manifests else None,
         trained=trained,
         test_images=first.test_images,
         chance=chance,

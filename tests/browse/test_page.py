@@ -18,7 +18,7 @@ from PIL import Image
 
 from adainf.augment.profiles import default_views
 from adainf.inflation.policy import make_plan
-from adainf.inflation.record import Inputs, Source
+from adainf.inflation.record import Inputs, SourceStats
 from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.recipe import Augmentation, Plan
 from tests.browse.conftest import Open
@@ -42,7 +42,7 @@ def made(s3_server: Any) -> Iterator[tuple[Made, Served]]:
         made = make_set(f"{RUNS_ON_S3}/real", IMAGES, SHARD, size_px=4)
         run = Run(RUNS_ON_S3)
         plan = make_plan(
-            Inputs(real_images=IMAGES, sources={"generated": Source(images=10)}), Plan(), default_views(Augmentation())
+            Inputs(real_images=IMAGES, sources={"generated": SourceStats(images=10)}), Plan(), default_views(Augmentation())
         )
         run.commit("plan", Manifest(request=Request(stage="plan", settings={}), content=plan.model_dump(mode="json")))
         lines = [{"event": "progress", "label": "pretrain none (seed 0)", "done": n, "loss": 5 / n} for n in (1, 2, 3)]

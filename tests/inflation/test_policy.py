@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from adainf.augment.profiles import default_views
 from adainf.inflation.policy import make_plan, min_scale
-from adainf.inflation.quality_score import Measured, quality
-from adainf.inflation.record import REAL_WEIGHT, InflationPlan, Inputs, Source
+from adainf.inflation.quality_score import Measured, quality_score
+from adainf.inflation.record import REAL_WEIGHT, InflationPlan, Inputs, SourceStats
 from adainf.recipe import Augmentation, Plan
 
 DEFAULT = default_views(Augmentation())
@@ -19,7 +19,7 @@ QUALITY = st.floats(0.02, 1)
 
 
 def of_one(real: int, generated: int, measured: Measured | None = None) -> Inputs:
-    return Inputs(real_images=real, sources={"generated": Source(images=generated, measured=measured)})
+    return Inputs(real_images=real, sources={"generated": SourceStats(images=generated, measured=measured)})
 
 
 def planned(real: int, generated: int, quality: float = 1.0, copies: float = 0.0, **rule: object) -> InflationPlan:
@@ -203,7 +203,7 @@ def test_the_worst_of_the_measurements_decides(
     coverage: float, null: float, apart: float, apart_null: float, fid: float
 ) -> None:
     measured = Measured(coverage=coverage, coverage_null=null, total_variation=apart, total_variation_null=apart_null, fid=fid)
-    found = quality(measured)
+    found = quality_score(measured)
     assert found is not None
     assert found[0] == pytest.approx(min(coverage / (0.9 * null), (1 - apart) / (1 - apart_null), 1.94 / fid, 1.0))
 

@@ -12,7 +12,7 @@ from scipy import stats
 from adainf.augment.profiles import default_views
 from adainf.inflation.policy import make_plan
 from adainf.inflation.quality_score import Measured
-from adainf.inflation.record import Inputs, Source
+from adainf.inflation.record import Inputs, SourceStats
 from adainf.inflation.search import PRIOR, better_half, decide, noise, settings_around
 from adainf.recipe import Augmentation, Plan
 
@@ -20,7 +20,7 @@ DEFAULT = default_views(Augmentation())
 
 
 def inflated(real: int, generated: int, measured: Measured | None = None) -> Inputs:
-    return Inputs(real_images=real, sources={"generated": Source(images=generated, measured=measured)})
+    return Inputs(real_images=real, sources={"generated": SourceStats(images=generated, measured=measured)})
 
 
 SCORE = st.integers(0, 60).map(lambda points: points / 100)

@@ -12,20 +12,20 @@ from adainf.augment.profiles import default_views
 from adainf.inflation import explain
 from adainf.inflation.policy import make_plan
 from adainf.inflation.quality_score import Measured
-from adainf.inflation.record import EFFECTIVE, InflationPlan, Inputs, Source
+from adainf.inflation.record import EFFECTIVE, InflationPlan, Inputs, SourceStats
 from adainf.inflation.search import settings_around
-from adainf.inflation.what_if import supposed
+from adainf.inflation.what_if import parse_what_if
 from adainf.recipe import Augmentation, Plan
 from adainf.shards.loader.mixture import MixtureSchedule
 
 DEFAULT = default_views(Augmentation())
 COUNTS = st.integers(1, 10_000_000)
 QUALITY = st.floats(0.02, 1)
-NOISE = Source(images=70_000, measured=Measured(coverage=0.01, coverage_null=0.9))
+NOISE = SourceStats(images=70_000, measured=Measured(coverage=0.01, coverage_null=0.9))
 
 
-def source(images: int, quality: float, copies: float = 0.0) -> Source:
-    return Source(images=images, measured=Measured(fid=1.94 / quality, copy_rate=copies))
+def source(images: int, quality: float, copies: float = 0.0) -> SourceStats:
+    return SourceStats(images=images, measured=Measured(fid=1.94 / quality, copy_rate=copies))
 
 
 SOURCES = st.dictionaries(
@@ -33,7 +33,7 @@ SOURCES = st.dictionaries(
 )
 
 
-def planned(real: int, sources: dict[str, Source], **rule: object) -> InflationPlan:
+def planned(real: int, sources: dict[str, SourceStats], **rule: object) -> InflationPlan:
     return make_plan(Inputs(real_images=real, sources=sources), Plan.model_validate(rule), DEFAULT)
 
 
@@ -58,13 +58,13 @@ def test_a_source_in_two_parts_of_one_quality_is_that_source(real: int, first: i
 
 
 @given(real=COUNTS, sources=SOURCES)
-def test_the_order_of_sources_is_of_no_consequence(real: int, sources: dict[str, Source]) -> None:
+def test_the_order_of_sources_is_of_no_consequence(real: int, sources: dict[str, SourceStats]) -> None:
     assert planned(real, sources).to_json() == planned(real, dict(reversed(sources.items()))).to_json()
 
 
 @given(real=COUNTS, sources=SOURCES, images=COUNTS, better=QUALITY, worse=QUALITY)
 def test_worse_quality_of_a_source_never_gives_it_more_weight(
-    real: int, sources: dict[str, Source], images: int, better: float, worse: float
+    real: int, sources: dict[str, SourceStats], images: int, better: float, worse: float
 ) -> None:
     better, worse = max(better, worse), min(better, worse)
     good, bad = (planned(real, sources | {"x": source(images, quality)}) for quality in (better, worse))
@@ -74,7 +74,7 @@ def test_worse_quality_of_a_source_never_gives_it_more_weight(
 
 
 @given(real=COUNTS, sources=SOURCES, more=COUNTS)
-def test_more_images_of_any_source_never_strengthen_augmentation(real: int, sources: dict[str, Source], more: int) -> None:
+def test_more_images_of_any_source_never_strengthen_augmentation(real: int, sources: dict[str, SourceStats], more: int) -> None:
     name, grown = next(iter(sources.items()))
     larger = planned(real, sources | {name: grown.model_copy(update={"images": grown.images + more})})
     smaller = planned(real, sources)
@@ -84,7 +84,7 @@ def test_more_images_of_any_source_never_strengthen_augmentation(real: int, sour
 
 @given(real=COUNTS, sources=SOURCES, most=st.floats(0.05, 0.95))
 def test_all_sources_together_keep_to_the_most_that_may_be_generated(
-    real: int, sources: dict[str, Source], most: float
+    real: int, sources: dict[str, SourceStats], most: float
 ) -> None:
     plan = planned(real, sources, max_generated_share=most)
     assert plan.generated_share <= most * 1.005
@@ -92,7 +92,7 @@ def test_all_sources_together_keep_to_the_most_that_may_be_generated(
 
 
 @given(real=st.integers(1, 1_000_000), sources=SOURCES)
-def test_the_stream_draws_what_the_plan_says_copies_included(real: int, sources: dict[str, Source]) -> None:
+def test_the_stream_draws_what_the_plan_says_copies_included(real: int, sources: dict[str, SourceStats]) -> None:
     """Would catch a share that is of the images without copies, while the stream draws from all of them."""
     plan = planned(real, sources)
     counts = [real, *(sources[name].images for name in plan.sources)]
@@ -135,9 +135,9 @@ def test_settings_around_a_plan_scale_all_sources_together() -> None:
 
 
 def test_numbers_can_be_supposed_of_each_source() -> None:
-    inputs = supposed("real=9,generated/a=5,fid/a=3,generated/b=7", None)
+    inputs = parse_what_if("real=9,generated/a=5,fid/a=3,generated/b=7", None)
     assert inputs.sources == {
-        "generated/a": Source(images=5, measured=Measured(fid=3)),
-        "generated/b": Source(images=7),
+        "generated/a": SourceStats(images=5, measured=Measured(fid=3)),
+        "generated/b": SourceStats(images=7),
     }
-    assert supposed("fid/b=4", inputs).sources["generated/b"] == Source(images=7, measured=Measured(fid=4))
+    assert parse_what_if("fid/b=4", inputs).sources["generated/b"] == SourceStats(images=7, measured=Measured(fid=4))

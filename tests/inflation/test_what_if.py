@@ -1,4 +1,4 @@
-"""``adainf plan --what-if``: a plan for supposed numbers, for people and for programs."""
+"""``adainf plan --what-if``: a plan for hypothetical inputs, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from adainf.errors import BadInput
 from adainf.inflation.quality_score import Measured
-from adainf.inflation.record import Inputs, Source
-from adainf.inflation.what_if import supposed
+from adainf.inflation.record import Inputs, SourceStats
+from adainf.inflation.what_if import parse_what_if
 from tests.tiny import adainf
 
 
@@ -34,13 +34,13 @@ def test_the_papers_numbers_give_the_papers_recipe() -> None:
 
 
 def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
-    source = Source(images=9, measured=Measured(coverage=0.5, coverage_null=0.9))
+    source = SourceStats(images=9, measured=Measured(coverage=0.5, coverage_null=0.9))
     known = Inputs(real_images=7, sources={"generated": source}, reference_images=3)
     more = {"generated": source.model_copy(update={"images": 11})}
-    assert supposed("generated=11", known) == known.model_copy(update={"sources": more})
-    assert supposed("real=1,generated=2", None, 3).reference_images == 3
-    assert supposed("real=1,generated=2,reference=4", None, 3).reference_images == 4, "what is said counts"
-    better = supposed("coverage=0.8,coverage_null=0.9", known).sources["generated"].measured
+    assert parse_what_if("generated=11", known) == known.model_copy(update={"sources": more})
+    assert parse_what_if("real=1,generated=2", None, 3).reference_images == 3
+    assert parse_what_if("real=1,generated=2,reference=4", None, 3).reference_images == 4, "what is said counts"
+    better = parse_what_if("coverage=0.8,coverage_null=0.9", known).sources["generated"].measured
     assert better == Measured(coverage=0.8, coverage_null=0.9)
 
 
@@ -48,17 +48,17 @@ def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
     ("text", "named"),
     [
         ("real=5", "generated is missing"),
-        ("", "'' is none of"),
-        ("real=0,generated=1", "real is '0'"),
-        ("real=1e3.5,generated=1", "real is '1e3.5'"),
-        ("real=1,generated=1,fid=nan", "fid is 'nan'"),
-        ("real=1,generated=1,fid=-2", "fid is '-2'"),
+        ("", "invalid '': expected one of"),
+        ("real=0,generated=1", "invalid real='0'"),
+        ("real=1e3.5,generated=1", "invalid real='1e3.5'"),
+        ("real=1,generated=1,fid=nan", "invalid fid='nan'"),
+        ("real=1,generated=1,fid=-2", "invalid fid='-2'"),
         ("real=1,generated=1,coverage=0.5", "coverage needs coverage_null"),
         ("real=1,generated=1,tv_null=0.5", "tv needs tv_null"),
-        ("real=1,generated=1,fd=2.1", "no exchange rate"),
-        ("real=1,generated=1,quality", "'quality' is none of"),
+        ("real=1,generated=1,fd=2.1", "does not map to a quality score"),
+        ("real=1,generated=1,quality", "invalid 'quality': expected one of"),
     ],
 )
 def test_what_cannot_be_supposed_is_named(text: str, named: str) -> None:
     with pytest.raises(BadInput, match=named):
-        supposed(text, None)
+        parse_what_if(text, None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from adainf.quality.copies import authenticity, copy_rate, duplicate_rate, exact_copy_rate, pixel_words
-from adainf.quality.pairs import nearest
+from adainf.quality.copies import authenticity, copy_rate, duplicate_rate, exact_copy_rate, pixel_hashes
+from adainf.quality.pairwise import nearest
 
 CPU = torch.device("cpu")
 
@@ -41,8 +41,8 @@ def test_a_training_image_that_is_there_twice_can_be_copied() -> None:
 
 def test_equal_pixels_are_counted_once() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
-    words = pixel_words(np.concatenate([images, images[:3], images[:1]]))
+    words = pixel_hashes(np.concatenate([images, images[:3], images[:1]]))
     assert duplicate_rate(words) == pytest.approx(4 / 14)
     one_bit = images.copy()
     one_bit[:, 0, 0, 0] ^= 1
-    assert exact_copy_rate(pixel_words(np.concatenate([images[:2], one_bit])), pixel_words(images)) == pytest.approx(2 / 12)
+    assert exact_copy_rate(pixel_hashes(np.concatenate([images[:2], one_bit])), pixel_hashes(images)) == pytest.approx(2 / 12)

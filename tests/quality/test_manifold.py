@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from adainf.quality import pairs
 from adainf.quality.manifold import Manifold, overlap
-from adainf.quality.pairs import nearest
+from adainf.quality.pairwise import nearest
 
 CPU = torch.device("cpu")
 

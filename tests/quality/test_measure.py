@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from adainf.quality.copies import pixel_words
+from adainf.quality.copies import pixel_hashes
 from adainf.quality.gallery import gallery
-from adainf.quality.measure import RealImages, Reference, pixel_scores, spread, warnings
+from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_scores, warnings
 from adainf.quality.record import Score
 from adainf.quality.spaces import Space
 from adainf.shards.format.png import Pixels
@@ -37,8 +37,8 @@ def reference(real: RealImages) -> Reference:
 
 
 def measured(generated: Pixels, real: RealImages, reference: Reference) -> tuple[dict[str, Score], list[str]]:
-    sample = generated[spread(len(generated), COUNT)]
-    scores = pixel_scores(sample, pixel_words(generated), real, CPU) | reference.scores(PIXELS.compute(sample))
+    sample = generated[evenly_spaced(len(generated), COUNT)]
+    scores = pixel_scores(sample, pixel_hashes(generated), real, CPU) | reference.scores(PIXELS.compute(sample))
     return scores, warnings(scores, COUNT)
 
 

@@ -13,7 +13,7 @@ from adainf.augment.profiles import default_views
 from adainf.evaluation.scores import ArmScores, InfoNceGap, Measure, SeedScores
 from adainf.inflation.policy import make_plan
 from adainf.inflation.quality_score import Measured
-from adainf.inflation.record import InflationPlan, Inputs, Source
+from adainf.inflation.record import InflationPlan, Inputs, SourceStats
 from adainf.pipeline.artifacts import Manifest, Output, Run
 from adainf.pipeline.graph import build_graph, evaluated, pretrained, request
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
@@ -95,7 +95,7 @@ def write_run(made: Made, folder: Path) -> Run:
             _commit(run, recipe, pretrained(arm, seed), _trained(recipe, arm, seed, plan))
 
     def plan_of(measured: Measured | None) -> InflationPlan:
-        sources = {"generated": Source(images=made.images, measured=measured)}
+        sources = {"generated": SourceStats(images=made.images, measured=measured)}
         return make_plan(Inputs(real_images=made.images, sources=sources), recipe.plan, views)
 
     if "none" in made.arms:

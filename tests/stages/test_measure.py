@@ -141,7 +141,7 @@ def test_without_arm_none_the_random_network_is_the_judge(made: tuple[Recipe, Pa
     alone = made[0].model_copy(update={"arms": ("vanilla",)})
     found = measure(alone, run, SILENT)[0].content_as(Quality)
     assert list(found.spaces) == ["rand"]
-    assert found.judge == "rand"
+    assert found.primary_space == "rand"
 
 
 def test_batch_and_place_of_weights_are_no_part_of_the_identity(made: tuple[Recipe, Path], run: Run) -> None:

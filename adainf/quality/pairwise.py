@@ -1,6 +1,6 @@
-"""All pairs of two sets of features, a block at a time: what is held at once depends on neither set's size.
+"""Pairwise products and distances of two sets of features, in blocks: memory does not depend on the sizes of the sets.
 
-Sums are float64: |a - b|² = |a|² + |b|² - 2 a·b cancels, and a copy must come out nearer than anything else.
+Sums are float64: |a - b|² = |a|² + |b|² - 2 a·b suffers from cancellation, and a copy must come out nearest.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Features = NDArray[Any]
-"""N x D numbers of any type."""
+"""N x D of any numeric type."""
 _BLOCK_BYTES = 64 << 20
 _ROWS = 1024
 
 Block = tuple[slice, slice, Tensor]
-"""Rows of the queries, rows of the targets, and a float64 number for each pair of them."""
+"""Rows of the queries, rows of the targets, and a float64 value for each of their pairs."""
 
 
 def products(queries_nD: Features, targets_ND: Features, device: torch.device) -> Iterator[Block]:
-    """a·b of every pair; all targets of some queries before the next queries."""
+    """a·b of every pair; all targets of a block of queries come before the next queries."""
     for rows, columns, query_bD, target_BD in _pairs(queries_nD, targets_ND, device):
         yield rows, columns, query_bD @ target_BD.T
 
@@ -42,18 +42,18 @@ def _pairs(queries_nD: Features, targets_ND: Features, device: torch.device) -> 
     breadth = max(1, _BLOCK_BYTES // (8 * max(width, height)))
     for top in range(0, len(queries_nD), height):
         rows = slice(top, min(top + height, len(queries_nD)))
-        query_bD = _wide(queries_nD[rows], device)
+        query_bD = _float64(queries_nD[rows], device)
         for left in range(0, len(targets_ND), breadth):
             columns = slice(left, min(left + breadth, len(targets_ND)))
-            yield rows, columns, query_bD, _wide(targets_ND[columns], device)
+            yield rows, columns, query_bD, _float64(targets_ND[columns], device)
 
 
-def _wide(part: Features, device: torch.device) -> Tensor:
+def _float64(part: Features, device: torch.device) -> Tensor:
     return torch.from_numpy(part.astype(np.float64)).to(device)
 
 
 class Neighbours(NamedTuple):
-    """The k targets that are nearest to each of n queries, the nearest first."""
+    """The k nearest targets of each of n queries, nearest first."""
 
     distances: NDArray[np.float64]
     """n x k."""
