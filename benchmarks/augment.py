@@ -118,7 +118,8 @@ def measure(peer: str, variant: str, profile: str, least_s: float) -> Values:
         views = torch.cat(augmenter(images, step))
     if views.shape != (BATCH, 3, SIZE_PX, SIZE_PX) or views.dtype is not torch.float32:
         raise ValueError(f"{peer} gave {views.dtype} of {tuple(views.shape)}")
-    times, began_s = [], time.perf_counter()
+    times: list[float] = []
+    began_s = time.perf_counter()
     while time.perf_counter() - began_s < least_s or len(times) < 3:
         used_s = cpu_s()
         augmenter(images, len(times))

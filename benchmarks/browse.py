@@ -31,6 +31,7 @@ import numpy as np
 
 from adainf.pipeline.artifacts import Manifest, Output, Request, canonical_json, sha256
 from adainf.shards.format.manifest import Shard, ShardIndex, ShardSet, Split, index_key
+from adainf.shards.format.scan import samples
 from adainf.shards.format.tar import Sample, encode_shard
 from benchmarks.common import Side, header, installed, table
 from benchmarks.server import Server, serve
@@ -43,21 +44,23 @@ PAGES, VIEWERS, PAGES_EACH = 100, 20, 10
 def put_set(server: Server, shards: int) -> str:
     """The set on S3; its URI. All shards are of the same pixels under keys of their own, so that making them takes seconds."""
     pixels = np.random.default_rng(0).integers(0, 256, (SHARD_IMAGES, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
-    encoded = encode_shard(0, [Sample(image, None) for image in pixels])
-    sizes, crc32s = [len(image) for image in encoded.images], [zlib.crc32(image) for image in encoded.images]
-    digest, client = sha256(encoded.data), server.client()
+    data = encode_shard(0, [Sample(image, None) for image in pixels])
+    images = [sample.image for sample in samples(data)]
+    offsets, sizes = [image.offset for image in images], [image.size for image in images]
+    crc32s = [zlib.crc32(data[image.offset : image.offset + image.size]) for image in images]
+    digest, client = sha256(data), server.client()
 
     def put(number: int) -> Shard:
-        tar = Output(key=f"train-{number:06d}.tar", size_bytes=len(encoded.data), sha256=digest)
+        tar = Output(key=f"train-{number:06d}.tar", size_bytes=len(data), sha256=digest)
         index = ShardIndex(
             tar=tar,
             keys=[f"{number * SHARD_IMAGES + place:06d}" for place in range(SHARD_IMAGES)],
-            image_offsets=encoded.image_offsets,
+            image_offsets=offsets,
             image_sizes_bytes=sizes,
             image_crc32s=crc32s,
             labels=[-1] * SHARD_IMAGES,
         ).to_json()
-        client.put_object(Bucket=server.bucket, Key=f"set/{tar.key}", Body=encoded.data)
+        client.put_object(Bucket=server.bucket, Key=f"set/{tar.key}", Body=data)
         client.put_object(Bucket=server.bucket, Key=f"set/{index_key(tar.key)}", Body=index)
         return Shard(SHARD_IMAGES, tar, Output(key=index_key(tar.key), size_bytes=len(index), sha256=sha256(index)))
 

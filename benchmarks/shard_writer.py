@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adainf.shards.format.tar import Compression
 from benchmarks.child import Values, cpu_s
 from benchmarks.common import Job, Side, header, installed, median, run, spread, table
 from benchmarks.peers import webdataset
@@ -71,7 +72,7 @@ def _images_per_s(write: Callable[[Any, Path], None], images: Any) -> float:
         return len(images) / (cpu_s() - used_s)
 
 
-def _ours(compression: str, images: Any, folder: Path) -> None:
+def _ours(compression: Compression, images: Any, folder: Path) -> None:
     from adainf.pipeline.artifacts import Run
     from adainf.shards.format.tar import Sample
     from adainf.shards.format.writer import write_split

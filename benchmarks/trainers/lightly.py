@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.child import Values, cpu_s
@@ -105,7 +105,7 @@ def train(**task: Any) -> Values:
         enable_model_summary=False,
         callbacks=[Timing()],
     )
-    module: nn.Module = SimCLR() if asked.method == "simclr" else BYOL()
+    module: pl.LightningModule = SimCLR() if asked.method == "simclr" else BYOL()
     trainer.fit(module, loader)
     return clock.values()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.path import Path as Polygon
+from pydantic import JsonValue
 
 from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.pipeline.graph import generated, measured
@@ -37,7 +38,7 @@ def put_map(run: Run, data: bytes, source: str = "") -> None:
     name = measured(source)
     digests = {made: manifest.digest for made in ("real", generated(source)) if (manifest := run.find(made))}
     request = Request(stage="measure", settings={}, inputs=digests)
-    content = {"shards": {"fd": {"ssl": [4, 1, 5, 2, 3]}}}
+    content: dict[str, JsonValue] = {"shards": {"fd": {"ssl": [4, 1, 5, 2, 3]}}}
     manifest = Manifest(request=request, outputs=[run.write(f"{name}/map.npz", data)], content=content)
     run.store.put(f"{name}/manifest.json", manifest.to_json())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from adainf.browse.catalog import Catalog, Place, find, page
 from adainf.browse.facts import duplicates, label_counts
@@ -70,8 +71,8 @@ def test_quality_orders_shards_as_measured_and_odd_measurements_count_as_none(ma
     (made.path.rename(made.path.with_name("generated")))
     source = Catalog(run.uri).source("generated/train")
 
-    def measured(fd: object) -> ShardQuality | None:
-        content = {"shards": {"fd": {"rand": [0.0, 0.0, 0.0], "ssl": fd}}}
+    def measured(fd: JsonValue) -> ShardQuality | None:
+        content: dict[str, JsonValue] = {"shards": {"fd": {"rand": [0.0, 0.0, 0.0], "ssl": fd}}}
         (made.path.parent / "quality").mkdir(exist_ok=True)
         data = Manifest(request=Request(stage="measure", settings={}), content=content).to_json()
         (made.path.parent / "quality/manifest.json").write_bytes(data)

@@ -32,7 +32,7 @@ CHANGED = RECIPE.replace(
 )
 
 
-def gradients(name: str) -> tuple[list[torch.Tensor], float]:
+def gradients(name: str) -> tuple[list[torch.Tensor | None], float]:
     """Of one step on this process's rows, averaged over the processes; and the loss of the whole batch."""
     config = diffusion(objective=OBJECTIVES[name], horizontal_flip=True)
     images = noise_images(64)

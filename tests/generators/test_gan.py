@@ -66,9 +66,9 @@ def test_r1_is_half_the_mean_square_of_each_images_own_slope() -> None:
 
 def test_r1_of_a_linear_discriminator_is_its_weight() -> None:
     """And its gradient with respect to the weight w is w: the penalty must be differentiable itself."""
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 1), nn.Flatten(0))
-    penalty = r1_penalty(linear, torch.randn(4, 3, 2, 2))
-    weight = linear[1].weight
+    layer = nn.Linear(12, 1)
+    penalty = r1_penalty(nn.Sequential(nn.Flatten(), layer, nn.Flatten(0)), torch.randn(4, 3, 2, 2))
+    weight = layer.weight
     assert penalty.item() == pytest.approx(weight.square().sum().item() / 2, rel=1e-5)
     (slope,) = torch.autograd.grad(penalty, weight)
     torch.testing.assert_close(slope, weight)
@@ -173,7 +173,7 @@ def test_stopped_and_gone_on_is_bit_for_bit_the_fit_that_was_not() -> None:
     assert any(name.startswith("discriminator.optimizer.") for name in whole)
 
 
-def gradients() -> list[Tensor]:
+def gradients() -> list[Tensor | None]:
     """Those of both networks after one step on this process's rows, with R1, DiffAugment and mirroring."""
     config, images = small(r1_every_steps=1, horizontal_flip=True), blobs(64)
     trainee = GanFit(config, images, CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.generators.tiny import diffusion
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
-def test_schedules_are_diffusers(ours: str, theirs: str) -> None:
+def test_schedules_are_diffusers(ours: Literal["linear", "cosine"], theirs: str) -> None:
     found = alpha_bars(Ddpm(kind="ddpm", schedule=ours))
     torch.testing.assert_close(found.float(), DDPMScheduler(1000, beta_schedule=theirs).alphas_cumprod, rtol=1e-4, atol=1e-9)
 

@@ -108,12 +108,13 @@ def spectral_loop(z1: Tensor, z2: Tensor, images: Tensor, mu: float) -> Tensor:
 
 
 def dino_loop(students: list[Tensor], teachers: list[Tensor], centre: Tensor, ts: float, tt: float) -> Tensor:
-    terms = []
+    terms: list[Tensor] = []
     for t, teacher in enumerate(teachers):
         for s, student in enumerate(students):
             if s != t:
                 p = torch.softmax((teacher.detach() - centre) / tt, dim=1)
-                terms += [-sum(p[n, k] * torch.log_softmax(student[n] / ts, 0)[k] for k in range(SIZE)) for n in range(BATCH)]
+                log_q = [torch.log_softmax(student[n] / ts, 0) for n in range(BATCH)]
+                terms += [-torch.stack([p[n, k] * log_q[n][k] for k in range(SIZE)]).sum() for n in range(BATCH)]
     return torch.stack(terms).mean()
 
 

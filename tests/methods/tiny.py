@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adainf import recipe
-from adainf.methods import Method, build_method
+from adainf.methods import build_method
+from adainf.methods.method import Method
 from adainf.models.backbones import Backbone
 from adainf.models.norm import synchronise_batch_norm
 from adainf.runtime.distributed import local_rows, mean_over_ranks, world_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -17,7 +19,7 @@ from adainf.models.norm import SplitBatchNorm, batch_norms, split_batch_norm
     ("name", "features"),
     [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048), ("resnet-small", 128), ("vit-small", 384), ("vit-base", 768)],
 )
-def test_an_image_becomes_one_vector(name: str, features: int) -> None:
+def test_an_image_becomes_one_vector(name: Any, features: int) -> None:
     backbone = build_backbone(recipe.Backbone(name=name)).eval()
     assert backbone.num_features == features
     with torch.no_grad():
@@ -26,7 +28,7 @@ def test_an_image_becomes_one_vector(name: str, features: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
-def test_with_the_imagenet_stem_it_is_torchvisions(name: str) -> None:
+def test_with_the_imagenet_stem_it_is_torchvisions(name: Any) -> None:
     ours = build_backbone(recipe.Backbone(name=name, stem="imagenet", stem_padding=3)).eval()
     theirs = getattr(torchvision.models, name)().eval()
     theirs.fc = nn.Identity()
@@ -66,8 +68,9 @@ def test_the_paddings_of_a_stem_see_other_maps_with_the_same_weights() -> None:
 
 def test_split_statistics_are_those_of_each_group_alone() -> None:
     x = 3 * torch.randn(12, 4, 5, 5, generator=torch.Generator().manual_seed(0)) + 1
-    plain = nn.Sequential(nn.BatchNorm2d(4))
-    nn.init.uniform_(plain[0].weight)
+    norm = nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.weight)
+    plain = nn.Sequential(norm)
     groups = [nn.Sequential(nn.BatchNorm2d(4)) for _ in range(3)]
     for group in groups:
         group.load_state_dict(plain.state_dict())

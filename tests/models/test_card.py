@@ -24,7 +24,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.parametrize(("name", "padding"), [("resnet18", 1), ("resnet18", 2), ("resnet50", 1)])
 def test_readmes_lines_load_an_exported_encoder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, padding: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, padding: int
 ) -> None:
     backbone = recipe.Backbone(name=name, stem="cifar", stem_padding=padding)
     encoder = Encoder(backbone, build_backbone(backbone), Normalisation((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))).eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,9 @@ def through_batch_norm() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(8, 4, 3, 3, generator=generator) * 2 + 5
     target = torch.randn(8, 4, 3, 3, generator=generator)
-    network = nn.Sequential(nn.BatchNorm2d(4))
-    nn.init.uniform_(network[0].weight, generator=torch.Generator().manual_seed(4))
-    network = synchronise_batch_norm(network, torch.device("cpu"))
+    norm = nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(4))
+    network: Any = synchronise_batch_norm(nn.Sequential(norm), torch.device("cpu"))
     rows = slice(rank() * 8 // world_size(), (rank() + 1) * 8 // world_size())
     mine = x[rows].clone().requires_grad_()
     out = network(mine)

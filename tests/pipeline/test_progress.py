@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from adainf.errors import Stopped
-from adainf.pipeline import progress
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
 from adainf.runtime import signals
@@ -26,7 +25,7 @@ def test_lines_come_at_intervals_and_the_log_holds_every_value(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("adainf.pipeline.progress.time.monotonic", lambda: now[0])
     run = Run(str(tmp_path))
     reporter = Reporter(run.store, "fit")
     with reporter.track("fit", 100, done=20) as track:
@@ -61,7 +60,7 @@ def test_the_other_ranks_are_silent_and_write_nothing(tmp_path: Path, capsys: py
 
 def test_a_launchers_file_has_the_last_word_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, file = [0.0], tmp_path / "progress.json"
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("adainf.pipeline.progress.time.monotonic", lambda: now[0])
     monkeypatch.setenv("ADAINF_PROGRESS_FILE", str(file))
     words = []
     with Reporter(name="fit").track("fit", 10, done=2) as track:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_no_warm_up_and_a_single_step_are_allowed() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lars", "sgd", "adamw"])
-def test_only_matrices_are_decayed_and_only_what_learns_is_moved(kind: str) -> None:
+def test_only_matrices_are_decayed_and_only_what_learns_is_moved(kind: Any) -> None:
     matrix, bias = torch.ones(3, 3, requires_grad=True), torch.ones(3, requires_grad=True)
     teacher = torch.ones(3, 3)
     config = recipe.Optimizer(kind=kind, learning_rate=0.1, weight_decay=0.5)
@@ -75,7 +76,8 @@ def test_only_matrices_are_decayed_and_only_what_learns_is_moved(kind: str) -> N
 
 
 def test_sgd_and_adamw_are_torchs() -> None:
-    for kind, theirs in (("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)):
+    peers: list[tuple[Literal["sgd", "adamw"], Any]] = [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)]
+    for kind, theirs in peers:
         ours, other = torch.ones(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
         config = recipe.Optimizer(kind=kind, learning_rate=0.1, momentum=0.8, weight_decay=0.01)
         mine = build_optimizer([ours], config)

@@ -63,8 +63,7 @@ def train(data: str, settings: recipe.Pretrain, saved: bytes | None, until: int)
     losses = []
     captions = tokens_of([f"image {number}" for number in range(IMAGES)], 8)
     tokens = [captions] if settings.method.kind == "clip" else []
-    place = {"rank": rank(), "world": world_size()}
-    with open_stream({"real": Source(data)}, settings.global_batch, 7, **place) as stream:
+    with open_stream({"real": Source(data)}, settings.global_batch, 7, rank=rank(), world=world_size()) as stream:
         views, normalisation = default_views(settings.augmentation), Normalisation((0.5,) * 3, (0.25,) * 3)
         experiment = Experiment(settings, 7, stream, views, normalisation, tokens)
         trainer = Trainer(experiment, make_accelerator(settings))

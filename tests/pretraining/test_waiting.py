@@ -71,7 +71,8 @@ def _own_constants() -> Iterator[None]:
 
 def to_fake_device(module: nn.Module) -> None:
     for part in module.modules():
-        for kept in (part._parameters, part._buffers):
+        tables: list[dict[str, Any]] = [part._parameters, part._buffers]
+        for kept in tables:
             for name, tensor in kept.items():
                 if tensor is not None:
                     fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=CUDA)

@@ -16,7 +16,7 @@ from adainf.shards.format.png import Pixels
 
 CPU = torch.device("cpu")
 COUNT = 250
-PIXELS = Space("raw", "", lambda images: images[..., 0].reshape(len(images), -1).astype(np.float32) / 16)
+PIXELS = Space("raw", "", lambda images: images[..., 0].reshape(len(images), -1).astype(np.float32) / np.float32(16))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def digest(batch: Batch) -> str:
 
 
 def main(folder: str, rank: str, world: str, steps: str, window: str) -> None:
-    sources = {"real": Source(f"{folder}/real", weight=10), "generated": f"{folder}/generated"}
+    sources: dict[str, Source | str] = {"real": Source(f"{folder}/real", weight=10), "generated": f"{folder}/generated"}
     with open_stream(sources, 48, 0, rank=int(rank), world=int(world), window_shards=int(window) or None) as stream:
         for batch, _ in zip(stream, range(int(steps)), strict=False):
             print(batch.step, digest(batch), flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Mixture:
     def sources(self) -> dict[str, Source]:
         return {"real": Source(self.real.uri, weight=10), "generated": Source(self.generated.uri)}
 
-    def open(self, global_batch: int = 48, seed: int = 0, **options: object) -> Stream:
+    def open(self, global_batch: int = 48, seed: int = 0, **options: Any) -> Stream:
         return open_stream(self.sources, global_batch, seed, **options)
 
     def holds(self, batch: Batch) -> bool:

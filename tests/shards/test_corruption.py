@@ -9,6 +9,7 @@ import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def zero(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-KINDS: dict[str, Callable[[Made], None]] = {
+KINDS: dict[str, Callable[[Made], object]] = {
     "cut between members": lambda made: cut(tar(made), offset(made, 1, 3) - BLOCK),
     "cut inside a header": lambda made: cut(tar(made), offset(made, 1, 3) - BLOCK // 2),
     "cut inside an image": lambda made: cut(tar(made), offset(made, 1, 3) + 30),
@@ -196,7 +197,7 @@ def test_two_sets_with_shards_of_the_same_names_never_meet(tmp_path: Path) -> No
         ({"tar_sha256s": None}, "tar_sha256s"),
     ],
 )
-def test_a_manifest_that_was_tampered_with_is_a_sentence(made: Made, change: dict, said: str) -> None:
+def test_a_manifest_that_was_tampered_with_is_a_sentence(made: Made, change: dict[str, Any], said: str) -> None:
     forge(made.path / "manifest.json", lambda body: body["content"]["splits"]["train"].update(change))
     with pytest.raises(BadInput, match=said):
         take(open_stream({"set": made.uri}, 8, 0), 1)

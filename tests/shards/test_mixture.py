@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ def positions(first: int, count: int) -> np.ndarray:
 
 @given(mixture=MIXTURES, seed=st.integers(0, 2**32 - 1), first=st.integers(0, 10**12), count=st.integers(1, 700))
 @settings(max_examples=100, deadline=None)
-def test_any_stretch_holds_each_source_in_its_share(mixture: list, seed: int, first: int, count: int) -> None:
+def test_any_stretch_holds_each_source_in_its_share(mixture: list[Any], seed: int, first: int, count: int) -> None:
     counts, weights = [m[0] for m in mixture], [m[1] for m in mixture]
     if not any(weights):
         with pytest.raises(ValueError, match="no source"):

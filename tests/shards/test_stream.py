@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_it_goes_on_on_another_topology(mixture: Mixture, window_shards: int | N
         ({"sources": {"real": None}}, "sources: "),
     ],
 )
-def test_another_stream_is_refused_by_name(mixture: Mixture, tmp_path: Path, change: dict, said: str) -> None:
+def test_another_stream_is_refused_by_name(mixture: Mixture, tmp_path: Path, change: dict[str, Any], said: str) -> None:
     with mixture.open() as stream:
         state = stream.state_dict()
     sources = mixture.sources
@@ -160,7 +161,7 @@ def test_the_order_of_the_sources_is_part_of_the_stream_and_the_kind_of_number_i
 
 
 @pytest.mark.parametrize("step", [None, "7", -1, 1.5])
-def test_a_damaged_state_is_refused(mixture: Mixture, step: object) -> None:
+def test_a_damaged_state_is_refused(mixture: Mixture, step: Any) -> None:
     with mixture.open() as stream, pytest.raises(BadInput, match="no number of a step"):
         stream.load_state_dict({**stream.state_dict(), "step": step})
 
@@ -168,7 +169,7 @@ def test_a_damaged_state_is_refused(mixture: Mixture, step: object) -> None:
 # --------------------------------------------------------------------------------------------- do the ranks agree (check)
 
 
-def check_all(mixture: Mixture, *openings: dict, steps: int = 3) -> None:
+def check_all(mixture: Mixture, *openings: dict[str, Any], steps: int = 3) -> None:
     """Three steps on several ranks in one process: words are gathered first, then each rank compares them."""
     streams = [mixture.open(**opening) for opening in openings]
     for step in range(steps):
@@ -204,7 +205,7 @@ def test_ranks_that_agree_pass(mixture: Mixture) -> None:
     [{"rank": 0, "world": 2}, {"rank": 1, "world": 2, "seed": 1}, {"rank": 1, "world": 2, "window_shards": 2}],
     ids=["the same rank twice", "another seed", "another order"],
 )
-def test_ranks_that_do_not_agree_are_found_in_the_first_step(mixture: Mixture, second: dict) -> None:
+def test_ranks_that_do_not_agree_are_found_in_the_first_step(mixture: Mixture, second: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"step 0: 2 processes for a stream of 2 ranks, and ranks \[1\] have other images"):
         check_all(mixture, {"rank": 0, "world": 2}, second)
 
@@ -282,14 +283,14 @@ def test_a_windowed_stream_cannot_be_resident(mixture: Mixture) -> None:
         ({"cache": "/proc/nowhere"}, "the cache folder /proc/nowhere cannot be used"),
     ],
 )
-def test_what_cannot_be_is_refused(mixture: Mixture, options: dict, said: str) -> None:
+def test_what_cannot_be_is_refused(mixture: Mixture, options: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         mixture.open(**options)
 
 
 def test_sources_that_are_none_are_refused(mixture: Mixture, tmp_path: Path) -> None:
     small = make_set(f"{tmp_path}/small", 10, 5, size_px=2)
-    for sources, said in [
+    cases: list[tuple[dict[str, Source | str], str]] = [
         ({"a": f"{tmp_path}"}, "manifest.json does not exist; give the folder of a set of shards"),
         ({"a": Source(small.uri, split="test")}, "has no images in split 'test'; it has train"),
         ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it one above 0, or leave it out"),
@@ -297,7 +298,8 @@ def test_sources_that_are_none_are_refused(mixture: Mixture, tmp_path: Path) -> 
         ({"a": Source(small.uri, weight=float("nan"))}, "source a has weight nan"),
         ({}, "no source has both images and weight"),
         ({"a": small.uri, "b": mixture.real.uri}, r"differ in size \(a 2 x 2, b 4 x 4 px\); set size_px"),
-    ]:
+    ]
+    for sources, said in cases:
         with pytest.raises(BadInput, match=said):
             open_stream(sources, 4, 0)
 

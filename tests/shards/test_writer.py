@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,11 +37,11 @@ def other(indices: range) -> list[Sample]:
     return [Sample(255 - IMAGES[index], index) for index in indices]
 
 
-def writer(run: Run, **options: object) -> SplitWriter:
+def writer(run: Run, **options: Any) -> SplitWriter:
     return SplitWriter(run, "set", "ab/train", 10, 4, **options)
 
 
-def write(run: Run, make: object = made, numbers: range = range(3), **options: object) -> Split | None:
+def write(run: Run, make: Callable[[range], list[Sample]] = made, numbers: range = range(3), **options: Any) -> Split | None:
     split = writer(run, **options)
     split.write(numbers, make, lambda images: None)
     return None if split.missing() else split.split()

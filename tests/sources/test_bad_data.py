@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_annotations_of_tiny_imagenet_that_do_not_fit(tmp_path: Path, table: str
         ({"image": IMAGES, "label": np.array([0, 2**64 - 1, 1], np.uint64)}, "label 18446744073709551615 is no class number"),
     ],
 )
-def test_npz_that_is_not_as_described(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+def test_npz_that_is_not_as_described(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
     file = tmp_path / "some.npz"
     np.savez(file, **arrays)  # pickles the object arrays, as a careless writer would
     message = refusal(npz(file))
@@ -241,7 +242,7 @@ def test_compressed_tars_are_not_passed_over(tmp_path: Path) -> None:
 
 def test_a_damaged_image_in_a_tar(tmp_path: Path) -> None:
     data = bytearray(encode_shard(0, [Sample(image, 1) for image in IMAGES]))
-    data[samples(data)[2].image.offset + 60] ^= 1
+    data[samples(bytes(data))[2].image.offset + 60] ^= 1
     (tmp_path / "x.tar").write_bytes(data)
     assert refusal(shards(tmp_path)).startswith(f"{tmp_path}/x.tar: sample 000002: not a whole image")
 

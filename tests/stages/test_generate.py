@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,13 +37,13 @@ from tests.tiny import RECIPE, artifact_hashes, write_recipe
 SHARDS = 4
 
 
-def recipe_text(images: int = 64, **settings: object) -> str:
+def recipe_text(images: int = 64, **settings: Any) -> str:
     generate = ", ".join(f"{name}: {value}" for name, value in {"images": images, "shard_images": 16, **settings}.items())
     text = RECIPE.replace("generate: {images: 120, shard_images: 16}", f"generate: {{{generate}}}")
     return f"{text}quality: null\n"  # a plan from sizes alone
 
 
-def recipe(tmp_path: Path, images: int = 64, **settings: object) -> Recipe:
+def recipe(tmp_path: Path, images: int = 64, **settings: Any) -> Recipe:
     return load_recipe(write_recipe(tmp_path, recipe_text(images, **settings)))
 
 
@@ -227,7 +228,7 @@ def test_a_set_that_cannot_be_extended_is_left_alone(
 
 
 @pytest.mark.parametrize("settings", [{"seed": 1}, {"compression": "deflate"}, {"shard_images": 32}])
-def test_two_settings_never_share_a_prefix(settings: dict[str, object], run: Run, fitted: Path, tmp_path: Path) -> None:
+def test_two_settings_never_share_a_prefix(settings: dict[str, Any], run: Run, fitted: Path, tmp_path: Path) -> None:
     generate(recipe(tmp_path), run, Reporter())
     before = artifact_hashes(run.uri)
     with pytest.raises(BadInput, match="was written by another recipe"):
@@ -317,5 +318,7 @@ def test_the_merged_statistics_are_those_of_all_pixels(run: Run, tmp_path: Path)
     (manifest,) = generate(recipe(tmp_path, images=60), run, Reporter())
     split = manifest.content_as(ShardSet).splits["train"]
     images = read_split(ShardFolder.of(run, "generated", manifest), "train").images
+    assert split.channel_means is not None
+    assert split.channel_stds is not None
     np.testing.assert_allclose(split.channel_means, images.mean((0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(split.channel_stds, images.std((0, 1, 2)), atol=1e-4)

@@ -14,10 +14,10 @@ from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
+from adainf.shards.format.decode import resized
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Shard, ShardSet
 from adainf.shards.loader.read_all import Labelled, read_split
-from adainf.sources.resize import resized
 from adainf.stages.ingest import carve, ingest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)

@@ -187,7 +187,8 @@ def test_the_sweep_spares_a_live_writer(root: Path) -> None:
 
 def test_a_temp_file_swept_before_its_writer_could_lock_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(str(root))
-    real, swept = fcntl.flock, []
+    real = fcntl.flock
+    swept: list[str] = []
 
     def flock(fd: int, how: int) -> None:
         if not swept:

@@ -171,7 +171,7 @@ def test_a_first_pod_without_a_name_is_explained(monkeypatch: pytest.MonkeyPatch
     def unknown(*_: object, **__: object) -> None:
         raise OSError(-2, "Name or service not known")
 
-    monkeypatch.setattr(gang.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr("adainf.kubernetes.launcher.gang.socket.getaddrinfo", unknown)
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     environment = {"JOB_NAME": "job", "JOB_COMPLETION_INDEX": "1", "ADAINF_NNODES": "2", "POD_NAMESPACE": "ns"}
     try:
