@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
+
 from adainf.pipeline.artifacts import Record
-from adainf.recipe import Augmentation
+from adainf.recipe.augmentation import FAMILIES, Augmentation
 
 MAX_HUE = 0.5
 """Half a turn, the farthest that one colour is from another."""
-LEAST_SCALE = 0.01
+MIN_SCALE_LIMIT = 0.01
 
 
 class Profile(Record):
@@ -32,15 +34,15 @@ class Profile(Record):
     """Inversion of all values of at least half of the range."""
     flip_probability: float
 
-    def at(self, strength: float) -> Profile:
+    def scaled(self, strength: float) -> Profile:
         """This profile scaled as one: the identity at 0, itself at 1, beyond 1 as much stronger as is legal.
 
         Every probability and factor and the cropped-away area grow in proportion. A flip grows no further than to 1:
         mirroring more than half of the images would only turn the roles round.
         """
         grown = {
-            "min_scale": max(1 - (1 - self.min_scale) * strength, min(self.min_scale, LEAST_SCALE)),
-            "max_scale": max(1 - (1 - self.max_scale) * strength, min(self.max_scale, LEAST_SCALE)),
+            "min_scale": max(1 - (1 - self.min_scale) * strength, min(self.min_scale, MIN_SCALE_LIMIT)),
+            "max_scale": max(1 - (1 - self.max_scale) * strength, min(self.max_scale, MIN_SCALE_LIMIT)),
             "hue": min(self.hue * strength, MAX_HUE),
             "flip_probability": self.flip_probability * min(strength, 1.0),
         }
@@ -50,7 +52,7 @@ class Profile(Record):
             grown[name] = getattr(self, name) * strength
         return self.model_copy(update={name: round(value, 6) for name, value in grown.items()})
 
-    def weakened(self, min_scale: float, jitter_multiplier: float, with_strength: bool = True) -> Profile:
+    def with_crop_and_jitter(self, min_scale: float, jitter_multiplier: float, with_strength: bool = True) -> Profile:
         """This profile with another crop, and jitter's probability (and `with_strength` its four strengths) multiplied."""
         names = ("brightness", "contrast", "saturation", "hue") if with_strength else ()
         weaker = {name: round(getattr(self, name) * jitter_multiplier, 6) for name in ("jitter_probability", *names)}
@@ -62,11 +64,26 @@ Views = tuple[Profile, ...]
 
 
 def default_views(augmentation: Augmentation) -> Views:
-    """The two views of the default profile (reference implementation, `symmetric.yaml` and `asymmetric.yaml`)."""
-    symmetric = augmentation.family == "symmetric"
-    strengths = (0.8, 0.8, 0.8, 0.2) if symmetric else (0.4, 0.4, 0.2, 0.1)
-    brightness, contrast, saturation, hue = (round(each * augmentation.jitter_strength, 6) for each in strengths)
-    first = Profile(
+    """The two views of the default profile: those of the recipe's family, scaled to its strength."""
+    views: Views = resolve_name(FAMILIES[augmentation.family])(augmentation)
+    return tuple(view.scaled(augmentation.strength) for view in views)
+
+
+def symmetric(augmentation: Augmentation) -> Views:
+    """The views of SimCLR and MoCo v2 (reference implementation, `symmetric.yaml`)."""
+    view = _profile(augmentation, (0.8, 0.8, 0.8, 0.2), augmentation.blur_probability)
+    return view, view
+
+
+def asymmetric(augmentation: Augmentation) -> Views:
+    """The views of BYOL and Barlow Twins (reference implementation, `asymmetric.yaml`)."""
+    first = _profile(augmentation, (0.4, 0.4, 0.2, 0.1), blur_probability=0.0)
+    return first, first.model_copy(update={"solarize_probability": 0.2})
+
+
+def _profile(augmentation: Augmentation, jitter: tuple[float, float, float, float], blur_probability: float) -> Profile:
+    brightness, contrast, saturation, hue = (round(each * augmentation.jitter_strength, 6) for each in jitter)
+    return Profile(
         min_scale=augmentation.min_scale,
         jitter_probability=augmentation.jitter_probability,
         brightness=brightness,
@@ -74,9 +91,7 @@ def default_views(augmentation: Augmentation) -> Views:
         saturation=saturation,
         hue=min(hue, MAX_HUE),
         grayscale_probability=augmentation.grayscale_probability,
-        blur_probability=augmentation.blur_probability if symmetric else 0.0,
+        blur_probability=blur_probability,
         solarize_probability=0.0,
         flip_probability=augmentation.flip_probability,
     )
-    second = first if symmetric else first.model_copy(update={"solarize_probability": 0.2})
-    return first.at(augmentation.strength), second.at(augmentation.strength)

@@ -12,7 +12,7 @@ from typing import Any
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Request, Run
 from adainf.pipeline.stages import STAGES
-from adainf.recipe import REAL_ALONE, Arm, External, ImportedImages, Recipe, Source
+from adainf.recipe import REAL_ALONE, Arm, External, GeneratedSource, ImportedImages, Recipe
 
 REPORT = "report"
 """The artifact about all others, which is no node of the graph; also its task."""
@@ -150,7 +150,7 @@ def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Node]:
     return {pretrained(arm, seed): Node("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 
 
-def _generated(source: Source) -> dict[str, Node]:
+def _generated(source: GeneratedSource) -> dict[str, Node]:
     generator, images = source.generator, generated(source.name)
     generate = source.generate.model_dump(mode="json")
     if isinstance(generator, ImportedImages):

@@ -1,25 +1,28 @@
-"""The recipe: one YAML file is one experiment. Every field, its unit and its default are here.
+"""The recipe: one YAML file is one experiment. The modules here define every setting with its unit and default.
 
-``adainf recipe schema`` prints this as JSON Schema, ``adainf recipe show RECIPE`` a recipe with all defaults filled in.
+``adainf recipe schema`` prints them as JSON Schema, ``adainf recipe show RECIPE`` prints a recipe with all defaults. A settings
+class of `methods`, `real` and `generator` is exported without a line here. This package imports no torch.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from adainf.recipe.arm import REAL_ALONE, Arm
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.diffusion import Ddpm, Diffusion, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
+from adainf.recipe.diffusion import Ddpm, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
 from adainf.recipe.evaluate import Evaluate, Finetune, Published
-from adainf.recipe.external import External, ExternalSampler
-from adainf.recipe.gan import Gan, GanSampler
-from adainf.recipe.generator import Generate, GeneratedSource, Generator, ImportedImages, Provenance, SourceName
-from adainf.recipe.methods import BarlowTwins, Byol, Clip, Dino, Method, MoCo, SimClr, SimSiam, Spectral, VicReg
+from adainf.recipe.external import ExternalSampler
+from adainf.recipe.gan import GanSampler
+from adainf.recipe.generator import *  # noqa: F403 - every kind of generator
+from adainf.recipe.generator import Generate, GeneratedSource, Generator, ImportedImages, SourceName, SourceSettings
+from adainf.recipe.methods import *  # noqa: F403 - every method
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.quality import Inception, Quality
-from adainf.recipe.real import Cifar, Digits, FashionMnist, ImageFolder, Npz, Real, Shards
+from adainf.recipe.real import *  # noqa: F403 - every source of real images
+from adainf.recipe.real import Real
 from adainf.recipe.sections import Section
 from adainf.recipe.verify import Verify
 
@@ -28,163 +31,123 @@ __all__ = [
     "Arm",
     "Augmentation",
     "Backbone",
-    "BarlowTwins",
-    "Byol",
-    "Cifar",
-    "Clip",
     "Ddpm",
-    "Diffusion",
-    "Digits",
-    "Dino",
     "Edm",
     "Evaluate",
-    "External",
     "ExternalSampler",
-    "FashionMnist",
     "Finetune",
     "FittedGenerator",
-    "Gan",
     "GanSampler",
-    "Generate",
-    "GeneratedSource",
-    "Generator",
-    "ImageFolder",
-    "ImportedImages",
     "Inception",
-    "Method",
-    "MoCo",
     "Monitor",
-    "Npz",
     "Objective",
     "Optimizer",
     "Plan",
     "Pretrain",
-    "Provenance",
     "Published",
     "Quality",
-    "Real",
     "Recipe",
     "Sampler",
-    "Shards",
-    "SimClr",
-    "SimSiam",
-    "Source",
-    "Spectral",
     "Stf",
     "Stream",
     "Unet",
     "Verify",
-    "VicReg",
 ]
 
 
 class Plan(Section):
+    """How the weights of images and the augmentation are chosen."""
+
     reference_images: Annotated[int, Field(ge=1, le=10**12)] = 50_000
-    """The data size at which the base augmentation's min crop scale (0.08) is right; the paper's is CIFAR-10's 50,000."""
+    """The data size for which the default min crop scale (0.08) is tuned; 50,000 (CIFAR-10) in the paper."""
     augmentation_rule: Literal["recipe", "crop_only"] = "recipe"
-    """`recipe`: crop up to 0.20 together with weaker jitter, as the paper ships; `crop_only`: crop up to 0.30."""
+    """`recipe`: min crop scale up to 0.20 and weaker jitter, as in the paper's code; `crop_only`: min crop scale up to 0.30."""
     max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
-    """Most of a batch that may be generated, for the `adainf` arm."""
+    """Maximum fraction of generated images in a batch, for arm `adainf`."""
     verify: Verify | None = None
-    """Probes that try out the plan, for arm `verified`; null makes none. No part of the plan's identity."""
-
-
-class Source(NamedTuple):
-    """Where generated images come from, and how many."""
-
-    name: str
-    """Empty for the one of a recipe with `generator`."""
-    generator: Generator
-    generate: Generate
-
-    def where(self, section: str) -> str:
-        """Its `generator` or `generate` as the recipe has it, for messages."""
-        return f"generators.{self.name}.{section}" if self.name else section
-
-    def label(self, stage: str) -> str:
-        """What a stage calls its work on it, in lines and logs."""
-        return f"{stage} {self.name}" if self.name else stage
+    """Short training runs that verify the plan, for arm `verified`; null runs none. Not part of the request of the plan."""
 
 
 class Recipe(Section):
-    """One experiment, from real images to a judged encoder."""
+    """One experiment, from real images to evaluated encoders."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
-    """Lower-case letters, digits and hyphens; the run's default folder is runs/NAME."""
+    """Lower-case letters, digits and hyphens; the default folder of the run is runs/NAME."""
     real: Real
-    """The real images: `kind` says where they come from."""
+    """The real images; `kind` names the type of source."""
     generator: Generator | None = None
-    """The generator to fit (`kind: diffusion` or `gan`), one that was fitted elsewhere (`kind: external`), or images that exist
-    already (`kind: import`)."""
-    generators: Annotated[dict[SourceName, GeneratedSource], Field(min_length=1)] | None = None
-    """Several of them, by name, in place of `generator`; each is fitted, measured and weighed by itself."""
+    """The generator to fit (`kind: diffusion` or `gan`), one that was fitted elsewhere (`kind: external`), or existing images
+    (`kind: import`)."""
+    generators: Annotated[dict[SourceName, SourceSettings], Field(min_length=1)] | None = None
+    """Several generators by name, in place of `generator`; each is fitted, measured and weighted separately."""
     generate: Generate = Generate()
-    """How many images to generate, and how they are stored; of each of `generators` that has no `generate` of its own."""
+    """How many images to generate, and how they are stored; the default of each of `generators`."""
     quality: Quality | None = Quality()
-    """How generated images are measured, against the validation split; null does not measure them."""
+    """How the quality of generated images is measured against the validation split; null does not measure it."""
     plan: Plan = Plan()
-    """How weight and augmentation of arm `adainf`, and of its halves `reweighted` and `weak`, are chosen."""
+    """How weights and augmentation of arm `adainf`, and of its ablations `reweighted` and `weak`, are chosen."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
-    """Which encoders to pretrain and judge."""
+    """Which encoders to pretrain and evaluate."""
     pretrain: Pretrain = Pretrain()
-    """How the encoders are trained."""
+    """How the encoders are pretrained."""
     evaluate: Evaluate = Evaluate()
-    """How the encoders are judged."""
+    """How the encoders are evaluated."""
     published: Published | None = None
-    """Published numbers, for the report to show beside those of this run; no part of any artifact's identity."""
+    """Published results, for the report; not part of any request."""
     cpu_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Threads of the numerical libraries; null leaves them alone. Fixing it makes CPU results the same on any number of
-    cores."""
+    """Threads of the numerical libraries; null keeps their default. A fixed number makes CPU results independent of the number
+    of cores."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if len(set(self.arms)) != len(self.arms):
-            raise ValueError("arms holds an arm twice; list each arm once")
+            raise ValueError("arms contains an arm twice; list each arm once")
         if (self.generator is None) == (self.generators is None):
             raise ValueError(
                 "generator is missing; add it, or name several in generators"
                 if self.generator is None
-                else "generator and generators are both there; leave one of them out"
+                else "generator and generators are both set; remove one of them"
             )
         for source in self.sources.values():
             if source.generate.images is None and not isinstance(source.generator, ImportedImages):
                 raise ValueError(f"{source.where('generate')}.images is missing; set how many images to generate")
         if self.measures_quality and not self.real.validation_fraction:
             raise ValueError(
-                "quality is measured against the validation split, and real.validation_fraction is 0; raise that, or set "
-                "quality: null to go without measuring"
+                "quality is measured against the validation split, but real.validation_fraction is 0; raise it, or set "
+                "quality: null"
             )
         if ("verified" in self.arms) != (self.plan.verify is not None):
             raise ValueError(
                 "arms lists verified and plan.verify is null; set plan.verify: {} for its defaults"
                 if self.plan.verify is None
-                else "plan.verify is for arm verified, which arms does not list; add it there, or set plan.verify: null"
+                else "plan.verify is for arm verified, which is not in arms; add it there, or set plan.verify: null"
             )
         if self.plan.verify is not None and not self.real.validation_fraction:
-            raise ValueError("plan.verify judges on the validation split, and real.validation_fraction is 0; raise that")
+            raise ValueError("plan.verify scores on the validation split, but real.validation_fraction is 0; raise it")
         return self
 
     @property
-    def sources(self) -> dict[str, Source]:
-        """Where generated images come from, by name and in the order of names; the one of `generator` has none: ""."""
+    def sources(self) -> dict[str, GeneratedSource]:
+        """The sources of generated images, sorted by name; the name of the only source of a recipe with `generator` is ""."""
         if self.generators is None:
             assert self.generator is not None
-            return {"": Source("", self.generator, self.generate)}
+            return {"": GeneratedSource("", self.generator, self.generate)}
         return {
-            name: Source(name, one.generator, one.generate or self.generate) for name, one in sorted(self.generators.items())
+            name: GeneratedSource(name, one.generator, one.generate or self.generate)
+            for name, one in sorted(self.generators.items())
         }
 
     @property
     def uses_generated(self) -> bool:
-        """Whether any arm needs generated images."""
+        """Whether an arm needs generated images."""
         return any(arm != "none" for arm in self.arms)
 
     @property
     def uses_plan(self) -> bool:
-        """Whether any arm goes by the plan."""
+        """Whether an arm follows the plan."""
         return not {"none", "vanilla"}.issuperset(self.arms)
 
     @property
     def measures_quality(self) -> bool:
-        """Whether there are generated images, and they are to be measured."""
+        """Whether there are generated images whose quality is measured."""
         return self.uses_generated and self.quality is not None

@@ -1,12 +1,12 @@
-"""What is compared: the arms."""
+"""The arms: the encoders that an experiment compares."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Arm = Literal["none", "none-weak", "vanilla", "reweighted", "weak", "adainf", "verified"]
-"""`none`: real images only; `none-weak`: with the plan's augmentation. `vanilla`: real and generated, weight 1 each. `adainf`:
-as the plan says. Half of the plan each: `reweighted`, its weight with the default augmentation, and `weak`, its augmentation
-with weight 1. `verified`: as probes around the plan choose."""
+"""`none`: real images, default augmentation. `none-weak`: real images, the plan's augmentation. `vanilla`: real and generated
+images of weight 1, default augmentation. `adainf`: the plan's weights and augmentation. `reweighted`: the plan's weights only.
+`weak`: the plan's augmentation only. `verified`: the setting that the probes of `plan.verify` choose."""
 REAL_ALONE: tuple[Arm, ...] = ("none", "none-weak")
 """Arms without generated images."""

@@ -1,32 +1,43 @@
-"""The default views."""
+"""The default augmentation, and the registry of augmentation families."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from adainf.recipe.sections import NotNegative, Probability, Section
 
+FAMILIES = {
+    "symmetric": "adainf.augment.profiles:symmetric",
+    "asymmetric": "adainf.augment.profiles:asymmetric",
+}
+"""Family → function of `Augmentation` that returns the profiles of both views. docs/extending.md adds one."""
+
+if TYPE_CHECKING:
+    Family = str
+else:
+    Family = Literal[tuple(FAMILIES)]
+
 
 class Augmentation(Section):
-    """The default profile, as it stands for `none`, `vanilla` and `reweighted`; the plan weakens it for the others."""
+    """The default profile: that of arms `none`, `vanilla` and `reweighted`. The plan anneals it for the other arms."""
 
-    family: Literal["symmetric", "asymmetric"] = "symmetric"
+    family: Family = "symmetric"
     """`symmetric`: SimCLR, MoCo v2. `asymmetric`: BYOL, Barlow Twins (no blur, second view solarised)."""
     strength: NotNegative = 1.0
-    """Of the profile as one: 0 leaves images as they are, 1 is the profile below, more is stronger as far as is legal."""
+    """Scale of the complete profile: 0 is the identity, 1 the profile below, more is stronger, within legal ranges."""
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.08
-    """Least area of a random resized crop, as a share of the image."""
+    """Minimum area of a random resized crop, as a fraction of the image."""
     jitter_probability: Probability = 0.8
     """Of colour jitter (brightness, contrast, saturation, hue)."""
     jitter_strength: NotNegative = 1.0
-    """Multiplies jitter's 0.8, 0.8, 0.8, 0.2 (asymmetric: 0.4, 0.4, 0.2, 0.1)."""
+    """Factor of jitter's 0.8, 0.8, 0.8, 0.2 (asymmetric: 0.4, 0.4, 0.2, 0.1)."""
     hue: Literal["exact", "yiq"] = "exact"
-    """`exact`: jitter as torchvision has it. `yiq`: in two thirds of the time, hue turned in YIQ and values clamped once."""
+    """`exact`: jitter as in torchvision. `yiq`: rotates hue in YIQ and clamps once; takes two thirds of the time."""
     grayscale_probability: Probability = 0.2
-    """Of dropping the colour."""
+    """Of greyscale conversion."""
     blur_probability: Probability = 0.5
     """Of Gaussian blur, sigma 0.1 to 2 px; symmetric family only."""
     flip_probability: Probability = 0.5
-    """Of a horizontal flip; set 0 where mirroring changes what an image is, as for digits."""
+    """Of a horizontal flip; set 0 where mirroring changes the class, as for digits."""

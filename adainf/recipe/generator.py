@@ -1,8 +1,8 @@
-"""The generator, images that take its place, or several sources of either kind."""
+"""Generators of every kind, imported images, and how many images to generate."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -13,56 +13,78 @@ from adainf.recipe.sections import PositiveInt, Section, Seed
 
 
 class Provenance(Section):
-    """What the user declares about images that the run did not generate itself; copied into manifest and report."""
+    """What the user declares about images that the run did not generate; copied into manifest and report."""
 
     generator: str
     """Name of the generative model, for example "STF (Xu et al. 2023), NCSN++"."""
     trained_on: str
     """The images it was fitted on, for example "CIFAR-10 train, the 50,000 images of this recipe"."""
     used_labels: bool
-    """Whether labels were used in fitting, sampling or filtering; the method's claim needs false."""
+    """Whether labels were used in fitting, sampling or filtering; the method's claim requires false."""
     source: str = ""
-    """Where the images came from: address, date, licence."""
+    """Origin of the images: address, date, licence."""
 
 
 class ImportedImages(Section):
-    """Images that exist already take the place of `fit` and `generate`."""
+    """Existing images, used in place of `fit` and `generate`."""
 
     kind: Literal["import"]
     format: Literal["npz", "shards", "folder"]
-    """What lies at `path`."""
+    """Format of the data at `path`."""
     path: str
-    """The .npz (`image` uint8 N x H x W x 3), the folder of tar shards, or the image folder. Not part of the identity."""
+    """The .npz (`image` uint8 N x H x W x 3), the folder of tar shards, or the image folder. Not part of the request."""
     channel_order: Literal["RGB", "BGR"] = "RGB"
-    """Order in which the file holds the channels; an order that contradicts the real images' means is refused."""
+    """Channel order of the file; an order that contradicts the channel means of the real images is rejected."""
     provenance: Provenance
-    """Where the images came from, as the user declares it."""
+    """Origin of the images, as declared by the user."""
 
 
-Generator = Annotated[Diffusion | Gan | External | ImportedImages, Field(discriminator="kind")]
+FittedKind = Diffusion | Gan
+"""The kinds that `fit` fits. docs/extending.md adds one."""
+
+Generator = Annotated[FittedKind | External | ImportedImages, Field(discriminator="kind")]
 
 
 class Generate(Section):
-    images: PositiveInt | None = None
-    """How many images to generate; null takes all of an import, and is refused for a generator.
+    """How many images to generate, and how they are stored."""
 
-    Raised later, `generate` extends the set and leaves what is there as it is; the number before must have been a multiple
-    of `shard_images`."""
+    images: PositiveInt | None = None
+    """Number of images; null takes all images of an import, and is rejected for a generator.
+
+    Where it is raised later, `generate` extends the set and keeps its shards; the previous number must be a multiple of
+    `shard_images`."""
     shard_images: PositiveInt = 10_000
     """Images per tar shard; also the most that a stop can lose."""
     compression: Literal["stored", "deflate"] = "stored"
-    """Of the PNGs: stored ones are a quarter larger, many times as fast to write and to read, and the same bytes everywhere."""
+    """Of the PNGs. Stored PNGs are a quarter larger, many times faster to write and read, and identical on every machine."""
     seed: Seed = 0
-    """Image i is a function of the generator, this seed and i alone."""
+    """Image i is a function of the generator, this seed and i."""
 
 
-class GeneratedSource(Section):
+class SourceSettings(Section):
     """One of several sources of generated images."""
 
     generator: Generator
     """As the recipe's `generator`."""
     generate: Generate | None = None
-    """As the recipe's `generate`, in its place; null takes that."""
+    """Replaces the recipe's `generate` for this source; null uses that."""
 
 
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
+
+
+class GeneratedSource(NamedTuple):
+    """One source of generated images with its settings resolved (`Recipe.sources`)."""
+
+    name: str
+    """Empty for the only source of a recipe with `generator`."""
+    generator: Generator
+    generate: Generate
+
+    def where(self, section: str) -> str:
+        """Path of its `generator` or `generate` in the recipe, for messages."""
+        return f"generators.{self.name}.{section}" if self.name else section
+
+    def label(self, stage: str) -> str:
+        """Name of a stage's work on this source, for messages and logs."""
+        return f"{stage} {self.name}" if self.name else stage

@@ -1,17 +1,28 @@
-"""Settings of the contrastive methods: a class each, and the union that `pretrain.method` may hold."""
+"""Settings of the contrastive methods: one class per method, and their union, which is the registry of methods.
+
+They are not in `adainf/methods/NAME.py`, because a recipe must load without torch. docs/extending.md adds a method.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from adainf.recipe.sections import Fraction, NotNegative, Positive, PositiveInt, Probability, Section, Width
 
 
-class SimClr(Section):
+class MethodSettings(Section):
+    """Base class of the settings of a method."""
+
+    implementation: ClassVar[str]
+    """Its `adainf.methods.method.Method`, "module:class"."""
+
+
+class SimClr(MethodSettings):
     """SimCLR (Chen et al. 2020): NT-Xent over all pairs of the global batch."""
 
+    implementation = "adainf.methods.simclr:SimClr"
     kind: Literal["simclr"] = "simclr"
     temperature: Positive = 0.2
     """T of NT-Xent."""
@@ -21,9 +32,10 @@ class SimClr(Section):
     """Size of the projections that the loss compares."""
 
 
-class MoCo(Section):
-    """MoCo v2 (Chen et al. 2020) with the symmetric loss: keys of a slowly moving encoder against a queue of earlier ones."""
+class MoCo(MethodSettings):
+    """MoCo v2 (Chen et al. 2020) with the symmetric loss: keys of a momentum encoder against a queue of earlier keys."""
 
+    implementation = "adainf.methods.moco:MoCo"
     kind: Literal["moco"]
     temperature: Positive = 0.2
     """T of InfoNCE."""
@@ -32,19 +44,20 @@ class MoCo(Section):
     projector_out: Width = 256
     """Size of queries and keys."""
     queue: PositiveInt = 32_768
-    """Keys that are kept as negatives."""
+    """Size of the queue of negatives."""
     momentum: Probability = 0.99
-    """Of the key encoder's moving average, at the first step."""
+    """Of the moving average of the key encoder, at the first step."""
     momentum_end: Probability = 0.999
-    """At the last step; a cosine between."""
+    """At the last step; cosine schedule between."""
     norm_splits: PositiveInt = 8
-    """Groups of the global batch that are batch-normalised apart, keys in another order than queries, so that statistics do
-    not give the positives away; a multiple of the number of processes. 1 normalises over the global batch."""
+    """Groups of the global batch with separate batch normalisation. Keys are shuffled between groups, so that statistics do
+    not leak the positives. A multiple of the number of processes; 1 normalises over the global batch."""
 
 
-class Byol(Section):
-    """BYOL (Grill et al. 2020): predict the projection of a slowly moving teacher; no negatives."""
+class Byol(MethodSettings):
+    """BYOL (Grill et al. 2020): predict the projection of a momentum teacher; no negatives."""
 
+    implementation = "adainf.methods.byol:Byol"
     kind: Literal["byol"]
     projector_hidden: Width = 4096
     """Width of the projector's hidden layer."""
@@ -53,14 +66,15 @@ class Byol(Section):
     predictor_hidden: Width = 4096
     """Width of the predictor's hidden layer."""
     momentum: Probability = 0.99
-    """Of the teacher's moving average, at the first step."""
+    """Of the moving average of the teacher, at the first step."""
     momentum_end: Probability = 1.0
-    """At the last step; a cosine between."""
+    """At the last step; cosine schedule between."""
 
 
-class SimSiam(Section):
-    """SimSiam (Chen and He 2021): predict the other view's projection, whose gradient is stopped; no teacher."""
+class SimSiam(MethodSettings):
+    """SimSiam (Chen and He 2021): predict the projection of the other view, with stop-gradient; no teacher."""
 
+    implementation = "adainf.methods.simsiam:SimSiam"
     kind: Literal["simsiam"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layers."""
@@ -70,9 +84,10 @@ class SimSiam(Section):
     """Width of the predictor's hidden layer."""
 
 
-class BarlowTwins(Section):
-    """Barlow Twins (Zbontar et al. 2021): the cross-correlation of the views' projections shall be the identity."""
+class BarlowTwins(MethodSettings):
+    """Barlow Twins (Zbontar et al. 2021): make the cross-correlation of the projections of both views the identity."""
 
+    implementation = "adainf.methods.barlow:BarlowTwins"
     kind: Literal["barlow"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layers."""
@@ -81,12 +96,13 @@ class BarlowTwins(Section):
     off_diagonal: NotNegative = 0.0051
     """Lambda: weight of the off-diagonal terms."""
     scale: Positive = 0.1
-    """Factor of the whole loss."""
+    """Factor of the loss."""
 
 
-class VicReg(Section):
+class VicReg(MethodSettings):
     """VICReg (Bardes et al. 2022): invariance, variance and covariance."""
 
+    implementation = "adainf.methods.vicreg:VicReg"
     kind: Literal["vicreg"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layers."""
@@ -95,75 +111,79 @@ class VicReg(Section):
     invariance: NotNegative = 25.0
     """Weight of the squared distance between the views."""
     variance: NotNegative = 25.0
-    """Weight of the hinge on each dimension's deviation."""
+    """Weight of the hinge on the standard deviation of each dimension."""
     covariance: NotNegative = 1.0
     """Weight of the squared off-diagonal covariances."""
 
 
-class Spectral(Section):
-    """The spectral contrastive loss (HaoChen et al. 2021), whose minimiser the paper's theory is about."""
+class Spectral(MethodSettings):
+    """Spectral contrastive loss (HaoChen et al. 2021); the paper's theory is about its minimiser."""
 
+    implementation = "adainf.methods.spectral:Spectral"
     kind: Literal["spectral"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layer."""
     projector_out: Width = 1000
     """Size of the projections."""
     mu: Positive = 1.0
-    """Square of the radius that projections are kept within."""
+    """Square of the maximum norm of projections."""
 
 
-class Dino(Section):
-    """DINO (Caron et al. 2021): a student matches a teacher's sharpened, centred assignment to prototypes, over many crops."""
+class Dino(MethodSettings):
+    """DINO (Caron et al. 2021): a student predicts a teacher's sharpened, centred assignment to prototypes, with multi-crop."""
 
+    implementation = "adainf.methods.dino:Dino"
     kind: Literal["dino"]
     projector_hidden: Width = 2048
     """Width of the head's hidden layers."""
     bottleneck: Width = 256
-    """Size before the prototypes."""
+    """Dimensions of the input of the prototypes."""
     prototypes: Width = 4096
-    """Size of the assignment."""
+    """Number of prototypes."""
     student_temperature: Positive = 0.1
     """Of the student's softmax."""
     teacher_temperature: Positive = 0.04
     """Of the teacher's softmax, at the first step."""
     teacher_temperature_end: Positive = 0.07
-    """After the warm-up, linear until then."""
+    """After a linear warm-up."""
     teacher_warmup_fraction: Fraction = 0.03
-    """Share of the steps over which the teacher's temperature rises."""
+    """Fraction of the steps with warm-up of the teacher's temperature."""
     centre_momentum: Probability = 0.9
-    """Of the moving average of the teacher's logits."""
+    """Of the moving average of the teacher's logits (the centre)."""
     momentum: Probability = 0.9995
-    """Of the teacher's moving average, at the first step."""
+    """Of the moving average of the teacher, at the first step."""
     momentum_end: Probability = 1.0
-    """At the last step; a cosine between."""
+    """At the last step; cosine schedule between."""
     freeze_prototypes_fraction: Fraction = 0.01
-    """Share of the steps, at the start, in which prototypes do not move."""
+    """Fraction of the steps, at the start, with frozen prototypes."""
     local_crops: Annotated[int, Field(ge=0, le=64)] = 4
-    """Small views beside the two large ones; only the student sees them."""
+    """Number of small views in addition to the two large ones; for the student only."""
     local_size_px: PositiveInt = 16
     """Height and width of the small views."""
     local_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.08
-    """Least area of a small view, as a share of the image."""
+    """Minimum area of a small view, as a fraction of the image."""
     local_max_scale: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Largest area of a small view."""
+    """Maximum area of a small view."""
 
     @model_validator(mode="after")
     def _scales_ascend(self) -> Dino:
         if self.local_min_scale > self.local_max_scale:
             raise ValueError(
-                f"needs local_min_scale of at most local_max_scale, not {self.local_min_scale:g} and {self.local_max_scale:g}"
+                f"needs local_min_scale <= local_max_scale, not {self.local_min_scale:g} and {self.local_max_scale:g}; lower "
+                "local_min_scale"
             )
         return self
 
 
-class Clip(Section):
-    """CLIP (Radford et al. 2021): InfoNCE between images and their captions; every image needs one (a .txt in its shard)."""
+class Clip(MethodSettings):
+    """CLIP (Radford et al. 2021): InfoNCE between images and captions; every image needs a caption (a .txt in its shard)."""
 
+    implementation = "adainf.methods.clip:Clip"
     kind: Literal["clip"]
     projector_out: Width = 256
-    """Size of the space that image and text share."""
+    """Dimensions of the common space of images and texts."""
     temperature: Positive = 0.07
-    """Where the learned temperature starts."""
+    """Initial value of the learned temperature."""
     text_width: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 128
     """Channels of the text tower, a transformer over UTF-8 bytes; a multiple of 8."""
     text_layers: Annotated[int, Field(ge=1, le=64)] = 2
@@ -171,7 +191,7 @@ class Clip(Section):
     text_heads: Literal[1, 2, 4, 8] = 4
     """Attention heads of each block."""
     text_bytes: Annotated[int, Field(ge=1, le=4096)] = 77
-    """Bytes of a caption that are read; what is longer is cut."""
+    """Maximum length of a caption in bytes; longer captions are truncated."""
 
 
 Method = Annotated[

@@ -1,8 +1,8 @@
-"""How encoders are trained."""
+"""How encoders are pretrained, and the registry of backbones."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,116 +10,135 @@ from adainf.recipe.augmentation import Augmentation
 from adainf.recipe.methods import Method, SimClr
 from adainf.recipe.sections import Fraction, NotNegative, Positive, PositiveInt, Precision, Rate, Section, Seed
 
+BACKBONES = {
+    "resnet18": "adainf.models.resnet:build_resnet",
+    "resnet34": "adainf.models.resnet:build_resnet",
+    "resnet50": "adainf.models.resnet:build_resnet",
+    "resnet-small": "adainf.models.resnet:build_resnet",
+    "vit-small": "adainf.models.vit:build_vit",
+    "vit-base": "adainf.models.vit:build_vit",
+}
+"""Name → function of `Backbone` that returns an `adainf.models.backbones.Backbone`. docs/extending.md adds one."""
+
+if TYPE_CHECKING:
+    BackboneName = str
+else:
+    BackboneName = Literal[tuple(BACKBONES)]
+
 
 class Backbone(Section):
-    name: Literal["resnet18", "resnet34", "resnet50", "resnet-small", "vit-small", "vit-base"] = "resnet18"
+    """The network that is kept after pretraining."""
+
+    name: BackboneName = "resnet18"
     """ResNets of torchvision, ViT-S and ViT-B of timm, or `resnet-small`: three blocks, 32-64-128 channels, for CPUs."""
     stem: Literal["cifar", "imagenet"] = "cifar"
-    """Of ResNets. `cifar`: 3x3 stride 1, no pooling. `imagenet`: 7x7 stride 2 and max-pooling."""
+    """Of ResNets. `cifar`: 3x3 convolution of stride 1, no pooling. `imagenet`: 7x7 of stride 2 and max-pooling."""
     stem_padding: int = Field(default=1, ge=0, le=3)
-    """Padding of the stem's convolution. The paper's code uses 2 with the cifar stem; most others 1."""
+    """Padding of the stem's convolution. The paper's code uses 2 with the cifar stem; most others use 1."""
     norm: Literal["batch", "group"] = "batch"
-    """Of ResNets. `group` (Wu and He 2018) keeps images apart, which `chunk_images` needs."""
+    """Of ResNets. `group` (Wu and He 2018) normalises each image separately, as `chunk_images` requires."""
     patch_px: PositiveInt = 4
     """Of ViTs: height and width of a patch."""
     image_size_px: PositiveInt = 32
-    """Of ViTs: the image size whose position embeddings are learned; those of other sizes are interpolated."""
+    """Of ViTs: image size of the learned position embeddings; they are interpolated for other sizes."""
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Backbone:
         if self.image_size_px % self.patch_px:
-            raise ValueError(f"needs image_size_px as a multiple of patch_px, not {self.image_size_px} and {self.patch_px}")
+            raise ValueError(
+                f"needs image_size_px as a multiple of patch_px, not {self.image_size_px} and {self.patch_px}; change one"
+            )
         return self
 
 
 class Optimizer(Section):
-    """Bias and normalisation parameters are neither decayed nor, by LARS, adapted."""
+    """The optimiser. Biases and normalisation parameters have no weight decay and, in LARS, no trust ratio."""
 
     kind: Literal["lars", "sgd", "adamw"] = "lars"
-    """`lars` (You et al. 2017) over momentum SGD, momentum SGD alone, or AdamW (Loshchilov and Hutter 2019)."""
+    """`lars` (You et al. 2017) on top of momentum SGD, `sgd` with momentum, or `adamw` (Loshchilov and Hutter 2019)."""
     learning_rate: Rate = 0.4
-    """For the whole global batch; never scaled by the number of processes."""
+    """For the global batch; not scaled by the number of processes."""
     momentum: Fraction = 0.9
-    """Of the velocity; AdamW's beta_1."""
+    """Of SGD and LARS; beta_1 of AdamW."""
     weight_decay: NotNegative = 1e-4
     """L2 penalty on weights of two or more dimensions; decoupled for AdamW."""
     weight_decay_end: NotNegative | None = None
-    """At the last step, a cosine from `weight_decay` (DINO's 0.04 to 0.4); null keeps it."""
+    """At the last step, with a cosine schedule from `weight_decay` (DINO: 0.04 to 0.4); null keeps it constant."""
     gradient_clip: Positive | None = None
-    """Largest norm of each parameter's gradient (DINO's 3.0); null does not clip."""
+    """Maximum norm of the gradient of each parameter (DINO: 3.0); null does not clip."""
     trust_coefficient: Positive = 0.02
-    """Eta of LARS: the step's size as a share of the weight's norm."""
+    """Eta of LARS: norm of the update relative to the norm of the weight."""
     clip: bool = True
-    """Never let LARS's adapted rate exceed `learning_rate`."""
+    """Limit the local learning rate of LARS to `learning_rate`."""
 
 
 class Stream(Section):
-    """How training images come from their shards; see `adainf.shards.open_stream`."""
+    """How training images are read from their shards; see `adainf.shards.open_stream`."""
 
     window_shards: PositiveInt | None = None
-    """Shuffle (at least) so many shards at a time, for sets whose decoded images do not fit the cache; null shuffles all."""
+    """Minimum shards per shuffle window, for sets whose decoded images exceed the cache; null shuffles all shards."""
     damage: Literal["fail", "quarantine"] = "fail"
-    """A damaged sample ends the stage, or has the next whole one in its place (at most one of a thousand)."""
+    """On a corrupt sample: `fail` the stage, or `quarantine` and use the next intact one (at most 1 in 1,000 samples)."""
     prefetch_batches: int = Field(default=2, ge=0, le=1000)
-    """Batches that are made ahead; no part of the identity."""
+    """Batches prefetched; not part of the request."""
     check_every_steps: PositiveInt = 1000
-    """How often, after the first step, the processes compare which images they got; no part of the identity."""
+    """Interval at which the processes compare their images, after the first step; not part of the request."""
     on_device: bool = False
-    """Hold all training images on the device as uint8; no part of the identity."""
+    """Keep all training images on the device as uint8; not part of the request."""
 
 
 class Monitor(Section):
-    """What the loop looks at beside the loss. Nothing in here changes an encoder."""
+    """Metrics of the training loop beside the loss. Nothing in here changes an encoder."""
 
     online_probe: bool = False
-    """Train a linear classifier on the detached features of labelled images, and log its accuracy on each new batch."""
+    """Train a linear classifier on the detached features of labelled images, and log its accuracy on each batch."""
     knn_every_steps: PositiveInt | None = None
-    """How often to judge by nearest neighbours on the validation split; null never."""
+    """Interval of the nearest-neighbour accuracy on the validation split; null never measures it."""
     knn_images: PositiveInt = 5000
-    """Most training images that are neighbours then."""
+    """Maximum number of training images among which neighbours are searched."""
     tensorboard: str | None = None
-    """Local folder for TensorBoard's event files (package tensorboard); null writes none."""
+    """Local folder of TensorBoard event files (package tensorboard); null writes none."""
 
 
 class Pretrain(Section):
-    """Same steps, same global batch, same learning rate for every arm: the paper's fair-compute rule."""
+    """Every arm has the same steps, global batch and learning rate: the paper's fair-compute rule."""
 
     method: Method = SimClr()
     """The contrastive method."""
     backbone: Backbone = Backbone()
-    """The network that is kept."""
+    """The encoder network."""
     augmentation: Augmentation = Augmentation()
-    """The default views."""
+    """The default augmentation."""
     optimizer: Optimizer = Optimizer()
     """How weights are updated."""
     stream: Stream = Stream()
     """How images are read."""
     steps: PositiveInt = 100_000
-    """Optimiser steps of every arm, whatever the size of its data."""
+    """Optimiser steps of every arm, independent of the size of its data."""
     global_batch: Annotated[int, Field(ge=2)] = 512
-    """Images (of two views each) per step over all processes."""
+    """Images per step over all processes; each has two views."""
     warmup_fraction: Fraction = 0.01
-    """Share of the steps with linear warm-up; cosine decay to zero after it."""
+    """Fraction of the steps with linear warm-up; cosine decay to zero follows."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    """One encoder per arm and seed; the report gives mean and deviation over them."""
+    """One encoder per arm and seed; the report shows mean and standard deviation over seeds."""
     precision: Precision = "no"
     """Of the networks' matrix products; losses are float32."""
     chunk_images: PositiveInt | None = None
-    """Let only so many images of a process pass the networks at a time, for large batches in little memory; null all."""
+    """Images per forward pass and process, for large batches in little memory; null passes all at once."""
     chunking: Literal["gradcache", "accumulate"] = "gradcache"
-    """How chunks become one batch. `gradcache` (Gao et al. 2021): embed all, differentiate the loss of all, embed again;
-    exact for every method. `accumulate`: sum the chunks' gradients; only for losses whose rows do not meet."""
+    """How the chunks of a batch are combined. `gradcache` (Gao et al. 2021): embed all, differentiate the loss of all, embed
+    again; exact for every method. `accumulate`: sum the gradients of the chunks; only for losses that are means over rows."""
     compile: bool = False
-    """Let torch.compile make the backbone; needs a compiler, C++ on CPUs and C on GPUs, and the headers of Python."""
+    """Compile the backbone by torch.compile; needs a C++ compiler on CPUs, C on GPUs, and the headers of Python."""
     monitor: Monitor = Monitor()
-    """What is measured while it trains; no part of the identity."""
+    """What is measured during training; not part of the request."""
     checkpoint_every_steps: PositiveInt = 1000
-    """Most steps that a kill can lose; no part of the identity."""
+    """Maximum number of steps that a kill loses; not part of the request."""
     log_every_steps: PositiveInt = 50
-    """Steps between two points of the loss curve."""
+    """Interval of log lines and points of the loss curve."""
 
     @model_validator(mode="after")
     def _seeds_are_distinct(self) -> Pretrain:
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("holds a seed twice; list each seed once")
+            raise ValueError("contains a seed twice in seeds; list each seed once")
         return self

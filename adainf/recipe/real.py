@@ -1,74 +1,91 @@
-"""Where the real images come from."""
+"""Settings of the real images: one class per kind of data source, and their union, which is the registry of sources.
+
+docs/extending.md adds a source.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from adainf.recipe.sections import Fraction, PositiveInt, Section, Seed
 
 
-class _Real(Section):
+class RealImages(Section):
+    """Settings of every data source."""
+
+    implementation: ClassVar[str]
+    """Function of the settings that returns an `adainf.sources.ImageSource`, "module:function"."""
     image_size_px: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Resize (bilinear, after a centre crop to a square) to this height and width; null keeps the images' own size."""
+    """Resize (bilinear, after a centre crop to a square) to this height and width; null keeps the size of the images."""
     validation_fraction: Fraction = 0.1
-    """Share of the training images held out for decisions; the test split is read by `evaluate` alone."""
+    """Fraction of the training images held out for decisions; only `evaluate` reads the test split."""
     split_seed: Seed = 0
-    """Seed of the permutation that carves the held-out splits."""
+    """Seed of the permutation that selects the held-out splits."""
     train_limit_images: PositiveInt | None = None
-    """Keep only so many training images (chosen by `split_seed`); null keeps all. The paper's half CIFAR-10 is 25000."""
+    """Keep only this many training images (chosen by `split_seed`); null keeps all. The paper's half of CIFAR-10 is 25000."""
     shard_images: PositiveInt = 10_000
     """Images per tar shard."""
 
 
-class _RealWithPath(_Real):
+class WithPath(RealImages):
+    """Settings of a source that reads a path."""
+
     path: str
-    """Folder or file with the data. Not part of the run's identity: the same images elsewhere are the same experiment."""
+    """Folder or file with the data. Not part of the request: the same images elsewhere are the same experiment."""
 
 
-class _OwnTest(Section):
+class WithoutTestSplit(Section):
+    """Settings of a source that may lack a test split."""
+
     test_fraction: Fraction = 0.2
-    """Share of all images set apart as the test split, as the source has none of its own."""
+    """Fraction of all images held out as the test split, where the source has none."""
 
 
-class Digits(_Real, _OwnTest):
-    """The 1,797 handwritten digits, 8x8 grey, that scikit-learn carries."""
+class Digits(RealImages, WithoutTestSplit):
+    """The 1,797 handwritten digits of scikit-learn, 8x8 grey."""
 
+    implementation = "adainf.sources.digits:open_digits"
     kind: Literal["digits"]
 
 
-class FashionMnist(_Real):
+class FashionMnist(RealImages):
     """Fashion-MNIST: 60,000 + 10,000 images, 28x28 grey, as the four IDX .gz files."""
 
+    implementation = "adainf.sources.idx:open_fashion_mnist"
     kind: Literal["fashion-mnist"]
     path: str = "/usr/share/datasets/fashion-mnist"
-    """Folder with the four files (Debian's package dataset-fashion-mnist puts them there), or torchvision's root."""
+    """Folder with the four files (the default is that of Debian's package dataset-fashion-mnist), or torchvision's root."""
 
 
-class Cifar(_RealWithPath):
-    """CIFAR-10 or CIFAR-100 through torchvision: 50,000 + 10,000 images, 32x32 RGB."""
+class Cifar(WithPath):
+    """CIFAR-10 or CIFAR-100: 50,000 + 10,000 images, 32x32 RGB."""
 
+    implementation = "adainf.sources.cifar:open_cifar"
     kind: Literal["cifar10", "cifar100"]
     download: bool = False
-    """Let torchvision download the archive when it is not under `path`."""
+    """Let torchvision download the archive where `path` lacks it."""
 
 
-class ImageFolder(_RealWithPath, _OwnTest):
-    """A folder of images; sub-folders are classes. With `train/` and `test/` (or `val/`) inside, those are the splits."""
+class ImageFolder(WithPath, WithoutTestSplit):
+    """A folder of images; sub-folders are classes. `train/` and `test/` (or `val/`) are splits, if both are there."""
 
+    implementation = "adainf.sources.folder:open_folder"
     kind: Literal["folder"]
 
 
-class Npz(_RealWithPath, _OwnTest):
+class Npz(WithPath, WithoutTestSplit):
     """A .npz with `image` (uint8, N x H x W x 3, RGB) and, if there are labels, `label` (integers; -1 is none)."""
 
+    implementation = "adainf.sources.npz:open_npz"
     kind: Literal["npz"]
 
 
-class Shards(_RealWithPath, _OwnTest):
-    """Existing WebDataset tar shards: a folder of .tar files whose samples hold an image and, if labelled, a .cls."""
+class Shards(WithPath, WithoutTestSplit):
+    """Existing WebDataset tar shards: a folder of .tar files whose samples contain an image and, if labelled, a .cls."""
 
+    implementation = "adainf.sources.tars:open_tars"
     kind: Literal["shards"]
 
 

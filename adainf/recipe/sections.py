@@ -1,4 +1,4 @@
-"""What the sections of a recipe have in common."""
+"""Base class and field types of the recipe's sections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, le=1e30)]  # float32 holds it: a foolish one fails in training, not in a library
+Rate = Annotated[float, Field(gt=0, le=1e30)]  # fits into float32: too large a rate fails in training, not in a library
 Width = Annotated[int, Field(ge=1, le=65_536)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -18,4 +18,6 @@ Precision = Literal["no", "bf16", "fp16"]
 
 
 class Section(BaseModel):
+    """A section of the recipe: immutable, and unknown settings are errors. The docstring of a field is its description."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

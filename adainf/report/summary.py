@@ -1,4 +1,4 @@
-"""All that the report says, collected from the manifests of a run as one typed object."""
+"""The content of the report, collected from the manifests of a run as one typed object."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from adainf.inflation.search import VerifyResult
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.graph import UNTRAINED, build_graph, evaluated, fitted, generated, measured, pretrained, require
 from adainf.quality.record import Quality
-from adainf.recipe import FittedGenerator, Recipe, Source
+from adainf.recipe import FittedGenerator, GeneratedSource, Recipe
+from adainf.report.comparison import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Accuracy, Conclusion, conclude
 from adainf.report.overfitting import overfitting
-from adainf.report.verdict import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Score, Verdict, judge
 from adainf.shards.format.manifest import ShardSet
 
 CHANCE = "chance"
@@ -26,12 +26,12 @@ Curve = list[tuple[int, float]]
 
 
 class _Content(BaseModel):
-    # What a stage adds to its manifest later must not break the report of it.
+    # A field that a later version adds to a manifest must not break the report.
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Fitted(_Content):
-    """What the report reads of ``generator/``, where the run has fitted it."""
+    """The fields of ``generator/`` that the report reads, for a generator fitted in the run."""
 
     kind: str
     steps: int
@@ -41,7 +41,7 @@ class Fitted(_Content):
 
 
 class Trained(_Content):
-    """What the report reads of ``pretrain/ARM/seed-S/``."""
+    """The fields of ``pretrain/ARM/seed-S/`` that the report reads."""
 
     arm: str
     seed: int
@@ -50,7 +50,7 @@ class Trained(_Content):
     curve: Curve = []
     generated_share: float
     shares: dict[str, float]
-    """By source, the real images among them."""
+    """Share of the batch by source, including the real images."""
     real_weight: float
     passes_per_real_image: float
     passes_per_generated_image: float
@@ -63,31 +63,31 @@ class Row:
 
     name: str
     """An arm, `untrained` or `chance`."""
-    linear: Score | None
-    knn: Score | None
+    linear: Accuracy | None
+    knn: Accuracy | None
     difference: float | None
-    """Linear probe less that of `none`, 0..1; None for `none` itself, and where there is nothing to compare."""
+    """Linear-probe accuracy minus that of `none`, -1..1; None for `none` itself, and where nothing can be compared."""
     trained: Trained | None
-    """The first seed; what is shown of it is the same for all."""
+    """The first seed; the fields that the page shows are equal for all seeds."""
 
 
 @dataclass(frozen=True)
-class Inflation:
+class GeneratedSource:
     """One source of generated images."""
 
-    source: Source
+    source: GeneratedSource
     images: ShardSet
     fitted: Fitted | None
     quality: Quality | None
 
     @property
     def used_labels(self) -> bool:
-        """Whether its images owe anything to labels, which the method must not use."""
+        """Whether its images depend on labels, which the method must not use."""
         return bool(self.fitted and self.fitted.used_labels) or bool(self.images.origin.get("used_labels", False))
 
     @property
     def other_images(self) -> bool:
-        """Whether they owe anything to other images than the run's real ones; see `GeneratorManifest.foreign`."""
+        """Whether its images depend on images other than the run's real ones; see `GeneratorManifest.foreign`."""
         foreign = self.images.origin.get("foreign", [])
         return isinstance(foreign, list) and "trained_on" in foreign
 
@@ -98,28 +98,28 @@ class Summary:
 
     recipe: Recipe
     manifests: dict[str, Manifest]
-    """Every artifact that was read, by name, in the order of the pipeline graph."""
+    """By name: every artifact that was read, in the order of the pipeline graph."""
     real: ShardSet
-    sources: list[Inflation]
-    """Of generated images, in the order of their names; none where no arm has any."""
+    sources: list[GeneratedSource]
+    """Sorted by name; empty if no arm trains on generated images."""
     plan: InflationPlan | None
     verified: VerifyResult | None
     trained: dict[str, list[Trained]]
     """By arm, one for each seed."""
     test_images: int
     chance: float | None
-    """Accuracy of always naming the most common training label; None without a probe."""
-    lacking: str | None
-    """What the data have, or rather lack, where no encoder was probed, for "The data have ..."; None with a probe."""
+    """Accuracy of always predicting the most common training label; None without a probe."""
+    no_probe_reason: str | None
+    """Why no encoder was probed, as an object of "The data have ..."; None with a probe."""
     scores: dict[str, ArmScores]
-    """By arm, and those of `untrained`: every measure, where the rows have two."""
+    """By arm, including `untrained`: every measure. The rows have only two of them."""
     rows: list[Row]
     """The recipe's arms in its order, then `untrained` and `chance`."""
-    verdict: Verdict
+    conclusion: Conclusion
     used_labels: bool
-    """Whether any generated images owe anything to labels, which the method must not use."""
+    """Whether any generated images depend on labels, which the method must not use."""
     other_images: bool
-    """Whether any owe anything to other images than the run's real ones."""
+    """Whether any generated images depend on images other than the run's real ones."""
 
     @property
     def seeds(self) -> int:
@@ -130,16 +130,16 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     """Read the manifests of a finished run. Raises `BadInput` as `graph.require` does."""
     manifests = require(recipe, run, build_graph(recipe))
     real = manifests["real"].content_as(ShardSet)
-    sources = [_inflation(source, manifests) for source in recipe.sources.values()] if recipe.uses_generated else []
+    sources = [_generated_source(source, manifests) for source in recipe.sources.values()] if recipe.uses_generated else []
     trained: dict[str, list[Trained]] = {
         arm: [manifests[pretrained(arm, s)].content_as(Trained) for s in recipe.pretrain.seeds] for arm in recipe.arms
     }
-    judged = (*recipe.arms, UNTRAINED)
-    scores = {name: manifests[evaluated(name)].content_as(ArmScores) for name in judged}
+    evaluated_arms = (*recipe.arms, UNTRAINED)
+    scores = {name: manifests[evaluated(name)].content_as(ArmScores) for name in evaluated_arms}
     linear, knn = _by_seed(scores, "linear"), _by_seed(scores, "knn")
     first = scores[recipe.arms[0]]
     chance = first.chance if linear else None
-    lacking = _lacking(real, first.test_images)
+    no_probe_reason = _no_probe_reason(real, first.test_images)
     used_labels, other_images = any(one.used_labels for one in sources), any(one.other_images for one in sources)
     return Summary(
         recipe=recipe,
@@ -151,18 +151,18 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         trained=trained,
         test_images=first.test_images,
         chance=chance,
-        lacking=None if linear else lacking,
+        no_probe_reason=None if linear else no_probe_reason,
         scores=scores,
         rows=_rows(recipe, linear, knn, trained, chance),
-        verdict=judge(linear, recipe.arms, first.test_images, used_labels, lacking, other_images),
+        conclusion=conclude(linear, recipe.arms, first.test_images, used_labels, no_probe_reason, other_images),
         used_labels=used_labels,
         other_images=other_images,
     )
 
 
-def _inflation(source: Source, manifests: Mapping[str, Manifest]) -> Inflation:
+def _generated_source(source: GeneratedSource, manifests: Mapping[str, Manifest]) -> GeneratedSource:
     quality, is_fitted = manifests.get(measured(source.name)), isinstance(source.generator, FittedGenerator)
-    return Inflation(
+    return GeneratedSource(
         source=source,
         images=manifests[generated(source.name)].content_as(ShardSet),
         fitted=manifests[fitted(source.name)].content_as(Fitted) if is_fitted else None,
@@ -170,26 +170,26 @@ def _inflation(source: Source, manifests: Mapping[str, Manifest]) -> Inflation:
     )
 
 
-def _lacking(real: ShardSet, test_images: int) -> str:
-    """Why there is no probe, given that there is none."""
+def _no_probe_reason(real: ShardSet, test_images: int) -> str:
+    """Why no encoder was probed, given that none was."""
     if test_images:
         return ONE_CLASS
     return NO_TEST_LABELS if real.splits["train"].labelled or real.classes else NO_LABELS
 
 
-def _by_seed(scores: Mapping[str, ArmScores], protocol: Protocol) -> dict[str, Score]:
-    """The protocol's accuracies of every arm that was probed."""
+def _by_seed(scores: Mapping[str, ArmScores], protocol: Protocol) -> dict[str, Accuracy]:
+    """By arm: the accuracies of the protocol, for every arm that was probed."""
     return {
-        arm: Score(tuple(seed.accuracy(protocol) for seed in judged.seeds.values()))
-        for arm, judged in scores.items()
-        if judged.seeds
+        arm: Accuracy(tuple(seed.accuracy(protocol) for seed in of_arm.seeds.values()))
+        for arm, of_arm in scores.items()
+        if of_arm.seeds
     }
 
 
 def _rows(
     recipe: Recipe,
-    linear: Mapping[str, Score],
-    knn: Mapping[str, Score],
+    linear: Mapping[str, Accuracy],
+    knn: Mapping[str, Accuracy],
     trained: Mapping[str, list[Trained]],
     chance: float | None,
 ) -> list[Row]:
@@ -200,29 +200,29 @@ def _rows(
         arm = trained[name][0] if name in trained else None
         rows.append(Row(name, linear.get(name), knn.get(name), difference, arm))
     if chance is not None:
-        rows.append(Row(CHANCE, Score((chance,)), Score((chance,)), None, None))
+        rows.append(Row(CHANCE, Accuracy((chance,)), Accuracy((chance,)), None, None))
     return rows
 
 
 def rows_as_json(summary: Summary) -> dict[str, JsonValue]:
-    """The results for the report's own manifest: fractions 0..1 and nats, null where there is nothing."""
+    """The results for the manifest of the report: fractions 0..1 and nats, null where not available."""
 
-    def score(value: Score | None) -> JsonValue:
+    def accuracy(value: Accuracy | None) -> JsonValue:
         if value is None:
             return None
-        deviation = None if value.deviation is None else round(value.deviation, 6)
+        deviation = None if value.std is None else round(value.std, 6)
         interval: list[JsonValue] = [round(end, 6) for end in value.interval(summary.test_images)]
         return {"mean": round(value.mean, 6), "deviation": deviation, "interval": interval}
 
-    overfits = {one.arm: one for one in overfitting(summary.scores)}
+    gaps = {one.arm: one for one in overfitting(summary.scores)}
     rows: list[JsonValue] = [
         {
             "name": row.name,
-            "linear": score(row.linear),
-            "knn": score(row.knn),
+            "linear": accuracy(row.linear),
+            "knn": accuracy(row.knn),
             "difference_to_none": None if row.difference is None else round(row.difference, 6),
-            "infonce": overfits[row.name].as_json() if row.name in overfits else None,
+            "infonce": gaps[row.name].as_json() if row.name in gaps else None,
         }
         for row in summary.rows
     ]
-    return {"rows": rows, "verdict": summary.verdict.text, "outcome": summary.verdict.outcome}
+    return {"rows": rows, "verdict": summary.conclusion.text, "outcome": summary.conclusion.outcome}

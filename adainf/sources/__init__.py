@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pkgutil import resolve_name
 
-from adainf.recipe import Cifar, Digits, FashionMnist, ImageFolder, ImportedImages, Npz, Real, Shards
+from adainf.recipe import ImageFolder, ImportedImages, Npz, Real, Shards
 from adainf.sources.base import BadData, ImageSource, SourceImages
-from adainf.sources.cifar import open_cifar
-from adainf.sources.digits import open_digits
-from adainf.sources.folder import open_flat_folder, open_folder
-from adainf.sources.idx import open_fashion_mnist
+from adainf.sources.folder import open_flat_folder
 from adainf.sources.npz import open_npz
 from adainf.sources.tars import open_tars
 from adainf.storage import open_store
@@ -31,21 +29,8 @@ def _readable(path: str) -> Iterator[None]:
 def open_source(real: Real) -> ImageSource:
     """The real images that a recipe names. Raises `BadInput`: one sentence naming the file, what is wrong and the mend."""
     with _readable(getattr(real, "path", real.kind)):
-        return _open(real)
-
-
-def _open(real: Real) -> ImageSource:
-    if isinstance(real, Digits):
-        return open_digits()
-    if isinstance(real, FashionMnist):
-        return open_fashion_mnist(real.path)
-    if isinstance(real, Cifar):
-        return open_cifar(real.kind, real.path, real.download)
-    if isinstance(real, ImageFolder):
-        return open_folder(real.path)
-    if isinstance(real, Npz):
-        return open_npz(real.path)
-    return open_tars(real.path)
+        source: ImageSource = resolve_name(real.implementation)(real)
+    return source
 
 
 def kind_of(uri: str) -> Real:
@@ -66,5 +51,5 @@ def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
     with _readable(generator.path):
         if generator.format == "folder":
             return open_flat_folder(generator.path, field)
-        source = open_npz(generator.path, field) if generator.format == "npz" else open_tars(generator.path, field)
+        source = open_npz(generator, field) if generator.format == "npz" else open_tars(generator, field)
     return source.train, source.fingerprint

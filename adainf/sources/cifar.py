@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from adainf.errors import AdaInfError, BadInput
+from adainf.recipe import Cifar
 from adainf.sources.base import ArrayImages, BadData, ImageSource, fingerprint_of
 
 _PIXELS = 3 * 32 * 32
@@ -61,23 +62,23 @@ LAYOUTS = {
 }
 
 
-def open_cifar(kind: Literal["cifar10", "cifar100"], path: str, download: bool = False) -> ImageSource:
-    """The set under the folder `path` (the root that torchvision is given too); `download` lets torchvision fetch it.
+def open_cifar(settings: Cifar) -> ImageSource:
+    """The set below `settings.path` (torchvision's root); `settings.download` lets torchvision fetch it.
 
     Raises `BadData` where the archive is missing or damaged, `AdaInfError` where a download fails.
     """
-    layout, root = LAYOUTS[kind], Path(path)
+    layout, root = LAYOUTS[settings.kind], Path(settings.path)
     if root.exists() and not root.is_dir():
         raise BadData(f"{root}: is a file; set real.path to the folder that holds {layout.binary_folder}/")
     folder = root if root.name == layout.binary_folder else root / layout.binary_folder
     if folder.is_dir():
         return _open_binary(layout, folder)
-    if not download and not (root / layout.python_folder).is_dir():
+    if not settings.download and not (root / layout.python_folder).is_dir():
         raise BadData(
             f"{root}: holds neither {layout.binary_folder}/ nor {layout.python_folder}/; unpack {layout.url} there, "
             f"set real.path to where {layout.title} lies, or set real.download: true"
         )
-    return _open_python(kind, layout, root, download)
+    return _open_python(settings.kind, layout, root, settings.download)
 
 
 def _source(train: ArrayImages, test: ArrayImages, classes: list[str]) -> ImageSource:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from adainf.errors import BadInput
+from adainf.recipe import Digits
 from adainf.sources.base import ArrayImages, ImageSource, fingerprint_of
 
 
-def open_digits() -> ImageSource:
+def open_digits(settings: Digits) -> ImageSource:
     """All digits; there is no test split. Raises `BadInput` where scikit-learn is not installed."""
     try:
         from sklearn.datasets import load_digits  # half a second to import; only this source needs it

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.recipe import ImageFolder
 from adainf.shards.format.png import decode_image
 from adainf.shards.format.scan import IMAGE_SUFFIXES
 from adainf.shards.format.tar import Sample
-from adainf.sources.base import BadData, DamagedImage, ImageSource
+from adainf.sources.base import BadData, CorruptImage, ImageSource
 
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -32,26 +33,27 @@ class FolderImages:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises `DamagedImage` naming the file that cannot be decoded."""
+        """Raises `CorruptImage` naming the file that cannot be decoded."""
         try:
             return Sample(decode_image(self.files[index].read_bytes()), self.labels[index])
         except OSError as error:
             reason = error.strerror or str(error)
         except ValueError as error:
             reason = str(error)
-        raise DamagedImage(str(self.files[index]), reason)
+        raise CorruptImage(str(self.files[index]), reason)
 
     def locate(self, index: int) -> str:
         return str(self.files[index])
 
 
-def open_folder(path: str, field: str = "real.path") -> ImageSource:
-    """The images below `path`, in the order of their names; hidden files and files of other kinds are ignored.
+def open_folder(settings: ImageFolder) -> ImageSource:
+    """The images below `settings.path`, in the order of their names; hidden files and files of other kinds are ignored.
 
     With ``train/`` and ``test/`` (else ``val/``) inside, those are the splits and the rest is left alone. Images that lie
-    in no class folder have no label. Raises `BadData`, naming `field` as what to mend, where there is no image.
+    in no class folder have no label. Raises `BadData` where there is no image.
     """
-    root = _existing(path, field)
+    field = "real.path"
+    root = _existing(settings.path, field)
     test_root = _test_folder(root)
     if test_root is None:
         found = _scan(root)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adainf.recipe import FashionMnist
 from adainf.shards.format.png import Pixels
 from adainf.sources.base import ArrayImages, BadData, ImageSource, fingerprint_of
 
@@ -19,12 +20,12 @@ _MEND = "install Debian's package dataset-fashion-mnist, or set real.path to the
 _AGAIN = "fetch the file again"
 
 
-def open_fashion_mnist(path: str) -> ImageSource:
-    """The four files in the folder `path` or, as torchvision lays them out, in ``path/FashionMNIST/raw``; .gz or unpacked.
+def open_fashion_mnist(settings: FashionMnist) -> ImageSource:
+    """The four files in `settings.path` or in its ``FashionMNIST/raw``, as torchvision lays them out; .gz or unpacked.
 
     Raises `BadData` naming the file that is missing, damaged or does not fit the others.
     """
-    folder = _folder(Path(path))
+    folder = _folder(Path(settings.path))
     train, test = _open_part(folder, "train"), _open_part(folder, "t10k")
     parts = [array for part in (train, test) for array in (part.images, part.labels) if array is not None]
     return ImageSource(train, test, list(CLASSES), fingerprint_of(*parts))

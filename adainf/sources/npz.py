@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.recipe import ImportedImages, Npz
 from adainf.sources.base import ArrayImages, BadData, ImageSource, numbered_classes
 
 _CHUNK = 1 << 20
@@ -32,13 +33,13 @@ class _Member:
     header_bytes: int
 
 
-def open_npz(path: str, field: str = "real.path") -> ImageSource:
+def open_npz(settings: Npz | ImportedImages, field: str = "real.path") -> ImageSource:
     """The images of one .npz. What `np.savez` wrote is mapped from disk, what `np.savez_compressed` wrote is unpacked
     into memory; nothing is ever unpickled.
 
     Raises `BadData` naming the file (and `field`, where that is wrong), the array and what it should be.
     """
-    file = Path(path)
+    file = Path(settings.path)
     if not file.is_file():
         raise BadData(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; set {field} to the .npz file")
     try:

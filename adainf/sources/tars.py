@@ -6,6 +6,7 @@ import bisect
 from pathlib import Path
 
 from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.recipe import ImportedImages, Shards
 from adainf.shards.format.png import decode_image
 from adainf.shards.format.scan import TarSample, samples
 from adainf.shards.format.tar import Sample
@@ -99,12 +100,13 @@ def find_tars(path: str, mend: str) -> tuple[Store, list[str]]:
     return store, keys
 
 
-def open_tars(path: str, field: str = "real.path") -> ImageSource:
-    """All .tar files below `path` as one set without a test split.
+def open_tars(settings: Shards | ImportedImages, field: str = "real.path") -> ImageSource:
+    """All .tar files below `settings.path` as one set without a test split.
 
     Raises `BadData`, naming `field` as what to mend, where there is no tar or no sample in them.
     """
     mend = f"set {field} to the folder of .tar files"
+    path = settings.path
     store, keys = find_tars(path, mend)
     images = TarImages(store, keys)
     if not len(images):

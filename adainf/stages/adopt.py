@@ -8,11 +8,13 @@ from adainf.pipeline.artifacts import Manifest, Run, sha256
 from adainf.pipeline.graph import fitted
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
-from adainf.recipe import External, Recipe, Source
+from adainf.recipe import External, GeneratedSource, Recipe
 from adainf.shards.format.manifest import ShardSet
 
 
-def adopt(recipe: Recipe, source: Source, config: External, run: Run, reporter: Reporter, allow_foreign: bool) -> Manifest:
+def adopt(
+    recipe: Recipe, source: GeneratedSource, config: External, run: Run, reporter: Reporter, allow_foreign: bool
+) -> Manifest:
     """Write the manifest of the source's generator. Raises `BadInput`, with nothing written, for an unusable checkpoint."""
     label = source.label("fit")
 

@@ -15,7 +15,7 @@ from adainf.pipeline.graph import fitted, require_inputs
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import encode
-from adainf.recipe import Diffusion, External, Gan, ImportedImages, Recipe, Source
+from adainf.recipe import Diffusion, External, Gan, GeneratedSource, ImportedImages, Recipe
 from adainf.report.preview import Preview
 from adainf.runtime import distributed
 from adainf.runtime.determinism import prepare
@@ -38,7 +38,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
     return [manifest for manifest in made if manifest is not None]
 
 
-def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, allow_foreign: bool) -> Manifest | None:
+def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedSource, allow_foreign: bool) -> Manifest | None:
     """None where images are imported."""
     config, name, label = source.generator, fitted(source.name), source.label("fit")
     if isinstance(config, External):
@@ -90,7 +90,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source, al
     return manifest
 
 
-def _check_fit(source: Source, config: Diffusion | Gan, shards: ShardSet) -> None:
+def _check_fit(source: GeneratedSource, config: Diffusion | Gan, shards: ShardSet) -> None:
     """Raise `BadInput` where generator and real images do not match, or the network's library is missing."""
     count, section = shards.splits["train"].images, source.where("generator")
     references = (config.reference_images or 0) if isinstance(config, Diffusion) else 0

@@ -21,7 +21,7 @@ from adainf.pipeline.graph import extends, fitted, generated
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import decode
-from adainf.recipe import Diffusion, External, Gan, Generate, ImportedImages, Recipe, Source
+from adainf.recipe import Diffusion, External, Gan, Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.runtime.determinism import default_device, prepare
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.png import Pixels
@@ -54,7 +54,7 @@ def generate(
     return complete
 
 
-def _import(recipe: Recipe, run: Run, reporter: Reporter, source: Source, is_mine: bool) -> Manifest | None:
+def _import(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedSource, is_mine: bool) -> Manifest | None:
     """Exactly one worker imports a source; None for the others."""
     if is_mine:
         return import_generated(recipe, run, reporter, source)
@@ -66,7 +66,7 @@ def _draw_source(
     recipe: Recipe,
     run: Run,
     reporter: Reporter,
-    source: Source,
+    source: GeneratedSource,
     config: Diffusion | Gan | External,
     worker: tuple[int, int],
     allow_foreign: bool,

@@ -10,16 +10,16 @@ from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.graph import generated
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
-from adainf.recipe import Generate, ImportedImages, Recipe, Source
+from adainf.recipe import Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
-from adainf.sources.atomic import naming_all_damaged
+from adainf.sources.corrupt import report_all_corrupt
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
-from adainf.sources.resize import Chosen
+from adainf.sources.resize import Selection
 
 
-def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
+def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedSource) -> Manifest:
     """Write the imported images as the generated images of a source, without labels.
 
     They must have the size of the run's real images (after `real.image_size_px`). Raises `BadInput`; unreadable data leave
@@ -43,7 +43,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Sourc
         assert images is not None
         chosen = _choose(recipe, source, generator, images, job.inputs["real"].content_as(ShardSet))
         job.claim()
-        with naming_all_damaged([chosen], reporter):
+        with report_all_corrupt([chosen], reporter):
             split = _write(run, name, chosen, source.generate, reporter)
         origin: dict[str, JsonValue] = {
             **generator.provenance.model_dump(mode="json"),
@@ -57,14 +57,16 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Sourc
     return manifest
 
 
-def _write(run: Run, name: str, chosen: Chosen, generate: Generate, reporter: Reporter) -> Split:
+def _write(run: Run, name: str, chosen: Selection, generate: Generate, reporter: Reporter) -> Split:
     with reporter.track("import", total=len(chosen)) as track:
         return write_split(
             run, name, "train", len(chosen), generate.shard_images, chosen.take, track.advance, generate.compression
         )
 
 
-def _choose(recipe: Recipe, source: Source, generator: ImportedImages, images: SourceImages, real: ShardSet) -> Chosen:
+def _choose(
+    recipe: Recipe, source: GeneratedSource, generator: ImportedImages, images: SourceImages, real: ShardSet
+) -> Selection:
     """The images to take, checked as far as that costs little: their number, the first sizes, the channel order."""
     count, setting = source.generate.images or len(images), f"{source.where('generate')}.images"
     if count > len(images):
@@ -72,7 +74,7 @@ def _choose(recipe: Recipe, source: Source, generator: ImportedImages, images: S
             f"{generator.path} holds {len(images)} images, fewer than {setting} {count}; set {setting} to at most "
             f"{len(images)}, or null for all"
         )
-    chosen = Chosen(
+    chosen = Selection(
         images,
         _spread(len(images), count),
         *real.image_size,
@@ -89,7 +91,7 @@ def _spread(available: int, count: int) -> NDArray[np.int64]:
     return np.arange(count, dtype=np.int64) * available // count
 
 
-def _check_channel_order(source: Source, generator: ImportedImages, chosen: Chosen, real: Split) -> None:
+def _check_channel_order(source: GeneratedSource, generator: ImportedImages, chosen: Selection, real: Split) -> None:
     """Refuse an order that the real images contradict."""
     checked = _spread(len(chosen), min(len(chosen), CHECKED_IMAGES))
     contradiction = order_contradiction((chosen[int(position)].image for position in checked), real)

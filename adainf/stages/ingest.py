@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
-from adainf.recipe import Cifar, FashionMnist, Real, Recipe
+from adainf.recipe import Real, Recipe, WithoutTestSplit
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
-from adainf.sources.atomic import naming_all_damaged
-from adainf.sources.resize import Chosen
+from adainf.sources.corrupt import report_all_corrupt
+from adainf.sources.resize import Selection
 
 NAME = "real"
 
@@ -39,7 +39,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
         assert source is not None
         splits = _splits(recipe.real, source)
         job.claim()
-        with naming_all_damaged(list(splits.values()), reporter):
+        with report_all_corrupt(list(splits.values()), reporter):
             written = _write(run, splits, recipe.real.shard_images, reporter)
         first = splits["train"]
         shards = ShardSet(
@@ -54,7 +54,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     return manifest
 
 
-def _write(run: Run, splits: dict[str, Chosen], shard_images: int, reporter: Reporter) -> dict[str, Split]:
+def _write(run: Run, splits: dict[str, Selection], shard_images: int, reporter: Reporter) -> dict[str, Split]:
     with reporter.track("ingest", total=sum(map(len, splits.values()))) as track:
         return {
             name: write_split(run, NAME, name, len(chosen), shard_images, chosen.take, track.advance)
@@ -62,14 +62,14 @@ def _write(run: Run, splits: dict[str, Chosen], shard_images: int, reporter: Rep
         }
 
 
-def _splits(real: Real, source: ImageSource) -> dict[str, Chosen]:
+def _splits(real: Real, source: ImageSource) -> dict[str, Selection]:
     """Train, validation and test, each in the order of the source."""
     height, width, _ = source.train[0].image.shape
     if real.image_size_px is not None:
         height = width = real.image_size_px
 
-    def chosen(images: SourceImages, indices: NDArray[np.int64]) -> Chosen:
-        return Chosen(images, indices, height, width, real.image_size_px)
+    def chosen(images: SourceImages, indices: NDArray[np.int64]) -> Selection:
+        return Selection(images, indices, height, width, real.image_size_px)
 
     train, validation, test = carve(
         len(source.train),
@@ -86,7 +86,7 @@ def _splits(real: Real, source: ImageSource) -> dict[str, Chosen]:
 
 
 def _test_fraction(real: Real) -> float:
-    return 0.0 if isinstance(real, FashionMnist | Cifar) else real.test_fraction  # these have a test split
+    return real.test_fraction if isinstance(real, WithoutTestSplit) else 0.0
 
 
 def carve(

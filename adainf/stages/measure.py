@@ -21,7 +21,7 @@ from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_s
 from adainf.quality.record import Network, Quality, ShardScores, score_name
 from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_name
 from adainf.quality.spaces import Space, of_encoder, random_encoder
-from adainf.recipe import Recipe, Source
+from adainf.recipe import GeneratedSource, Recipe
 from adainf.runtime.determinism import default_device, prepare
 from adainf.shards.format.decode import decode_shard
 from adainf.shards.format.folder import ShardFolder
@@ -44,7 +44,7 @@ def measure(recipe: Recipe, run: Run, reporter: Reporter) -> list[Manifest]:
     return [_measure_source(recipe, run, reporter, source) for source in recipe.sources.values()]
 
 
-def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Source) -> Manifest:
+def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedSource) -> Manifest:
     config, quality_name, label = recipe.quality, measured(source.name), source.label("measure")
     assert config is not None
     with artifact(recipe, run, quality_name, reporter, label) as job:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adainf.recipe import Cifar, FashionMnist
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.read_all import Labelled
+from adainf.sources import open_source
 from adainf.sources.base import ArrayImages
-from adainf.sources.cifar import open_cifar
-from adainf.sources.idx import open_fashion_mnist
 from benchmarks.common import ROOT
 
 FASHION_MNIST, CIFAR10 = Path("/usr/share/datasets/fashion-mnist"), ROOT / "datasets/cifar10"
@@ -86,7 +86,8 @@ def save(file: Path, **arrays: NDArray[np.generic]) -> None:
 def _stored(variant: str) -> tuple[Pixels, NDArray[np.int64]]:
     """N x 16 x 16 grey, or N x 32 x 32 x 3 or N x 16 x 16 x 3 RGB, and labels; the test images are the last."""
     in_colour = SOURCES[variant].startswith("CIFAR")
-    source = open_cifar("cifar10", str(CIFAR10)) if in_colour else open_fashion_mnist(str(FASHION_MNIST))
+    cifar, garments = Cifar(kind="cifar10", path=str(CIFAR10)), FashionMnist(kind="fashion-mnist", path=str(FASHION_MNIST))
+    source = open_source(cifar if in_colour else garments)
     arrays = [part for part in (source.train, source.test) if isinstance(part, ArrayImages)]
     images = np.concatenate([part.images for part in arrays])
     labels = np.concatenate([part.labels for part in arrays if part.labels is not None])

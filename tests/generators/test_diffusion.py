@@ -131,10 +131,10 @@ def test_fitted_on_mirrored_images_too_it_samples_none(objective: dict[str, Any]
         ("objective: {kind: edm, reference_images: 64}", "generator.objective.reference_images is not a setting"),
         (
             "objective: {kind: ddpm, timesteps: 2}\n  sampler: {kind: ddim, steps: 3}",
-            "generator has sampler.steps 3, more than the 2 of objective.timesteps; lower it",
+            "generator has sampler.steps 3, above objective.timesteps 2; lower sampler.steps",
         ),
         ("sampler: {sigma_min: 90}", "generator.sampler needs sigma_min below sigma_max, not 90 and 80"),
-        ("unet: {channels: 8, blocks: 2}", "generator.unet of kind small has one block at each resolution, not 2"),
+        ("unet: {channels: 8, blocks: 2}", "generator.unet of kind small has one block per resolution, not 2"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(tmp_path: Path, settings: str, words: str) -> None:

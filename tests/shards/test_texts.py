@@ -14,7 +14,7 @@ import webdataset
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
-from adainf.recipe import Recipe
+from adainf.recipe import Recipe, Shards
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardIndex
 from adainf.shards.format.tar import Sample
@@ -22,7 +22,7 @@ from adainf.shards.format.verify import verify
 from adainf.shards.format.writer import write_split
 from adainf.shards.loader.read_all import read_split, read_texts
 from adainf.sources.indexing import index_tars
-from adainf.sources.resize import Chosen
+from adainf.sources.resize import Selection
 from adainf.sources.tars import open_tars
 from adainf.stages.ingest import ingest
 
@@ -71,8 +71,8 @@ def test_captions_are_ingested_with_their_images(tmp_path: Path) -> None:
 
 
 def test_imports_drop_labels_and_keep_captions(tmp_path: Path) -> None:
-    images = open_tars(str(write_tars(tmp_path / "tars", WRITTEN))).train
-    chosen = Chosen(images, np.array([1, 6]), 4, 4, image_size_px=4, bgr=True, labelled=False)
+    images = open_tars(Shards(kind="shards", path=str(write_tars(tmp_path / "tars", WRITTEN)))).train
+    chosen = Selection(images, np.array([1, 6]), 4, 4, image_size_px=4, bgr=True, labelled=False)
     assert [(sample.label, sample.text) for sample in chosen.take(range(2))] == [(None, TEXTS[1]), (None, TEXTS[6])]
 
 

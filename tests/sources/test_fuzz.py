@@ -18,6 +18,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adainf.recipe import Npz
 from adainf.shards.format.tar import Sample, encode_shard
 from adainf.sources import BadData
 from adainf.sources.idx import _read, parse_idx
@@ -117,7 +118,7 @@ def npz_of(compressed: bool) -> bytes:
 def read_npz(data: bytes) -> tuple[list[bytes], list[int | None]]:
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         Path(file.name).write_bytes(data)
-        images = open_npz(file.name).train
+        images = open_npz(Npz(kind="npz", path=file.name)).train
         samples = [images[index] for index in range(len(images))]
     return [sample.image.tobytes() for sample in samples], [sample.label for sample in samples]
 

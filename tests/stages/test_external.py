@@ -324,9 +324,9 @@ def test_what_was_said_of_a_checkpoint_does_not_change_unseen(workshop: Workshop
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({}, "needs either command or callable"),
-        ({"command": ["make", *ARGUMENTS], "callable": "a:b"}, "needs either command or callable"),
-        ({"command": ["make", "{first}", "{count}", "{output}"]}, r"needs \{seed\} in its command"),
+        ({}, "needs exactly one of command and callable"),
+        ({"command": ["make", *ARGUMENTS], "callable": "a:b"}, "needs exactly one of command and callable"),
+        ({"command": ["make", "{first}", "{count}", "{output}"]}, r"needs \{seed\} in command"),
         ({"callable": "a.b"}, "should match pattern"),
         ({"command": ["make", *ARGUMENTS], "sha256": "abc"}, "should match pattern"),
     ],

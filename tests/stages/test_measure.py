@@ -171,13 +171,13 @@ def test_images_of_another_size_are_refused(made: tuple[Recipe, Path], run: Run)
 def test_weights_of_inception_that_are_not_there_are_refused_before_anything_is_claimed(
     made: tuple[Recipe, Path], run: Run
 ) -> None:
-    with pytest.raises(BadInput, match=r"/no/weights\.pth cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot read /no/weights\.pth"):
         measure(changed(made[0], inception={"weights": "/no/weights.pth", "sha256": "0" * 64}), run, SILENT)
     assert run.store.head("quality/request.json") is None
 
 
 def test_a_recipe_without_a_validation_split_says_that_nothing_is_measured(tmp_path: Path) -> None:
     text = RECIPE.replace("train_limit_images: 256", "train_limit_images: 256, validation_fraction: 0")
-    with pytest.raises(BadInput, match=r"real\.validation_fraction is 0; raise that, or set quality: null"):
+    with pytest.raises(BadInput, match=r"real\.validation_fraction is 0; raise it, or set quality: null"):
         load_recipe(write_recipe(tmp_path, text))
     assert not load_recipe(write_recipe(tmp_path, text + "quality: null\n")).measures_quality
