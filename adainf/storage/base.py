@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 PROBE = ".adainf-probe-"
-"""How the key of the object begins with which `S3Store` tries out a store's conditional writes."""
+"""Key prefix of the objects with which `S3Store` probes a store for conditional writes."""
 RESERVED = (".tmp", PROBE)
-"""No key begins so: the stores' own files, which `Store.list` never shows."""
+"""Reserved key prefixes: the stores' own files, which `Store.list` never returns."""
 
 
 class NotFound(LookupError):
-    """There is no object with this key."""
+    """No object has this key."""
 
 
 class PreconditionFailed(Exception):
-    """Another object is there than the one that was to be replaced (nothing was written) or read."""
+    """The stored object is not the version to be read, or to be replaced; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,22 @@ class ObjectInfo:
 
 
 class Store(Protocol):
-    """Whole objects by key. Every put is atomic: a reader sees the old object or the new one, never a part.
+    """Objects by key. Every put is an atomic write: a reader sees the old object or the new one, never a partial one.
 
     Keys are relative, "/"-separated, without empty, "." or ".." segments (`check_key`; every method raises `ValueError`
-    for others). No key may be the folder of another one ("a" beside "a/b"): S3 would take it, a disk cannot. Errors that
-    a user can mend (no such bucket, wrong credentials, no free disk) are raised as `BadInput`.
+    for others). No key may be the folder of another one ("a" beside "a/b"): S3 allows that, a file system does not. Errors that
+    a user can fix (no such bucket, wrong credentials, disk full) are raised as `BadInput`.
     """
 
     uri: str
-    """The folder or ``s3://bucket/prefix`` as the user would write it; never holds credentials."""
+    """The folder or ``s3://bucket/prefix`` as the user would write it; never contains credentials."""
 
     def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:
-        """The object as a file that is read once, from its first byte to its last; closed early, it reads no more.
+        """The object as a file that is read once, from its first byte to its last; it may be closed early.
 
-        Here as below, `etag` asks for that version: where another one is there, `PreconditionFailed` is raised. `verify`:
-        check a sum that the store itself keeps, if it does; callers that check the bytes need no second look. Raises
-        `NotFound`. What goes wrong later is raised by reading on: never are bytes missing, or of two versions.
+        Here and below, `etag` requires that version: `PreconditionFailed` is raised for another one. `verify`: check the
+        store's own checksum, if it has one; callers that check the bytes themselves need not. Raises `NotFound`. Later errors
+        are raised by the reads: bytes are never missing, nor of two versions.
         """
         ...
 
@@ -55,7 +55,7 @@ class Store(Protocol):
         ...
 
     def get_range(self, key: str, start_bytes: int, size_bytes: int, *, etag: str | None = None) -> bytes:
-        """Exactly `size_bytes` bytes from `start_bytes` on. Raises `NotFound`; `ValueError` past the end."""
+        """Exactly `size_bytes` bytes from `start_bytes`. Raises `NotFound`; `ValueError` past the end."""
         ...
 
     def put(self, key: str, data: bytes) -> ObjectInfo:
@@ -63,9 +63,9 @@ class Store(Protocol):
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
-        """Write the object unless one is there. Of several concurrent callers one wins; the others get `PreconditionFailed`.
+        """Write the object if it does not exist. One of several concurrent callers wins; the others get `PreconditionFailed`.
 
-        Callers with the same bytes may all be told that they won, where answers were lost on the way (see `S3Store`).
+        Where responses were lost, several callers with the same bytes may all succeed (see `S3Store`).
         """
         ...
 
@@ -74,25 +74,25 @@ class Store(Protocol):
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
-        """The object's size and ETag, or None where there is none."""
+        """The object's size and ETag, or None if it does not exist."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key starts with `prefix` (any string, not only whole segments), in ascending order of key."""
+        """All objects whose key starts with `prefix` (any string, not only full segments), in ascending order of key."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; no error where there is none."""
+        """Remove the object; no error if it does not exist."""
         ...
 
 
 def is_key(key: str) -> bool:
-    """Whether `key` is one that a store accepts."""
+    """Whether `key` is valid."""
     segments = key.split("/")
     return not (any(s in ("", ".", "..") for s in segments) or "\0" in key or key.startswith(RESERVED))
 
 
 def check_key(key: str) -> None:
-    """Raise `ValueError` for a key that is absolute, leaves the store, or belongs to the store itself."""
+    """Raise `ValueError` for a key that is absolute, leaves the store, or is reserved."""
     if not is_key(key):
-        raise ValueError(f"{key!r} is no key: keys are relative, '/'-separated, without '', '.', '..' segments or '.tmp'")
+        raise ValueError(f"invalid key {key!r}: keys are relative, '/'-separated, without '', '.', '..' segments or '.tmp'")

@@ -1,4 +1,4 @@
-"""What `LocalStore` asks of the disk, and what it says when the disk refuses."""
+"""File system operations of `LocalStore`, and their error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and those above it, each flushed into the one that holds it."""
+    """Create the folder and its parents; flush each new entry to disk."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -34,19 +34,19 @@ def make_folder(path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Make the names in the folder outlive a power cut."""
+    """Flush the folder's entries to disk, so that they survive a power failure."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network disks cannot, and need not
+        if error.errno != errno.EINVAL:  # some network file systems do not support it and do not need it
             raise
     finally:
         os.close(fd)
 
 
 def stat_file(path: Path) -> os.stat_result | None:
-    """The file's status, or None where there is no file (a folder is none)."""
+    """The file's status, or None if there is no file (a folder does not count)."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -55,52 +55,52 @@ def stat_file(path: Path) -> os.stat_result | None:
 
 
 def move_if_absent(temp: Path, path: Path) -> None:
-    """Publish `temp` as `path` unless that exists (`FileExistsError`); the caller holds the lock and has looked."""
+    """Publish `temp` as `path`. Raises `FileExistsError` if that exists; the caller holds the lock and has checked."""
     try:
-        # Exclusive by itself, for disks that are mounted twice without shared locks. The temp name goes with its file.
+        # Exclusive even on disks mounted twice without shared locks. The caller removes the name `temp`.
         os.link(temp, path)
     except OSError as error:
-        if error.errno not in _NO_LINKS:  # a disk without hard links has the lock alone
+        if error.errno not in _NO_LINKS:  # without hard links only the lock protects
             raise
         temp.replace(path)
 
 
 @contextmanager
-def explained(path: Path, wanted_bytes: int = 0) -> Iterator[None]:
-    """Turn what the disk refuses into `BadInput`, and what may pass by itself into `AdaInfError`."""
+def translate_errors(path: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Translate `OSError`: into `BadInput` if the user must act, into `AdaInfError` if it may be transient."""
     try:
         yield
     except OSError as error:
-        again = "run again and it goes on from here"
+        resume = "run the same command again to resume"
         if error.errno in _NO_SPACE:
             raise BadInput(
-                f"no space left for {path} ({wanted_bytes} bytes wanted); free some space or choose another --run; {again}"
+                f"no space left for {path} ({needed_bytes} bytes needed); free some space or choose another --run; {resume}"
             ) from None
         if error.errno in _NO_ACCESS:
             raise BadInput(
-                f"{error.filename or path} may not be read or written ({error.strerror}); mend its owner, mode or mount, "
-                f"or choose another --run; {again}"
+                f"{error.filename or path} may not be read or written ({error.strerror}); fix its owner, mode or mount, "
+                f"or choose another --run; {resume}"
             ) from None
         if error.errno in _NO_FOLDER:
             raise BadInput(
-                f"a file is where {path} needs a folder, or a folder where it needs a file; move it away or choose "
+                f"{path}: a file is in the place of a folder, or a folder in the place of a file; move it away or choose "
                 "another --run"
             ) from None
         if error.errno in _NO_LOCKS:
             raise BadInput(
-                f"the disk of {path} has no file locks; mount it with them (NFS: lockd, Lustre: -o flock) or choose "
+                f"the disk of {path} does not support file locks; mount it with them (NFS: lockd, Lustre: -o flock) or choose "
                 "another --run"
             ) from None
         if error.errno == errno.ENAMETOOLONG:
-            raise BadInput(f"the name {path} is too long for this disk; choose a shorter --run") from None
+            raise BadInput(f"the name {path} is too long for its disk; choose a shorter --run") from None
         what = f"{error.filename or path}: {error.strerror or type(error).__name__}"
         if error.errno in _FAILING:
-            raise AdaInfError(f"{what}; the disk or this machine is failing, look at its log; {again}") from None
-        raise BadInput(f"{what}; mend that path or choose another --run") from None
+            raise AdaInfError(f"{what}; the disk or this machine is failing, check the system log; {resume}") from None
+        raise BadInput(f"{what}; fix that path or choose another --run") from None
 
 
-class ExplainedFile(io.FileIO):
-    """The file of the descriptor, which it owns; a disk that fails while it is read is explained, too."""
+class StoreFile(io.FileIO):
+    """A file that owns its descriptor and translates the errors of its reads."""
 
     def __init__(self, fd: int, path: Path) -> None:
         super().__init__(fd)
@@ -108,10 +108,10 @@ class ExplainedFile(io.FileIO):
 
     def readinto(self, buffer: Any) -> int:
         """As `io.FileIO`."""
-        with explained(self._path):
+        with translate_errors(self._path):
             return super().readinto(buffer)
 
     def readall(self) -> bytes:
         """As `io.FileIO`."""
-        with explained(self._path):
+        with translate_errors(self._path):
             return super().readall()

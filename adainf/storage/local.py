@@ -1,7 +1,7 @@
-"""Objects as files in a local folder: written aside, flushed, then moved into place under one lock.
+"""Objects as files in a local folder: written to a temp file, flushed, then renamed into place under one lock.
 
-``<root>/.tmp`` holds what belongs to the store itself: a temp file for each put under way, which its writer keeps locked
-so that what a killed writer left can be told apart and swept, and ``lock``, which serialises the last step of all puts.
+``<root>/.tmp`` holds the store's own files: a temp file per put in progress, and ``lock``, which serializes the last step of
+all puts. A writer keeps its temp file locked, so the temp files of killed writers are recognized and removed.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from pathlib import Path
 
 from adainf.errors import BadInput
 from adainf.storage.base import NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
-from adainf.storage.filesystem import ExplainedFile, explained, flush_folder, make_folder, move_if_absent, stat_file
+from adainf.storage.filesystem import StoreFile, flush_folder, make_folder, move_if_absent, stat_file, translate_errors
 
 _LOCK = "lock"
 
 
 class LocalStore:
-    """The store in the folder `uri`, which the first put makes. Safe among threads and processes, and among
-    machines where the disk shares its file locks.
+    """The store in the folder `uri`, which the first put creates. Safe for concurrent use by threads and processes, and by
+    machines if the disk shares its file locks.
 
-    An ETag is modification time and size: every put gives its file a time later than any put before it in this store
-    (`_stamp`), so no two contents ever share an ETag, and `list` need not read the objects. (An inode number would not
-    do: it is given again as soon as the old file is gone.)
+    An ETag is modification time and size. Every put gives its file a later time than all puts before it in this store
+    (`_stamp`), so no two contents share an ETag, and `list` need not read the objects. (Inode numbers would not do: they are
+    reused after a file is deleted.)
 
-    Opening sweeps what killed writers left behind. Raises `BadInput` where `uri` is a file.
+    Opening removes the temp files of killed writers. Raises `BadInput` if `uri` is a file.
     """
 
     def __init__(self, uri: str) -> None:
         if not uri:
-            raise BadInput("the run folder has no name; give one with --run")
+            raise BadInput("the name of the run folder is empty; set it with --run")
         self.uri = uri
         self._root = Path(uri).absolute()  # a later chdir must not move the store
         self._temp = self._root / ".tmp"
-        with explained(self._root):
+        with translate_errors(self._root):
             if stat_file(self._root) is not None:
-                raise BadInput(f"{self._root} is a file and a run is a folder; move it away or choose another --run")
+                raise BadInput(f"{self._root} is a file, but a run is a folder; move it away or choose another --run")
             self._sweep()
 
     def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:
-        """The object as a file. A disk keeps no sum to `verify`.
+        """The object as a file. A file system has no checksum to `verify`.
 
-        Raises `NotFound`, `PreconditionFailed`; `BadInput` where it may not be read.
+        Raises `NotFound`, `PreconditionFailed`; `BadInput` if it may not be read.
         """
         return io.BufferedReader(self._open(key, etag))
 
@@ -58,30 +58,30 @@ class LocalStore:
             return file.readall()
 
     def get_range(self, key: str, start_bytes: int, size_bytes: int, *, etag: str | None = None) -> bytes:
-        """Exactly `size_bytes` bytes from `start_bytes` on. Raises as `open` does; `ValueError` past the end."""
+        """Exactly `size_bytes` bytes from `start_bytes`. Raises as `open` does; `ValueError` past the end."""
         with self.open(key, etag) as file:
             total = os.fstat(file.fileno()).st_size
             if start_bytes < 0 or size_bytes < 0 or start_bytes + size_bytes > total:
-                raise ValueError(f"{self._path(key)} has {total} bytes, not {size_bytes} from {start_bytes} on")
+                raise ValueError(f"{self._path(key)} has {total} bytes, not {size_bytes} from {start_bytes}")
             file.seek(start_bytes)
             return file.read(size_bytes)
 
     def put(self, key: str, data: bytes) -> ObjectInfo:
-        """Write or replace the object. Raises `BadInput` where the disk is full or the folder may not be written."""
+        """Write or replace the object. Raises `BadInput` if the disk is full or the folder may not be written."""
         return self._write(key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
-        """Write the object unless one is there. Raises `PreconditionFailed`, and what `put` raises."""
+        """Write the object if it does not exist. Raises `PreconditionFailed`, and as `put` does."""
         return self._write(key, data, absent=True)
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> ObjectInfo:
-        """Replace the object if its ETag is still `etag`. Raises `PreconditionFailed`, and what `put` raises."""
+        """Replace the object if its ETag is still `etag`. Raises `PreconditionFailed`, and as `put` does."""
         return self._write(key, data, etag=etag)
 
     def head(self, key: str) -> ObjectInfo | None:
-        """The object's size and ETag, or None where there is none."""
+        """The object's size and ETag, or None if it does not exist."""
         path = self._path(key)
-        with explained(path):
+        with translate_errors(path):
             found = stat_file(path)
         return None if found is None else _info(key, found)
 
@@ -92,21 +92,21 @@ class LocalStore:
         if slash:
             if not is_key(folder):
                 return iter(())
-            top = self._root / folder  # no need to walk what cannot match
-        with explained(top):
+            top = self._root / folder  # skips what cannot match
+        with translate_errors(top):
             found = [(key, info) for key, info in self._walk(top) if key.startswith(prefix)]
         return iter([_info(key, info) for key, info in sorted(found, key=lambda entry: entry[0])])
 
     def delete(self, key: str) -> None:
-        """Remove the object, and the folders that it leaves empty; no error where there is none."""
+        """Remove the object and the folders that become empty; no error if it does not exist."""
         path = self._path(key)
-        with explained(path):
+        with translate_errors(path):
             if stat_file(path) is None:
                 return
             with self._locked():
                 path.unlink(missing_ok=True)
                 folder = path.parent
-                with suppress(OSError):  # not empty, or somebody was faster
+                with suppress(OSError):  # not empty, or removed concurrently
                     while folder != self._root:
                         folder.rmdir()
                         folder = folder.parent
@@ -116,9 +116,9 @@ class LocalStore:
         check_key(key)
         return self._root / key
 
-    def _open(self, key: str, etag: str | None) -> ExplainedFile:
+    def _open(self, key: str, etag: str | None) -> StoreFile:
         path = self._path(key)
-        with explained(path):
+        with translate_errors(path):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
@@ -128,8 +128,8 @@ class LocalStore:
                 if stat.S_ISDIR(found.st_mode):
                     raise NotFound(f"{path} is a folder, not an object")
                 if etag is not None and _etag(found) != etag:
-                    raise PreconditionFailed(f"{path} is not the object that was to be read: its ETag is not {etag}")
-                return ExplainedFile(fd, path)
+                    raise PreconditionFailed(f"{path} is not the requested version: its ETag is not {etag}")
+                return StoreFile(fd, path)
             except BaseException:
                 os.close(fd)
                 raise
@@ -139,18 +139,18 @@ class LocalStore:
             for name in names:
                 path = Path(folder, name)
                 key = path.relative_to(self._root).as_posix()
-                found = stat_file(path)  # None: deleted since
-                if found is not None and is_key(key):  # nothing in .tmp has a key
+                found = stat_file(path)  # None: deleted meanwhile
+                if found is not None and is_key(key):  # .tmp is reserved
                     yield key, found
 
     def _write(self, key: str, data: bytes, *, absent: bool = False, etag: str | None = None) -> ObjectInfo:
         path = self._path(key)
-        with explained(path, wanted_bytes=len(data)):
+        with translate_errors(path, needed_bytes=len(data)):
             make_folder(self._temp)
             with self._temp_file() as (temp, fd):
                 with open(fd, "wb", closefd=False) as file:
                     file.write(data)
-                os.fsync(fd)  # before the name shows: else a power cut could leave a name without bytes
+                os.fsync(fd)  # before the rename: a power failure must not leave a name without bytes
                 with self._locked() as lock:
                     current = stat_file(path)
                     if (absent and current) or (etag is not None and (current is None or _etag(current) != etag)):
@@ -159,7 +159,7 @@ class LocalStore:
                     make_folder(path.parent)
                     self._publish(temp, path, absent)
                 info = _info(key, os.fstat(fd))
-            with suppress(FileNotFoundError):  # deleted since, with its folder
+            with suppress(FileNotFoundError):  # deleted meanwhile, with its folder
                 flush_folder(path.parent)
         return info
 
@@ -195,26 +195,26 @@ class LocalStore:
                 path.unlink(missing_ok=True)
                 os.close(fd)
                 raise
-            os.close(fd)  # swept between open and lock
+            os.close(fd)  # removed by a sweep between open and lock
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The lock of the whole store; yields its descriptor."""
+        """Hold the lock of the store; yields its descriptor."""
         make_folder(self._temp)
-        # A file and not the folder itself: NFS locks only what is open for writing.
+        # A file, not the folder itself: NFS locks only files opened for writing.
         fd = os.open(self._temp / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             try:
                 yield fd
             finally:
-                fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough where a fork has copied the descriptor
+                fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough if a fork has copied the descriptor
         finally:
             os.close(fd)
 
     def _sweep(self) -> None:
-        """Remove the temp files of writers that are gone: their locks can be taken."""
-        with suppress(FileNotFoundError, PermissionError):  # nothing written yet; a store that we may only read
+        """Remove the temp files of dead writers, which are those that can be locked."""
+        with suppress(FileNotFoundError, PermissionError):  # empty store; read-only store
             for path in self._temp.iterdir():
                 if path.name != _LOCK:
                     with suppress(OSError):
@@ -224,14 +224,14 @@ class LocalStore:
 def _sweep_one(path: Path) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its writer lives
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its writer is alive
         path.unlink(missing_ok=True)
     finally:
         os.close(fd)
 
 
 def _stamp(fd: int, lock: int) -> None:
-    """Give the file a modification time later than any before; the (empty) lock file's own time remembers the last one."""
+    """Give the file a later modification time than all before; that of the (empty) lock file records the last one."""
     last = os.fstat(lock).st_mtime_ns
     wanted = max(time.time_ns(), last + 1)
     step = 1
@@ -240,7 +240,7 @@ def _stamp(fd: int, lock: int) -> None:
         kept = os.fstat(fd).st_mtime_ns
         if kept > last:
             break
-        wanted += step  # this disk keeps coarser times
+        wanted += step  # a file system with coarser timestamps
         step *= 10
     os.utime(lock, ns=(kept, kept))
 
@@ -254,5 +254,5 @@ def _info(key: str, found: os.stat_result) -> ObjectInfo:
 
 
 def _reraise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # os.walk would hide a folder that may not be read
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # os.walk would ignore an unreadable folder
         raise error

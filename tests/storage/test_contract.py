@@ -1,4 +1,4 @@
-"""What every store promises, asked of each of them: a folder, and a real S3 server."""
+"""The contract of `Store`, checked for each implementation: a folder, and a real S3 server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000], ids=["empty", "one byte", "1.2 MB"])
-def test_what_is_put_can_be_got(store: Store, data: bytes) -> None:
+def test_put_then_get(store: Store, data: bytes) -> None:
     info = store.put("real/0.tar", data)
     assert info == ObjectInfo("real/0.tar", len(data), info.etag)
     assert store.get("real/0.tar") == data
@@ -111,10 +111,10 @@ def test_unusual_keys(store: Store, key: str) -> None:
     assert store.head(key) is None
 
 
-NO_KEYS = ["", "/a", "a/", "a//b", "./a", "a/.", "..", "../a", "a/../b", ".tmp", ".tmp/a", ".adainf-probe-1", "a\0b"]
+INVALID_KEYS = ["", "/a", "a/", "a//b", "./a", "a/.", "..", "../a", "a/../b", ".tmp", ".tmp/a", ".adainf-probe-1", "a\0b"]
 
 
-def test_what_is_no_key_is_refused_by_every_method(store: Store) -> None:
+def test_invalid_keys_are_refused_by_every_method(store: Store) -> None:
     calls: list[Callable[[str], object]] = [
         lambda key: store.open(key),
         store.get,
@@ -125,9 +125,9 @@ def test_what_is_no_key_is_refused_by_every_method(store: Store) -> None:
         lambda key: store.put_if_absent(key, b""),
         lambda key: store.put_if_match(key, b"", "e"),
     ]
-    for key in NO_KEYS:
+    for key in INVALID_KEYS:
         for call in calls:
-            with pytest.raises(ValueError, match="is no key"):
+            with pytest.raises(ValueError, match="invalid key"):
                 call(key)
     assert list(store.list()) == []
 
@@ -216,7 +216,7 @@ def test_delete_leaves_the_neighbours(store: Store) -> None:
     store.put("a/b/2", b"2")
     store.delete("a/b/1")
     store.delete("a/b/1")
-    store.delete("a/b")  # the folder of another object is no object
+    store.delete("a/b")  # the folder of another object is not an object
     assert [info.key for info in store.list()] == ["a/b/2"]
     store.delete("a/b/2")
     assert list(store.list()) == []

@@ -1,4 +1,4 @@
-"""What a folder must survive: killed writers, full and read-only disks, other people's files."""
+"""Faults that a folder must survive: killed writers, full and read-only disks, foreign files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_opening_and_reading_make_no_folder(root: Path) -> None:
     assert not root.exists()
 
 
-def test_objects_are_plain_files_and_the_store_own_ones_do_not_show(root: Path) -> None:
+def test_objects_are_plain_files_and_the_stores_own_files_are_hidden(root: Path) -> None:
     store = LocalStore(str(root))
     store.put("a/b", b"1")
     assert (root / "a" / "b").read_bytes() == b"1"
@@ -137,22 +137,22 @@ while True:
 
 def test_writers_killed_at_any_moment_leave_no_torn_object(root: Path) -> None:
     moments = random.Random(20240)
-    caught_in_the_act = 0
+    killed_during_write = 0
     for _ in range(12):
         with subprocess.Popen([sys.executable, "-c", WRITES, str(root)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             for _ in range(moments.randint(1, 3)):
                 writer.stdout.readline()
-            time.sleep(moments.uniform(0, 0.008))  # the moment of death, nothing waits for it
+            time.sleep(moments.uniform(0, 0.008))  # a random moment to kill it, not a wait
             writer.kill()
-        caught_in_the_act += bool(leftovers(root))
+        killed_during_write += bool(leftovers(root))
         store = LocalStore(str(root))
         assert leftovers(root) == []
         if store.head("a/b"):
             data = store.get("a/b")
             assert len(data) == 32 + (2 << 20)
             assert hashlib.sha256(data[32:]).digest() == data[:32]
-    assert caught_in_the_act, "no writer was killed in mid-write: the test tests nothing"
+    assert killed_during_write, "no writer was killed during a write: the test tests nothing"
 
 
 WAITS = """
@@ -169,7 +169,7 @@ store.put("a", b"written")
 """
 
 
-def test_the_sweep_spares_a_live_writer(root: Path) -> None:
+def test_the_sweep_keeps_the_temp_file_of_a_live_writer(root: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WAITS, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as writer:
@@ -220,7 +220,7 @@ def test_opening_and_deleting_beside_busy_writers(root: Path) -> None:
 # ETags
 
 
-def test_etags_differ_though_the_clock_stands_still(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_etags_differ_with_a_frozen_clock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(str(root))
     first = store.put("a", b"0").etag
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000_000_000_000)
@@ -252,7 +252,7 @@ def test_a_change_by_hand_changes_the_etag(root: Path) -> None:
         store.put_if_match("a", b"3", info.etag)
 
 
-# What the user must mend
+# Errors that the user must fix
 
 
 def bad_input(call: Callable[[], object]) -> str:
@@ -288,7 +288,7 @@ def test_files_and_folders_in_each_others_place(root: Path, method: str) -> None
 
 
 @pytest.mark.parametrize("uri", ["", "gs://bucket/run", "S3://bucket/run"])
-def test_addresses_that_are_no_folder(uri: str) -> None:
+def test_uris_that_are_not_a_folder(uri: str) -> None:
     assert "--run" in bad_input(lambda: open_store(uri))
 
 
@@ -300,7 +300,7 @@ def _put_into(uri: Path) -> None:
     LocalStore(str(uri)).put("a", b"")
 
 
-def test_other_refusals_of_the_disk(tmp_path: Path) -> None:
+def test_other_file_system_errors(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for uri in (tmp_path / "loop", Path("/proc/x")):
         message = bad_input(partial(_put_into, uri))
@@ -308,7 +308,7 @@ def test_other_refusals_of_the_disk(tmp_path: Path) -> None:
         assert "--run" in message
 
 
-def test_a_failing_disk_may_be_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_may_be_retried(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fsync(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -339,7 +339,7 @@ def test_a_disk_without_hard_links(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert store.get("a") == OLD
 
 
-def test_a_folder_of_somebody_else(root: Path) -> None:
+def test_a_folder_of_another_user(root: Path) -> None:
     store = LocalStore(str(root))
     store.put("secret/a", OLD)
     (root / "secret").chmod(0o500)
@@ -381,7 +381,7 @@ store.put("kept", b"k" * 10000)
 for method in (store.put, store.put_if_absent):
     message = refused(lambda: method("big/a", b"b" * 1000000))
     assert "no space left" in message and str(root / "big/a") in message and "1000000 bytes" in message, message
-    assert "run again" in message, message
+    assert "run the same command again" in message, message
 assert "no space" in refused(lambda: store.put("kept", b"K" * 100000))
 assert [info.key for info in store.list()] == ["kept"] and store.get("kept") == b"k" * 10000
 assert [path.name for path in (root / ".tmp").iterdir()] == ["lock"]

@@ -1,4 +1,4 @@
-"""What S3 does to a run: users' mistakes, broken connections, lost answers, stores that know less than AWS."""
+"""Runs on S3: user errors, broken connections, lost responses, stores with fewer features than AWS."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def raw_keys(store: S3Store) -> list[str]:
     return [item["Key"].removeprefix(store._prefix) for item in answer.get("Contents", [])]
 
 
-# Addresses
+# URIs
 
 
-def test_addresses(s3_env: str) -> None:
+def test_uris(s3_env: str) -> None:
     S3Store(s3_env).put("a", b"1")
     bucket, prefix = s3_env.removeprefix("s3://").split("/")
     for uri in (f"{s3_env}/", f"s3://{bucket}//{prefix}//"):
@@ -57,12 +57,12 @@ def test_addresses(s3_env: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///a", "s3://bucket/a/../b"])
-def test_addresses_that_are_none(uri: str) -> None:
+def test_invalid_uris(uri: str) -> None:
     with pytest.raises(BadInput, match="s3://bucket/prefix"):
         open_store(uri)
 
 
-def test_credentials_in_the_address_are_refused_and_not_repeated() -> None:
+def test_credentials_in_the_uri_are_refused_and_not_quoted() -> None:
     with pytest.raises(BadInput) as caught:
         open_store("s3://AKIA123:hush@bucket/run")
     assert "AKIA123" not in str(caught.value)
@@ -76,7 +76,7 @@ def test_runs_in_one_bucket_do_not_see_each_other(s3_env: str) -> None:
     assert S3Store(f"{s3_env}/run").get("a") == b"1"
 
 
-# What the user must mend
+# Errors that the user must fix
 
 CALLS: dict[str, Callable[[S3Store], object]] = {
     "open": lambda store: store.open("a"),
@@ -122,7 +122,7 @@ def test_a_wrong_secret(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, message in bad_inputs(S3Store(s3_env)).items():
         assert "check" in message
         assert "credentials" in message
-        if name not in ("head", "get_range of nothing"):  # HEAD tells only that it is forbidden
+        if name not in ("head", "get_range of nothing"):  # HEAD reports only that it is forbidden
             assert "SignatureDoesNotMatch" in message, name
 
 
@@ -146,13 +146,13 @@ def test_a_profile_that_does_not_exist(s3_env: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("bucket", ["x", "No_Bucket..", "a b", "b" * 300])
-def test_no_name_for_a_bucket(s3_env: str, bucket: str) -> None:
+def test_an_invalid_bucket_name(s3_env: str, bucket: str) -> None:
     for name, message in bad_inputs(S3Store(f"s3://{bucket}/run")).items():
-        # To some requests SeaweedFS answers only that there is none.
-        assert f"bucket {bucket} does not exist" in message or "no name for a bucket" in message, name
+        # For some requests SeaweedFS reports only that it does not exist.
+        assert f"bucket {bucket} does not exist" in message or "not a valid bucket name" in message, name
 
 
-def test_an_endpoint_where_nobody_answers_may_be_tried_again(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_endpoint_may_be_retried(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
@@ -173,7 +173,7 @@ def test_a_host_without_an_address(s3_env: str, monkeypatch: pytest.MonkeyPatch,
     assert "s3.invalid:1 cannot be reached; check AWS_ENDPOINT_URL_S3" in message
 
 
-def test_an_endpoint_that_is_no_address(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_not_a_url(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost")
     assert "AWS_ENDPOINT_URL_S3" in bad_input(CALLS["get"], S3Store(s3_env))
 
@@ -183,7 +183,7 @@ def test_an_endpoint_without_tls(s3_server: S3Server, s3_env: str, monkeypatch: 
     assert "TLS" in bad_input(CALLS["get"], S3Store(s3_env, Limits(attempts=2)))
 
 
-def test_a_store_that_goes_away_later_may_be_tried_again(behind: Behind) -> None:
+def test_a_store_that_becomes_unreachable_may_be_retried(behind: Behind) -> None:
     with behind(lambda _: None) as (store, _):
         store.put("a", b"1")
     with pytest.raises(AdaInfError, match="cannot be reached") as caught:
@@ -191,9 +191,9 @@ def test_a_store_that_goes_away_later_may_be_tried_again(behind: Behind) -> None
     assert caught.value.exit_code not in (64, 65)
 
 
-def test_errors_of_the_store_are_no_mistake_of_the_user(behind: Behind) -> None:
+def test_errors_of_the_store_are_not_user_errors(behind: Behind) -> None:
     with behind(lambda _: "503") as (store, proxy):
-        with pytest.raises(AdaInfError, match=f"answered 503 after {ATTEMPTS - 1} retries") as caught:
+        with pytest.raises(AdaInfError, match=f"responded 503 after {ATTEMPTS - 1} retries") as caught:
             store.get("a")
         assert len(proxy.requests) == ATTEMPTS
     assert caught.value.exit_code not in (64, 65)
@@ -209,8 +209,8 @@ def test_errors_of_the_store_are_no_mistake_of_the_user(behind: Behind) -> None:
         ("AccessDenied", 403, "may list the bucket"),
     ],
 )
-def test_answers_of_other_stores_that_name_the_mend(code: str, status: int, says: str) -> None:
-    """These SeaweedFS does not give; the server's own message is never quoted."""
+def test_responses_of_other_stores_name_the_fix(code: str, status: int, says: str) -> None:
+    """SeaweedFS does not send these; the server's own message is never quoted."""
     answer: Any = {"Error": {"Code": code, "Message": "hush"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = explain(ClientError(answer, "PutObject"), "s3://bucket/run/a", "bucket", "host:1", worked=True)
     assert isinstance(error, BadInput)
@@ -240,11 +240,11 @@ def test_objects_over_64_mib_go_in_parts(store: S3Store) -> None:
 
 
 def test_parts_are_completed_under_the_condition(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look before the upload is only a saving: here it sees nothing, as if the rival came during the upload."""
+    """The check before the upload only saves traffic: here it passes, as if the rival wrote during the upload."""
     monkeypatch.setattr("adainf.storage.s3.upload.MULTIPART_OVER_BYTES", 6 * MIB)
     monkeypatch.setattr("adainf.storage.s3.upload.PART_BYTES", 5 * MIB)
     rival = store.put("big", b"rival")
-    monkeypatch.setattr(S3Store, "_compare", lambda *_, **__: None)
+    monkeypatch.setattr(S3Store, "_check_condition", lambda *_, **__: None)
     for put in (
         lambda data: store.put_if_absent("big", data),
         lambda data: store.put_if_match("big", data, '"0123"'),
@@ -252,7 +252,7 @@ def test_parts_are_completed_under_the_condition(store: S3Store, monkeypatch: py
         with pytest.raises(PreconditionFailed):
             put(random_bytes(7 * MIB))
         assert store.get("big") == b"rival"
-        assert multipart_uploads(store) == [], "what was not completed must be aborted"
+        assert multipart_uploads(store) == [], "incomplete uploads must be aborted"
     info = store.put_if_match("big", random_bytes(7 * MIB), rival.etag)
     assert info.etag.endswith('-2"')
     assert store.get("big") == random_bytes(7 * MIB)
@@ -285,7 +285,7 @@ def test_every_third_request_fails(behind: Behind) -> None:
         assert proxy.faults().count("503") >= 5
 
 
-# Lost answers
+# Lost responses
 
 
 def puts_of(name: str, fault: Any, *numbers: int) -> Plan:
@@ -301,7 +301,7 @@ def puts_of(name: str, fault: Any, *numbers: int) -> Plan:
     return plan
 
 
-def test_a_conditional_put_whose_answer_is_lost_has_succeeded(behind: Behind) -> None:
+def test_a_conditional_put_whose_response_is_lost_has_succeeded(behind: Behind) -> None:
     with behind(puts_of("claim", "lose", 1, 3)) as (store, proxy):
         info = store.put_if_absent("claim", b"mine")
         assert proxy.faults() == ["lose"]
@@ -311,7 +311,7 @@ def test_a_conditional_put_whose_answer_is_lost_has_succeeded(behind: Behind) ->
         assert store.get("claim") == b"mine too"
 
 
-def test_a_rival_is_not_taken_for_a_lost_answer(behind: Behind) -> None:
+def test_a_rival_is_not_mistaken_for_a_lost_response(behind: Behind) -> None:
     with behind(puts_of("claim", "503", 2, 4)) as (store, proxy):
         info = store.put_if_absent("claim", b"rival")
         with pytest.raises(PreconditionFailed):
@@ -329,8 +329,8 @@ def test_a_put_without_a_retry_never_claims_equal_bytes(behind: Behind) -> None:
             store.put_if_absent("claim", b"same")
 
 
-def test_conflicts_are_tried_again(behind: Behind) -> None:
-    """409 is what AWS answers to a conditional put beside another one that is not finished."""
+def test_conflicts_are_retried(behind: Behind) -> None:
+    """AWS responds 409 to a conditional put during another unfinished one."""
     with behind(puts_of("claim", "409")) as (store, proxy):
         store.put_if_absent("claim", b"mine")
         assert proxy.faults() == ["409"]
@@ -340,7 +340,7 @@ def test_conflicts_are_tried_again(behind: Behind) -> None:
 # Conditions
 
 
-def test_the_probe_asks_once_and_leaves_nothing(behind: Behind) -> None:
+def test_the_probe_runs_once_and_leaves_nothing(behind: Behind) -> None:
     with behind(lambda _: None) as (store, proxy):
         store.put("a", b"1")
         assert len(proxy.requests) == 1, "a store that is only read or put to needs no probe"
@@ -366,7 +366,7 @@ def test_probes_of_killed_processes_are_hidden(store: S3Store) -> None:
 def test_a_store_without_conditional_writes(
     s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
-    """Such stores ignore the header, or answer 501; the open bucket lets the proxy change what was signed."""
+    """Such stores ignore the header, or respond 501; the open bucket accepts the proxy's changes to signed requests."""
 
     def plan(request: Request) -> Any:
         conditional = {"if-match", "if-none-match"} & request.headers.keys()

@@ -1,4 +1,4 @@
-"""Reads from S3 through every fault that a network or a store can have: each byte right, in bounded time."""
+"""Reads from S3 under every fault of a network or a store: all bytes correct, in bounded time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from adainf.errors import AdaInfError, Stopped
 from adainf.storage import PreconditionFailed
 from adainf.storage.s3.client import Limits
 from adainf.storage.s3.download import Download
-from adainf.storage.s3.errors import Broken
+from adainf.storage.s3.errors import BrokenResponse
 from adainf.storage.s3.response import Body
 from adainf.storage.s3.store import S3Store
-from adainf.storage.s3.throttle import Pace
+from adainf.storage.s3.throttle import ConcurrencyLimiter, RetryBudget
 from tests.conftest import S3Server
 from tests.storage.conftest import ATTEMPTS, Behind, Rclone
 from tests.storage.faulty_proxy import Fault, Plan, Request
@@ -43,7 +43,7 @@ def gets(proxy: Any) -> list[Request]:
 
 
 def every_fourth(fault: Fault) -> Plan:
-    """Of each object's GETs, and of all first ones: however the threads take turns, none meets it twice in a row."""
+    """Of each object's GETs, and of all first ones: no thread meets it twice in a row, whatever their order."""
     clocks: dict[str, Iterator[int]] = {}
 
     def plan(request: Request) -> Fault | None:
@@ -62,15 +62,15 @@ def in_order(*faults: Fault | None) -> Plan:
     return lambda r: faults[r.number - 1] if r.method == "GET" and r.number <= len(faults) else None
 
 
-# A quarter of all reads fails
+# A quarter of all reads fail
 
 FAULTS: list[Fault] = ["429", "500", "503", "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag"]
 OBJECTS = {f"real/{i}.tar": random_bytes(MIB + 1000 * i + i) for i in range(10)}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_ten_objects_of_the_first_server(behind: Behind, s3_env: str, fault: Fault) -> None:
-    """With the limits that users have."""
+def test_ten_objects_of_the_main_server(behind: Behind, s3_env: str, fault: Fault) -> None:
+    """With the default limits."""
     writer = S3Store(s3_env)
     for key, data in OBJECTS.items():
         writer.put(key, data)
@@ -83,7 +83,7 @@ def test_ten_objects_of_the_first_server(behind: Behind, s3_env: str, fault: Fau
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("corrupt", "long")])
-def test_ten_objects_of_a_server_that_keeps_no_sums(behind: Behind, rclone: Rclone, fault: Fault) -> None:
+def test_ten_objects_of_a_server_without_checksums(behind: Behind, rclone: Rclone, fault: Fault) -> None:
     writer = S3Store(f"s3://{rclone.bucket}/run")
     for key, data in OBJECTS.items():
         writer.put(key, data)
@@ -93,7 +93,7 @@ def test_ten_objects_of_a_server_that_keeps_no_sums(behind: Behind, rclone: Rclo
         assert proxy.faults().count(fault) >= 3
 
 
-def test_one_file_through_all_of_them(behind: Behind, s3_env: str) -> None:
+def test_one_file_under_all_faults(behind: Behind, s3_env: str) -> None:
     data = random_bytes(20 * MIB + 7)
     S3Store(s3_env).put("a", data)
     faults: list[Fault] = ["503", "cut", "500", "stall", "elsewhere", "trickle", "silence", "429", "cut", "lose", "cut"]
@@ -106,7 +106,7 @@ def test_one_file_through_all_of_them(behind: Behind, s3_env: str) -> None:
 
 @pytest.mark.parametrize("fault", [*(fault for fault in FAULTS if fault != "corrupt"), "elsewhere"])
 def test_ranges(behind: Behind, s3_env: str, fault: Fault) -> None:
-    """A range has no sum (a reader of samples must know theirs), but its length and place are known beforehand."""
+    """A range has no checksum (readers of samples check their own), but its length and offset are known."""
     data = random_bytes(MIB)
     S3Store(s3_env).put("a", data)
     with behind(in_order(fault, fault), QUICK) as (store, proxy):
@@ -118,10 +118,10 @@ def test_ranges(behind: Behind, s3_env: str, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall", "trickle"])
-def test_what_breaks_off_is_taken_up_at_the_next_byte(behind: Behind, s3_env: str, fault: Fault) -> None:
+def test_an_interrupted_body_is_resumed_at_the_next_byte(behind: Behind, s3_env: str, fault: Fault) -> None:
     data = random_bytes(6 * MIB + 12346)
     etag = S3Store(s3_env).put("a", data).etag
-    limits = Limits(low_speed_timeout_s=0.5)  # a body that stalls must not wait for as long as a first byte may take
+    limits = Limits(low_speed_timeout_s=0.5)  # a stalled body must time out sooner than a first byte
     with behind(in_order(fault, fault), limits, break_after_bytes=MIB + 321) as (store, proxy):
         began_s = time.monotonic()
         assert store.get("a") == data
@@ -133,7 +133,7 @@ def test_what_breaks_off_is_taken_up_at_the_next_byte(behind: Behind, s3_env: st
         assert MIB + 321 <= starts[1] - starts[0] <= MIB + 321 + trickled
 
 
-def test_a_range_is_taken_up_within_the_range(behind: Behind, s3_env: str) -> None:
+def test_a_range_is_resumed_within_the_range(behind: Behind, s3_env: str) -> None:
     data = random_bytes(4 * MIB)
     S3Store(s3_env).put("a", data)
     with behind(in_order("cut")) as (store, proxy):
@@ -156,7 +156,7 @@ def test_a_body_that_never_comes_is_given_up(behind: Behind, s3_env: str) -> Non
         assert proxy.faults() == ["cut"] * ATTEMPTS
 
 
-def test_a_reader_that_takes_its_time_is_no_slow_store(behind: Behind, s3_env: str) -> None:
+def test_a_slow_reader_is_not_a_slow_store(behind: Behind, s3_env: str) -> None:
     data = random_bytes(12 * MIB)
     S3Store(s3_env).put("a", data)
     with behind(lambda _: None, QUICK) as (store, proxy), store.open("a") as file:
@@ -169,7 +169,7 @@ def test_a_reader_that_takes_its_time_is_no_slow_store(behind: Behind, s3_env: s
 
 
 @pytest.mark.parametrize(("piece_bytes", "slow"), [(1500, False), (150, True)])
-def test_how_slow_is_too_slow(piece_bytes: int, slow: bool) -> None:
+def test_the_low_speed_limit(piece_bytes: int, slow: bool) -> None:
     class Drip(io.BytesIO):
         def read1(self, _: int | None = -1) -> bytes:
             time.sleep(0.05)
@@ -179,12 +179,12 @@ def test_how_slow_is_too_slow(piece_bytes: int, slow: bool) -> None:
             assert timeout_s == 0.3
 
     body = Body({"Body": Drip(bytes(20 * piece_bytes)), "ContentLength": 20 * piece_bytes}, 0.3, 10_000)
-    with pytest.raises(Broken, match=r"slower than 10000 bytes/s for 0.3 s") if slow else nullcontext():
+    with pytest.raises(BrokenResponse, match=r"slower than 10000 bytes/s for 0.3 s") if slow else nullcontext():
         for _ in range(20):
             body.read(MIB)
 
 
-def test_a_server_that_is_killed_and_comes_back(s3_env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_killed_and_restarted(s3_env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_bytes(60 * MIB)
     server = Rclone(tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.port}")
@@ -205,33 +205,33 @@ def test_a_server_that_is_killed_and_comes_back(s3_env: str, tmp_path: Path, mon
         server.kill()
 
 
-# Damage, and other versions
+# Corruption, and other versions
 
 
-def test_damage_on_the_way_is_found_and_mended(behind: Behind, s3_env: str) -> None:
+def test_corruption_in_transit_is_detected_and_retried(behind: Behind, s3_env: str) -> None:
     data = random_bytes(3 * MIB)
     S3Store(s3_env).put("a", data)
-    for faults in (["corrupt"], ["cut", "corrupt"]):  # in one piece, and pieced together
+    for faults in (["corrupt"], ["cut", "corrupt"]):  # in one response, and resumed
         with behind(in_order(*faults)) as (store, proxy):  # type: ignore[arg-type]
             assert store.get("a") == data
             assert proxy.faults() == faults
 
 
-def test_lasting_damage_is_an_error(behind: Behind, s3_env: str) -> None:
+def test_permanent_corruption_is_an_error(behind: Behind, s3_env: str) -> None:
     S3Store(s3_env).put("a", b"0123456789")
     with behind(always("corrupt")) as (store, proxy):
-        with pytest.raises(AdaInfError, match="SHA-256 is not the one that was put"):
+        with pytest.raises(AdaInfError, match="SHA-256 is not that of the upload"):
             store.get("a")
         assert proxy.faults() == ["corrupt"] * ATTEMPTS
-        assert store.get("a", verify=False) == b"0123456788", "whoever checks the bytes need not check twice"
+        assert store.get("a", verify=False) == b"0123456788", "callers that check the bytes need no second check"
 
 
-def test_a_damaged_file_shows_before_its_end(behind: Behind, s3_env: str) -> None:
+def test_a_corrupt_file_raises_before_its_end(behind: Behind, s3_env: str) -> None:
     data = random_bytes(3 * MIB)
     S3Store(s3_env).put("a", data)
     with behind(in_order("corrupt")) as (store, _), store.open("a") as file:
         assert file.read(2 * MIB) == data[: 2 * MIB]
-        with pytest.raises(AdaInfError, match="SHA-256 is not the one that was put"):
+        with pytest.raises(AdaInfError, match="SHA-256 is not that of the upload"):
             file.read(MIB)
         with pytest.raises(ValueError, match="closed"):  # rather than b"", which would be the end
             file.read(1)
@@ -241,7 +241,7 @@ def test_a_damaged_file_shows_before_its_end(behind: Behind, s3_env: str) -> Non
 def test_an_object_that_is_replaced_while_it_is_read(behind: Behind, s3_server: S3Server, open_uri: str, ignored: bool) -> None:
     old, new = random_bytes(6 * MIB), random_bytes(6 * MIB)[::-1]
     writer = S3Store(open_uri)
-    first = writer.put("a", old)  # connects before the proxy is there, and so goes by it
+    first = writer.put("a", old)  # connects before the proxy exists, and so bypasses it
 
     def plan(request: Request) -> Any:
         if request.method != "GET":
@@ -253,13 +253,13 @@ def test_an_object_that_is_replaced_while_it_is_read(behind: Behind, s3_server: 
         return "unconditional" if ignored and request.number == 2 else None
 
     with behind(plan, uri=open_uri) as (store, proxy):
-        assert store.get("a") == new, "of an object that nobody has seen, the new version will do"
+        assert store.get("a") == new, "no byte was returned yet, so the new version is correct"
         assert proxy.faults() == ["cut", "unconditional"] if ignored else ["cut"]
     first = writer.put("a", old)
     with (
         behind(plan, uri=open_uri) as (store, _),
         store.open("a") as file,
-        pytest.raises(AdaInfError, match="was replaced while"),
+        pytest.raises(AdaInfError, match="was replaced during"),
     ):
         file.read()
     first = writer.put("a", old)
@@ -267,7 +267,7 @@ def test_an_object_that_is_replaced_while_it_is_read(behind: Behind, s3_server: 
         store.get("a", etag=first.etag)
 
 
-def test_answers_that_contradict_each_other(behind: Behind, s3_env: str) -> None:
+def test_responses_that_contradict_each_other(behind: Behind, s3_env: str) -> None:
     data = random_bytes(3 * MIB)
     S3Store(s3_env).put("a", data)
     with behind(in_order("cut", "etag")) as (store, proxy):
@@ -294,20 +294,22 @@ def test_answers_that_contradict_each_other(behind: Behind, s3_env: str) -> None
     ],
     ids=lambda headers: " ".join(map(str, headers.values())),
 )
-def test_an_answer_that_promises_nothing_is_never_taken(headers: dict[str, Any]) -> None:
-    asked: list[dict[str, str]] = []
+def test_a_response_with_invalid_headers_is_refused(headers: dict[str, Any]) -> None:
+    requests: list[dict[str, str]] = []
 
     class Fake(io.BytesIO):
         def set_socket_timeout(self, _: float) -> None:
             pass
 
-    def ask(**headers_asked: str) -> Any:
-        asked.append(headers_asked)
+    def get_object(**parameters: str) -> Any:
+        requests.append(parameters)
         return {"Body": Fake(b"012"), **headers}
 
-    with pytest.raises(Broken, match=r"an answer without|an answer whose length|another range"):
-        Download(ask, Pace(1, 10), Limits(attempts=3), "s3://bucket/a", verify=True).whole()
-    assert asked == [{"ChecksumMode": "ENABLED"}] * 3
+    limiter, budget, limits = ConcurrencyLimiter(1), RetryBudget(10), Limits(attempts=3)
+    download = Download(get_object, limiter, budget, limits, "s3://bucket/a", verify=True)
+    with pytest.raises(BrokenResponse, match=r"a response without|a response whose length|another range"):
+        download.read_all()
+    assert requests == [{"ChecksumMode": "ENABLED"}] * 3
 
 
 def test_a_store_without_ranges(behind: Behind, open_uri: str) -> None:
@@ -329,8 +331,8 @@ def test_a_store_without_ranges(behind: Behind, open_uri: str) -> None:
 
 def test_files_that_are_closed_early(behind: Behind, s3_env: str) -> None:
     S3Store(s3_env).put("a", random_bytes(30 * MIB))
-    with behind(lambda _: None, Limits(reads_at_once=1)) as (store, proxy):
-        files = [store.open("a", verify=False) for _ in range(5)]  # more than may be waited for at once, in one thread
+    with behind(lambda _: None, Limits(max_concurrent_reads=1)) as (store, proxy):
+        files = [store.open("a", verify=False) for _ in range(5)]  # more than the limit, in one thread
         assert {file.read(1) for file in files} == {random_bytes(30 * MIB)[:1]}
         for file in files:
             file.close()
@@ -338,14 +340,14 @@ def test_files_that_are_closed_early(behind: Behind, s3_env: str) -> None:
         assert store.get_range("a", 0, 1) == random_bytes(30 * MIB)[:1]
 
 
-def test_a_store_that_asks_for_less_gets_less_and_later_more(behind: Behind, s3_env: str) -> None:
+def test_throttling_lowers_the_concurrency_and_success_restores_it(behind: Behind, s3_env: str) -> None:
     S3Store(s3_env).put("a", b"0123456789")
     throttled = threading.Event()
 
     def plan(request: Request) -> Any:
         return "503" if request.method == "GET" and throttled.is_set() else None
 
-    limits = Limits(attempts=20, reads_at_once=4, retry_budget=1000)
+    limits = Limits(attempts=20, max_concurrent_reads=4, retry_budget=1000)
     with behind(plan, limits, delay_s=0.15) as (store, proxy), ThreadPoolExecutor(12) as pool:
 
         def most_at_once(reads: int) -> int:
@@ -367,7 +369,7 @@ def test_a_store_that_asks_for_less_gets_less_and_later_more(behind: Behind, s3_
         assert most_at_once(40) == 4
 
 
-def test_a_store_that_fails_for_good_is_given_up_by_all_threads_together(behind: Behind, s3_env: str) -> None:
+def test_all_threads_share_one_retry_budget(behind: Behind, s3_env: str) -> None:
     S3Store(s3_env).put("a", b"0123456789")
     broken = threading.Event()
     broken.set()
@@ -384,16 +386,16 @@ def test_a_store_that_fails_for_good_is_given_up_by_all_threads_together(behind:
             return str(caught.value)
 
         began_s = time.monotonic()
-        messages = list(pool.map(read, range(100)))  # by themselves 800 requests and minutes of pauses
+        messages = list(pool.map(read, range(100)))  # without the budget: 800 requests and minutes of backoff
         assert time.monotonic() - began_s < 20
         assert len(proxy.requests) <= 30 + 100
-        assert re.search(r"the store keeps failing \((1\d\d) of \1 reads failed, this one by 500\)", messages[-1])
-        assert "run again and it goes on from here" in messages[-1]
+        assert re.search(r"the store keeps failing \((1\d\d) of \1 reads failed, the last with 500\)", messages[-1])
+        assert "run the same command again to resume" in messages[-1]
         broken.clear()
         assert store.get("a") == b"0123456789"
 
 
-# Being stopped
+# Stop requests
 
 
 @pytest.mark.parametrize("fault", ["stall", "silence", "503"])
@@ -405,7 +407,7 @@ def test_a_stop_passes_through(behind: Behind, s3_env: str, fault: Fault) -> Non
 
     before = signal.signal(signal.SIGALRM, stop)
     gc.collect()
-    gc.disable()  # Python throws away what a handler raises while weak references are collected
+    gc.disable()  # Python drops exceptions that a handler raises during weak reference callbacks
     try:
         with behind(always(fault), Limits()) as (store, proxy):
             for read in (lambda: store.get("a"), lambda: store.open("a").read()):
@@ -415,14 +417,14 @@ def test_a_stop_passes_through(behind: Behind, s3_env: str, fault: Fault) -> Non
                     read()
                 assert time.monotonic() - began_s < 1
             proxy.plan = lambda _: None
-            assert store.get("a") == random_bytes(MIB), "no turn is lost"
+            assert store.get("a") == random_bytes(MIB), "no slot is lost"
     finally:
         gc.enable()
         signal.signal(signal.SIGALRM, before)
 
 
-def test_reading_needs_no_second_client(s3_env: str) -> None:
+def test_reads_create_only_one_client(s3_env: str) -> None:
     S3Store(s3_env).put("a", b"1")
     store = S3Store(s3_env)
     assert store.get("a") == b"1"
-    assert store._link._writes is None
+    assert store._s3._client is None

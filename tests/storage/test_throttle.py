@@ -1,4 +1,4 @@
-"""How many reads run at once, and when a store is given up."""
+"""The concurrency limiter and the retry budget."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from adainf.storage.s3.throttle import Pace
+from adainf.storage.s3.throttle import ConcurrencyLimiter, RetryBudget
 
 
-def rounds(pace: Pace, count: int) -> list[int]:
-    """The rounds of so many reads that run at the same time."""
+def epochs(limiter: ConcurrencyLimiter, count: int) -> list[int]:
+    """The epochs of `count` concurrent reads."""
     with ThreadPoolExecutor(count) as pool:
         together = threading.Barrier(count)
 
         def read() -> int:
-            with pace.turn() as began:
+            with limiter.slot() as epoch:
                 together.wait(5)
-                return began
+                return epoch
 
         return [future.result() for future in [pool.submit(read) for _ in range(count)]]
 
 
-def test_no_more_than_the_limit_read_at_once() -> None:
-    pace = Pace(3, 10)
+def test_concurrent_reads_do_not_exceed_the_limit() -> None:
+    limiter = ConcurrencyLimiter(3)
     running, most, lock = 0, 0, threading.Lock()
     full = threading.Event()
 
     def read() -> None:
         nonlocal running, most
-        with pace.turn():
+        with limiter.slot():
             with lock:
                 running += 1
                 most = max(most, running)
@@ -47,78 +47,78 @@ def test_no_more_than_the_limit_read_at_once() -> None:
     assert most == 3
 
 
-def test_the_limit_halves_once_a_round_and_not_below_one() -> None:
-    pace = Pace(8, 10)
+def test_the_limit_halves_once_per_epoch_and_not_below_one() -> None:
+    limiter = ConcurrencyLimiter(8)
     for limit in (4, 2, 1, 1):
-        for began in rounds(pace, pace.limit):  # all of them are refused
-            pace.throttled(began)
-        assert pace.limit == limit
+        for epoch in epochs(limiter, limiter.limit):  # all of them are throttled
+            limiter.on_throttled(epoch)
+        assert limiter.limit == limit
 
 
-def test_a_read_from_before_the_halving_tells_nothing_new() -> None:
-    pace = Pace(8, 10)
-    old = rounds(pace, 2)
-    pace.throttled(old[0])
-    new = rounds(pace, 1)
-    pace.throttled(old[1])
-    assert pace.limit == 4
-    pace.throttled(new[0])
-    assert pace.limit == 2
+def test_a_read_from_before_the_decrease_is_ignored() -> None:
+    limiter = ConcurrencyLimiter(8)
+    old = epochs(limiter, 2)
+    limiter.on_throttled(old[0])
+    new = epochs(limiter, 1)
+    limiter.on_throttled(old[1])
+    assert limiter.limit == 4
+    limiter.on_throttled(new[0])
+    assert limiter.limit == 2
 
 
-def test_each_n_successes_let_one_more_read() -> None:
-    pace = Pace(4, 10)
-    for began in (0, 1):
-        pace.throttled(began)
+def test_every_max_reads_successes_raise_the_limit() -> None:
+    limiter = ConcurrencyLimiter(4)
+    for epoch in (0, 1):
+        limiter.on_throttled(epoch)
     limits = []
     for _ in range(20):
-        pace.succeeded()
-        limits.append(pace.limit)
+        limiter.on_success()
+        limits.append(limiter.limit)
     assert limits == [1] * 3 + [2] * 4 + [3] * 4 + [4] * 9
 
 
-def test_whoever_waits_is_let_in_when_the_limit_rises() -> None:
-    pace = Pace(2, 10)
-    pace.throttled(0)
-    with pace.turn(), ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(rounds, pace, 1)
-        pace.succeeded()
+def test_a_waiting_read_starts_when_the_limit_rises() -> None:
+    limiter = ConcurrencyLimiter(2)
+    limiter.on_throttled(0)
+    with limiter.slot(), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(epochs, limiter, 1)
+        limiter.on_success()
         assert not waiting.done()
-        pace.succeeded()
+        limiter.on_success()
         assert waiting.result(5) == [1]
 
 
-def test_an_error_gives_the_turn_back() -> None:
-    pace = Pace(1, 10)
+def test_an_error_releases_the_slot() -> None:
+    limiter = ConcurrencyLimiter(1)
     for _ in range(3):
-        with pytest.raises(KeyboardInterrupt), pace.turn():
+        with pytest.raises(KeyboardInterrupt), limiter.slot():
             raise KeyboardInterrupt
 
 
-def test_a_quarter_of_failures_never_spends_the_budget() -> None:
-    pace = Pace(8, 20)
+def test_a_quarter_of_failures_never_exhausts_the_retry_budget() -> None:
+    budget = RetryBudget(20)
     rng = random.Random(0)
     for _ in range(100_000):
         if rng.random() < 0.25:
-            assert pace.failed()
+            assert budget.on_failure()
         else:
-            pace.succeeded()
+            budget.on_success()
 
 
-def test_nothing_but_failures_spends_it_and_successes_give_it_back() -> None:
-    pace = Pace(8, 20)
-    pace.succeeded()  # a full budget does not grow
-    assert [pace.failed() for _ in range(22)] == [True] * 20 + [False] * 2
-    assert pace.tally == "22 of 22 reads failed"
-    pace.succeeded()
-    assert pace.tally == "22 of 23 reads failed"
-    assert [pace.failed() for _ in range(2)] == [True, False]
+def test_failures_exhaust_the_retry_budget_and_successes_refill_it() -> None:
+    budget = RetryBudget(20)
+    budget.on_success()  # a full bucket does not grow
+    assert [budget.on_failure() for _ in range(22)] == [True] * 20 + [False] * 2
+    assert budget.summary == "22 of 22 reads failed"
+    budget.on_success()
+    assert budget.summary == "22 of 23 reads failed"
+    assert [budget.on_failure() for _ in range(2)] == [True, False]
     for _ in range(20):
-        pace.succeeded()
-    assert pace.tally == "0 of 0 reads failed"
+        budget.on_success()
+    assert budget.summary == "0 of 0 reads failed"
 
 
-@pytest.mark.parametrize(("at_once", "budget"), [(0, 1), (1, 0)])
-def test_nonsense_is_refused(at_once: int, budget: int) -> None:
+@pytest.mark.parametrize("kind", [ConcurrencyLimiter, RetryBudget])
+def test_sizes_below_one_are_refused(kind: type[ConcurrencyLimiter] | type[RetryBudget]) -> None:
     with pytest.raises(ValueError, match="1 or more"):
-        Pace(at_once, budget)
+        kind(0)

@@ -1,4 +1,4 @@
-"""What one process has of a store on S3: its connections, and the pace at which its threads read."""
+"""The S3 clients of one process, and the flow control of its reads."""
 
 from __future__ import annotations
 
@@ -14,59 +14,64 @@ from botocore.loaders import Loader, create_loader
 
 from adainf.errors import BadInput
 from adainf.storage.s3.errors import host_of
-from adainf.storage.s3.throttle import Pace
+from adainf.storage.s3.throttle import ConcurrencyLimiter, RetryBudget
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """For how long, how often and how hard a store is asked."""
+    """Timeouts, retries and concurrency of the requests to one store."""
 
     attempts: int = 8
-    """Of one request; a read begins to count again with each new byte."""
+    """Per request; a read resets the count with each new byte."""
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 5.0
-    """Until the answer to a read begins; other requests have `read_timeout_s`."""
+    """Of reads, until the response begins; other requests use `read_timeout_s`."""
     read_timeout_s: float = 10.0
     low_speed_timeout_s: float = 3.0
-    """A body that has been slower than `low_speed_bytes_per_s` for so long is given up and asked for again."""
+    """A body slower than `low_speed_bytes_per_s` for this long is dropped and requested again."""
     low_speed_bytes_per_s: int = 10_000
-    reads_at_once: int = 8
-    """Of all threads of a process; see `Pace`, also for `retry_budget`."""
+    max_concurrent_reads: int = 8
+    """Of all threads of a process; see `ConcurrencyLimiter`."""
     retry_budget: int = 100
+    """Of all threads of a process; see `RetryBudget`."""
 
 
 class S3Client:
-    """Of one process, because a forked child must neither write into its parent's connections nor wait for its threads."""
+    """Two boto3 clients of one process, created on first use: one for reads, one for all other requests.
+
+    Each process has its own: a forked child must not write to its parent's connections, nor wait for its threads.
+    """
 
     def __init__(self, uri: str, limits: Limits) -> None:
-        self.pace = Pace(limits.reads_at_once, limits.retry_budget)
+        self.limiter = ConcurrencyLimiter(limits.max_concurrent_reads)
+        self.retry_budget = RetryBudget(limits.retry_budget)
         self._uri = uri
         self._limits = limits
-        self._lock = threading.Lock()  # a session is not safe among threads, the clients that it makes are
+        self._lock = threading.Lock()  # sessions are not thread-safe, the clients that they create are
         self._session: Session | None = None
-        self._reads: Any = None
-        self._writes: Any = None
+        self._read_client: Any = None
+        self._client: Any = None
 
     @property
-    def reads(self) -> Any:
-        """The client for bodies. It asks once and does not wait long: `Download` decides what to do next."""
-        if self._reads is None:
+    def read_client(self) -> Any:
+        """The client for object bodies. It neither retries nor waits long: `Download` decides what to do next."""
+        if self._read_client is None:
             with self._lock:
-                self._reads = self._reads or self._connect(1, self._limits.first_byte_timeout_s)
-        return self._reads
+                self._read_client = self._read_client or self._connect(1, self._limits.first_byte_timeout_s)
+        return self._read_client
 
     @property
     def client(self) -> Any:
-        """The client for everything else, which repeats what failed by itself."""
-        if self._writes is None:
+        """The client for all other requests; it retries failures."""
+        if self._client is None:
             with self._lock:
-                self._writes = self._writes or self._connect(self._limits.attempts, self._limits.read_timeout_s)
-        return self._writes
+                self._client = self._client or self._connect(self._limits.attempts, self._limits.read_timeout_s)
+        return self._client
 
     @property
     def host(self) -> str:
-        """Host and port, once there is a client; for messages."""
-        client = self._reads or self._writes
+        """Host and port of the endpoint, for messages; "S3" before the first request."""
+        client = self._read_client or self._client
         return host_of(client.meta.endpoint_url) if client else "S3"
 
     def _connect(self, attempts: int, read_timeout_s: float) -> Any:
@@ -77,7 +82,7 @@ class S3Client:
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=32,
             tcp_keepalive=True,
-            # We give SHA-256 ourselves; botocore's own CRC32 trailers are unknown to many stores.
+            # We send SHA-256 ourselves; many stores do not support botocore's CRC32 trailers.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
@@ -85,11 +90,11 @@ class S3Client:
             self._session = self._session or _new_session()
             return self._session.client("s3", config=config)
         except ValueError:
-            raise BadInput(f"{self._uri}: AWS_ENDPOINT_URL_S3 is no address; it looks like https://host:port") from None
+            raise BadInput(f"{self._uri}: AWS_ENDPOINT_URL_S3 is not a URL; set it to https://host:port") from None
 
 
 def _new_session() -> Session:
-    """Of its own: the default one is shared with whoever else uses boto3. The model of S3 is parsed once a process (50 ms)."""
+    """A private session: other code may use the default one. The service model of S3 is parsed once per process (50 ms)."""
     session = botocore.session.get_session()
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return Session(botocore_session=session)

@@ -1,6 +1,6 @@
-"""What `S3Store` says when S3 refuses: one sentence each, with the mend, and never a key, a secret or a signed address.
+"""Error messages of `S3Store`: one sentence each, with the fix, and never a key, a secret or a signed URL.
 
-Only error codes and names of errors are quoted. A server's own message is not: some repeat what they were sent.
+Only error codes and names are quoted. A server's message is not: some servers echo the request.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _THROTTLED = {
     "TooManyRequestsException",
 }
 _TRANSIENT = {"RequestTimeout", "RequestTimeoutException", "InternalError", "OperationAborted"}
-_LASTING = {501, 505, 507}
-"""Not implemented, not this version of HTTP, no space: the statuses from 500 on that another attempt does not mend."""
+_PERMANENT = {501, 505, 507}
+"""Not implemented, HTTP version not supported, insufficient storage: the 5xx statuses that a retry does not fix."""
 
 _BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "UnauthorizedAccess", "InvalidAccessKey"}
 _BAD_TOKEN = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
@@ -59,62 +59,62 @@ _NO_SPACE = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceed
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError)
 _NO_CONNECTION = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 
-_AGAIN = "run again and it goes on from here"
+RESUME = "run the same command again to resume"
 
 
-class Broken(BotoCoreError):
-    """An answer that cannot be used, or whose body did not come to its end; asking again may help."""
+class BrokenResponse(BotoCoreError):
+    """A response that is invalid or whose body is incomplete; a retry may succeed."""
 
     fmt = "{what}"
 
 
-class Damaged(BotoCoreError):
-    """An object that came to its end but is not what was put."""
+class ChecksumMismatch(BotoCoreError):
+    """A complete object whose bytes are not those of the upload."""
 
     fmt = "{what}"
 
 
 def code_of(error: ClientError) -> str:
-    """The error's code, such as NoSuchKey; for answers without a body (HEAD) the HTTP status as text."""
+    """The error's code, such as NoSuchKey; for responses without a body (HEAD) the HTTP status as text."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def status_of(error: ClientError) -> int:
-    """The HTTP status of the answer."""
+    """The HTTP status of the response."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def retries_of(error: ClientError) -> int:
-    """How many times botocore had sent the request before, without an answer that it could use."""
+    """How many times botocore has retried the request."""
     return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
 def note_retries(error: BotoCoreError | ClientError, retries: int) -> BotoCoreError | ClientError:
-    """`error`, telling `retries_of` how often we had repeated the request ourselves."""
+    """`error`, with the number of our own retries recorded for `retries_of`."""
     if isinstance(error, ClientError):
         error.response.setdefault("ResponseMetadata", {})["RetryAttempts"] = retries  # type: ignore[typeddict-item]
     return error
 
 
 def is_throttled(error: BotoCoreError | ClientError) -> bool:
-    """Whether the store asks for fewer requests."""
+    """Whether the store throttles requests."""
     return isinstance(error, ClientError) and (status_of(error) in (429, 503) or code_of(error) in _THROTTLED)
 
 
 def is_transient(error: BotoCoreError | ClientError) -> bool:
     """Whether the same request may succeed a moment later."""
     if not isinstance(error, ClientError):
-        return isinstance(error, Broken | HTTPClientError | ConnectionError)
+        return isinstance(error, BrokenResponse | HTTPClientError | ConnectionError)
     status = status_of(error)
-    return is_throttled(error) or code_of(error) in _TRANSIENT or status == 408 or (status >= 500 and status not in _LASTING)
+    return is_throttled(error) or code_of(error) in _TRANSIENT or status == 408 or (status >= 500 and status not in _PERMANENT)
 
 
 def brief(error: BotoCoreError | ClientError) -> str:
-    """The error in a few words, none of them the server's message."""
+    """The error in a few words, without the server's message."""
     if isinstance(error, ClientError):
         status, code = str(status_of(error)), _safe_code(error)
         return status if code == status else f"{status} {code}"
-    return str(error) if isinstance(error, Broken | Damaged) else type(error).__name__
+    return str(error) if isinstance(error, BrokenResponse | ChecksumMismatch) else type(error).__name__
 
 
 def _safe_code(error: ClientError) -> str:
@@ -122,29 +122,29 @@ def _safe_code(error: ClientError) -> str:
 
 
 def host_of(endpoint: str) -> str:
-    """Host and port of an endpoint; not the rest, which may hold a password."""
+    """Host and port of an endpoint, without the rest, which may hold a password."""
     parts = urlsplit(endpoint)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
 def missing_bucket(where: str, bucket: str) -> BadInput:
-    """The error for a bucket that is not there."""
+    """The error for a bucket that does not exist."""
     return BadInput(f"{where}: the bucket {bucket} does not exist; create it, or correct the name in --run")
 
 
 def explain(error: ClientError | BotoCoreError, where: str, bucket: str, host: str, worked: bool) -> Exception:
-    """The exception to raise in place of botocore's.
+    """The exception to raise instead of botocore's.
 
-    A server that is down or out of reach is an `AdaInfError`, which a scheduler may try again. `worked`: some call of this
-    store has succeeded, so that a host name or TLS that fails now is no mistake of the user's either, as it would be at
-    first (`BadInput`).
+    A server that is down or unreachable is an `AdaInfError`, which a scheduler may retry. `worked`: an earlier call of this
+    store has succeeded, so a failing host name or TLS is an outage as well. Without an earlier success it is a configuration
+    error (`BadInput`).
     """
     if isinstance(error, ClientError):
-        return _explain_answer(error, where, bucket, host)
-    return _explain_silence(error, where, bucket, host, AdaInfError if worked else BadInput)
+        return _explain_response(error, where, bucket, host)
+    return _explain_no_response(error, where, bucket, host, AdaInfError if worked else BadInput)
 
 
-def _explain_answer(error: ClientError, where: str, bucket: str, host: str) -> Exception:
+def _explain_response(error: ClientError, where: str, bucket: str, host: str) -> Exception:
     code = _safe_code(error)
     if code == "NoSuchBucket":
         return missing_bucket(where, bucket)
@@ -156,12 +156,12 @@ def _explain_answer(error: ClientError, where: str, bucket: str, host: str) -> E
             "the profile that they come from"
         )
     if code in _BAD_TOKEN:
-        return BadInput(f"{where}: the session token is not valid any more ({code}); get new credentials; {_AGAIN}")
+        return BadInput(f"{where}: the session token is invalid or expired ({code}); get new credentials; {RESUME}")
     if code == "RequestTimeTooSkewed":
-        return BadInput(f"{where}: this machine's clock is too far from that of {host}; set the clock; {_AGAIN}")
+        return BadInput(f"{where}: this machine's clock is too far from that of {host}; set the clock; {RESUME}")
     if code in FORBIDDEN or status_of(error) == 403:
         return BadInput(
-            f"{where}: {host} forbids this ({code}); check the credentials, and that they may list the bucket {bucket} "
+            f"{where}: {host} denied access ({code}); check the credentials, and that they may list the bucket {bucket} "
             "and get, put and delete its objects"
         )
     if code == "InvalidBucketName":
@@ -169,13 +169,13 @@ def _explain_answer(error: ClientError, where: str, bucket: str, host: str) -> E
     if code in _BAD_REGION:
         return BadInput(f"{where}: the bucket {bucket} is in another region ({code}); set AWS_DEFAULT_REGION to its region")
     if code in _NO_SPACE or status_of(error) == 507:
-        return BadInput(f"{where}: no space left at {host} ({code}); free some or choose another --run; {_AGAIN}")
-    return AdaInfError(f"{where}: {host} answered {brief(error)} after {retries_of(error)} retries; {_AGAIN}")
+        return BadInput(f"{where}: no space left at {host} ({code}); free some or choose another --run; {RESUME}")
+    return AdaInfError(f"{where}: {host} responded {brief(error)} after {retries_of(error)} retries; {RESUME}")
 
 
-def _explain_silence(error: BotoCoreError, where: str, bucket: str, host: str, kind: type[AdaInfError]) -> Exception:
+def _explain_no_response(error: BotoCoreError, where: str, bucket: str, host: str, kind: type[AdaInfError]) -> Exception:
     if isinstance(error, ProfileNotFound):
-        return BadInput(f"{where}: the profile that AWS_PROFILE names does not exist; correct it, or set AWS_ACCESS_KEY_ID")
+        return BadInput(f"{where}: the profile in AWS_PROFILE does not exist; correct it, or set AWS_ACCESS_KEY_ID")
     if isinstance(error, _NO_CREDENTIALS):
         return BadInput(
             f"{where}: no complete credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
@@ -184,18 +184,16 @@ def _explain_silence(error: BotoCoreError, where: str, bucket: str, host: str, k
     if isinstance(error, ParamValidationError):
         return _bad_bucket_name(where, bucket)
     if isinstance(error, SSLError):
-        return kind(
-            f"{where}: {host} speaks no TLS that is trusted here; check https in AWS_ENDPOINT_URL_S3, and AWS_CA_BUNDLE"
-        )
+        return kind(f"{where}: no trusted TLS connection to {host}; check https in AWS_ENDPOINT_URL_S3, and AWS_CA_BUNDLE")
     if isinstance(error, _NO_CONNECTION):
         known = AdaInfError if _name_exists(error) else kind
-        return known(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}")
-    return AdaInfError(f"{where}: the connection to {host} kept failing ({brief(error)}); {_AGAIN}")
+        return known(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {RESUME}")
+    return AdaInfError(f"{where}: the connection to {host} kept failing ({brief(error)}); {RESUME}")
 
 
 def _name_exists(error: BotoCoreError) -> bool:
-    """False where the DNS has said that there is no such host; a DNS that does not answer has said nothing."""
-    cause = error.kwargs.get("error")  # urllib3's, which comes from that of socket
+    """False if DNS reports that the host does not exist; a DNS server that does not respond is no such report."""
+    cause = error.kwargs.get("error")  # urllib3's, caused by socket's
     while cause is not None and not isinstance(cause, socket.gaierror):
         cause = cause.__cause__
     return cause is None or cause.errno == socket.EAI_AGAIN
@@ -203,5 +201,5 @@ def _name_exists(error: BotoCoreError) -> bool:
 
 def _bad_bucket_name(where: str, bucket: str) -> BadInput:
     return BadInput(
-        f"{where}: {bucket} is no name for a bucket (3 to 63 lower-case letters, digits, '.' and '-'); correct --run"
+        f"{where}: {bucket} is not a valid bucket name (3 to 63 lower-case letters, digits, '.' and '-'); correct --run"
     )

@@ -1,4 +1,4 @@
-"""One answer of get_object: what it says of the object, and its body, which is watched for standing still."""
+"""A response of get_object: its headers, and its body with a low-speed timeout."""
 
 from __future__ import annotations
 
@@ -9,78 +9,78 @@ from typing import Any, NamedTuple
 
 from urllib3.exceptions import HTTPError
 
-from adainf.storage.s3.errors import Broken
+from adainf.storage.s3.errors import BrokenResponse
 
 READ_BYTES = 1 << 19
-"""What fits the cache of a processor, as it is copied once more."""
+"""Fits a processor's cache: the bytes are copied once more."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-class Said(NamedTuple):
-    """What an answer says: its bytes are those from `start_bytes` to before `stop_bytes` of an object of `total_bytes`."""
+class Headers(NamedTuple):
+    """The body holds the bytes from `start_bytes` to before `stop_bytes` of an object of `total_bytes`."""
 
     etag: str
     start_bytes: int
     stop_bytes: int
     total_bytes: int
-    whole: bool
-    """The answer to a request without a range, or of a store that ignores it."""
+    is_full: bool
+    """The body is the complete object: the request had no range, or the store ignores ranges."""
 
 
-def read_headers(answer: Any) -> Said:
-    """Raises `Broken` where they contradict themselves or promise nothing."""
-    etag, length_bytes, content_range = answer.get("ETag"), answer.get("ContentLength"), answer.get("ContentRange")
+def read_headers(response: Any) -> Headers:
+    """Raises `BrokenResponse` for headers that are missing or contradict each other."""
+    etag, length_bytes, content_range = response.get("ETag"), response.get("ContentLength"), response.get("ContentRange")
     if not etag or length_bytes is None:
-        raise Broken(what="an answer without ETag or length")
+        raise BrokenResponse(what="a response without ETag or length")
     if content_range is None:
-        return Said(etag, 0, length_bytes, length_bytes, whole=True)
+        return Headers(etag, 0, length_bytes, length_bytes, is_full=True)
     found = _RANGE.fullmatch(content_range)
     if found is None or int(found[2]) + 1 - int(found[1]) != length_bytes:
-        raise Broken(what="an answer whose length is not that of its range")
-    return Said(etag, int(found[1]), int(found[2]) + 1, int(found[3]), whole=False)
+        raise BrokenResponse(what="a response whose length does not match its range")
+    return Headers(etag, int(found[1]), int(found[2]) + 1, int(found[3]), is_full=False)
 
 
 def same_etag(one: str, other: str) -> bool:
-    """Some stores list ETags without the quotes that they answer with."""
+    """Compare without quotes: some stores list ETags without the quotes that their responses have."""
     return one.strip('"') == other.strip('"')
 
 
 class Body:
-    """The answer's bytes, in pieces of up to half a MiB, as they come.
+    """The bytes of a response, in pieces of up to half a MiB, as they arrive.
 
-    A body that brings fewer than `low_speed_bytes_per_s` while it is waited for during `low_speed_timeout_s` is given up.
-    A socket's own timeout cannot tell that, as each byte that trickles in sets it back, nor can a read of a full MiB,
-    which returns only at its end. Time that the reader spends between two reads does not count.
+    A body that delivers fewer than `low_speed_bytes_per_s` over `low_speed_timeout_s` of waiting is given up. A socket timeout
+    cannot detect that, as every byte that trickles in resets it. Nor can a read of a full MiB, which returns only at its end.
+    The time that the caller spends between two reads does not count.
     """
 
-    def __init__(self, answer: Any, low_speed_timeout_s: float, low_speed_bytes_per_s: int) -> None:
+    def __init__(self, response: Any, low_speed_timeout_s: float, low_speed_bytes_per_s: int) -> None:
         self._timeout_s = low_speed_timeout_s
         self._bytes_per_s = low_speed_bytes_per_s
-        self._slow_s = 0.0  # waited for these bytes, which are not yet as many as that time should bring
+        self._slow_s = 0.0  # time waited for `_slow_bytes`, which are still fewer than the low speed would give
         self._slow_bytes = 0
         self._open = ExitStack()
-        self._raw = self._open.enter_context(answer["Body"])  # urllib3's: botocore's has no read1
-        if answer.get("ContentLength"):  # else there is no socket any more
-            answer["Body"].set_socket_timeout(low_speed_timeout_s)
+        self._raw = self._open.enter_context(response["Body"])  # urllib3's: botocore's has no read1
+        if response.get("ContentLength"):  # an empty body has released its socket
+            response["Body"].set_socket_timeout(low_speed_timeout_s)
 
     def read(self, limit_bytes: int) -> bytes:
-        """What is there, 1 to `limit_bytes` bytes. Raises `Broken` where nothing more comes, or too slowly."""
+        """1 to `limit_bytes` bytes, as available. Raises `BrokenResponse` if the body ends early, stalls or is too slow."""
         if self._slow_s >= self._timeout_s:
-            raise Broken(what=f"a body slower than {self._bytes_per_s} bytes/s for {self._timeout_s:g} s")
-        began_s = time.monotonic()
+            raise BrokenResponse(what=f"a body slower than {self._bytes_per_s} bytes/s for {self._timeout_s:g} s")
+        started_s = time.monotonic()
         try:
             piece: bytes = self._raw.read1(min(limit_bytes, READ_BYTES))
         except (HTTPError, OSError) as error:
-            raise Broken(what=f"a body that broke off, {type(error).__name__}") from None
+            raise BrokenResponse(what=f"a body that broke off, {type(error).__name__}") from None
         if not piece:
-            raise Broken(what="a body that ended early")
-        self._slow_s += time.monotonic() - began_s
+            raise BrokenResponse(what="a body that ended early")
+        self._slow_s += time.monotonic() - started_s
         self._slow_bytes += len(piece)
         if self._slow_bytes >= self._timeout_s * self._bytes_per_s:
             self._slow_s, self._slow_bytes = 0.0, 0
         return piece
 
     def close(self) -> None:
-        """Give the connection back, or drop it where the body has not been read to its end."""
+        """Return the connection to the pool, or drop it if the body was not read to its end."""
         self._open.close()

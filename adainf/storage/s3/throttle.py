@@ -1,4 +1,4 @@
-"""How hard a store is read: how many reads run at once, and when its failures are too many. No network, no clock."""
+"""Flow control of reads: an AIMD concurrency limiter and a retry budget, shared by all threads of a process. No I/O."""
 
 from __future__ import annotations
 
@@ -9,81 +9,93 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def pause(attempt: int) -> None:
-    """Sleep before the attempt after `attempt` failures: full jitter, so that many readers do not come back at once."""
-    time.sleep(random.uniform(0, min(20.0, 0.1 * 2**attempt)))
+def backoff(failures: int) -> None:
+    """Sleep before the next attempt: exponential backoff with full jitter, so that many readers do not retry at once."""
+    time.sleep(random.uniform(0, min(20.0, 0.1 * 2**failures)))
 
 
-class Pace:
-    """What all threads of a process that read one store share.
+class ConcurrencyLimiter:
+    """Limits concurrent reads by additive increase and multiplicative decrease (AIMD).
 
-    At most `limit` reads run at once. A store that asks for less halves it, down to 1 and once a round: a read that
-    began before the last halving tells nothing new. Every `at_once` successes add 1 again, up to `at_once`.
-
-    A failure takes a token, a success gives one back, up to `budget`. So a store that fails every fourth read for ever
-    is lived with, and one that fails them all is given up after `budget` failures of all threads together, not after
-    every thread's own attempts for every object.
+    At most `limit` reads run at once. A throttled read halves the limit, down to 1, at most once per epoch: a read that started
+    before the last decrease carries no new information. Every `max_reads` successes raise the limit by 1, up to `max_reads`.
     """
 
-    def __init__(self, at_once: int, budget: int) -> None:
-        if at_once < 1 or budget < 1:
-            raise ValueError(f"{at_once} reads at once with a budget of {budget}: both must be 1 or more")
-        self.limit = at_once
-        self._at_once = at_once
-        self._budget = budget
-        self._tokens = budget
+    def __init__(self, max_reads: int) -> None:
+        if max_reads < 1:
+            raise ValueError(f"max_reads is {max_reads}: it must be 1 or more")
+        self.limit = max_reads
+        self._max_reads = max_reads
         self._running = 0
-        self._round = 0
-        self._successes_to_more = at_once
-        self._failed = self._ended = 0  # since the budget was last whole
+        self._epoch = 0
+        self._successes_to_increase = max_reads
         self._changed = threading.Condition()
 
     @contextmanager
-    def turn(self) -> Iterator[int]:
-        """Wait until one more may read; within the block it does. Yields the round, which `failed` asks for."""
+    def slot(self) -> Iterator[int]:
+        """Wait for a free slot and hold it within the block. Yields the epoch, which `on_throttled` takes."""
         with self._changed:
             self._changed.wait_for(lambda: self._running < self.limit)
             self._running += 1
-            began = self._round
+            epoch = self._epoch
         try:
-            yield began
+            yield epoch
         finally:
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def succeeded(self) -> None:
-        """A read came to its end."""
+    def on_success(self) -> None:
+        """A read has finished."""
         with self._changed:
-            self._ended += 1
-            self._tokens += 1
-            if self._tokens >= self._budget:
-                self._tokens, self._failed, self._ended = self._budget, 0, 0
-            self._successes_to_more -= 1
-            if self._successes_to_more == 0:
-                self._successes_to_more = self._at_once
-                self.limit = min(self.limit + 1, self._at_once)
+            self._successes_to_increase -= 1
+            if self._successes_to_increase == 0:
+                self._successes_to_increase = self._max_reads
+                self.limit = min(self.limit + 1, self._max_reads)
                 self._changed.notify_all()
 
-    def failed(self) -> bool:
-        """A read failed. False where the budget is spent, so that it must not be tried again."""
+    def on_throttled(self, epoch: int) -> None:
+        """The store throttled a read that started in `epoch`."""
         with self._changed:
-            self._failed += 1
-            self._ended += 1
-            spent = self._tokens == 0
-            self._tokens -= not spent
-            return not spent
-
-    def throttled(self, began: int) -> None:
-        """The store asked for less of a read that began in the round `began`."""
-        with self._changed:
-            if began == self._round:
-                self._round += 1
+            if epoch == self._epoch:
+                self._epoch += 1
                 self.limit = max(1, self.limit // 2)
-                self._successes_to_more = self._at_once
+                self._successes_to_increase = self._max_reads
+
+
+class RetryBudget:
+    """A retry budget: a bucket of `size` tokens. A failed read takes one, a successful read returns one.
+
+    A store that fails every fourth read never exhausts it. A store that fails all reads is given up after `size` failures of
+    all threads together, not after every attempt of every thread for every object.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"the retry budget is {size}: it must be 1 or more")
+        self._size = self._tokens = size
+        self._failed = self._finished = 0  # since the bucket was last full
+        self._lock = threading.Lock()
+
+    def on_success(self) -> None:
+        """A read has finished."""
+        with self._lock:
+            self._finished += 1
+            self._tokens += 1
+            if self._tokens >= self._size:
+                self._tokens, self._failed, self._finished = self._size, 0, 0
+
+    def on_failure(self) -> bool:
+        """A read has failed. False if the budget is exhausted: do not retry."""
+        with self._lock:
+            self._failed += 1
+            self._finished += 1
+            exhausted = self._tokens == 0
+            self._tokens -= not exhausted
+            return not exhausted
 
     @property
-    def tally(self) -> str:
-        """How many reads failed, in words, since all was well."""
-        with self._changed:
-            return f"{self._failed} of {self._ended} reads failed"
+    def summary(self) -> str:
+        """How many reads have failed since the bucket was last full, for messages."""
+        with self._lock:
+            return f"{self._failed} of {self._finished} reads failed"
