@@ -13,8 +13,9 @@ from pathlib import Path
 
 import yaml
 
+from adainf import __version__
+
 ROOT = Path(__file__).parent.parent
-VERSION = "0.1.0"
 USER = "12345:0"
 """Any uid, in group 0, as OpenShift runs containers."""
 
@@ -26,9 +27,9 @@ def tool_here() -> str:
 
 
 def build(tool: str, target: str, options: list[str]) -> None:
-    subprocess.run([tool, "build", *options, "--target", target, "--tag", f"adainf-{target}:{VERSION}", str(ROOT)], check=True)
+    subprocess.run([tool, "build", *options, "--target", target, "--tag", f"adainf-{target}:{__version__}", str(ROOT)], check=True)
     for command in (["adainf", "--version"], ["adainf", "doctor"]):
-        _run(tool, f"adainf-{target}:{VERSION}", command)
+        _run(tool, f"adainf-{target}:{__version__}", command)
 
 
 def _run(tool: str, image: str, command: list[str]) -> None:
