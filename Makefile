@@ -1,27 +1,32 @@
-# make demo       real images to a judged encoder, on this machine, in minutes
-# make test       everything that must hold before a change lands (also what CI runs)
+# make demo       images to evaluated encoders, on this machine, in minutes
+# make test       every check that a change must pass (CI runs the same)
+# make test-fast  two minutes: no S3, no browser, no kubectl, no other processes, no training
 # make test-slow  the rest: tests of many minutes
-# make format     let ruff lay out the code
-# make render     jobs/ anew from k8s/
-# make images     every image, built by docker or buildah and run; ARGS="TARGET … -- OPTION …"
-# make lock       images/*/requirements.lock anew; needs uv
+# make format     ruff formats the code
+# make render     writes jobs/ from k8s/
+# make images     builds every image by docker or buildah, and runs it; ARGS="TARGET … -- OPTION …"
+# make lock       resolves images/*/requirements.lock; needs uv
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FAST := not (s3 or process or browser or kubectl or training or slow)
 LONGEST_FIRST := --no-loadscope-reorder tests/test_kill.py tests/kubernetes/launcher tests/test_chain.py tests
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow check format render images lock clean
+.PHONY: demo test test-fast test-slow check format render images lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/adainf run recipes/demo.yaml --run runs/demo
 
 test: check
 	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m "not slow" -ra --numprocesses 2 --dist loadfile $(LONGEST_FIRST)
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m "not slow" -ra --durations=10 --numprocesses 2 --dist loadfile $(LONGEST_FIRST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
+
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(FAST)" --durations=10 --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow -ra
