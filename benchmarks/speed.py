@@ -121,13 +121,13 @@ def read_objects(uri: str, objects: int, threads: int, reader: str) -> Values:
     return {"cpu_s_per_gb": used_s / gigabytes, "mb_per_s": 1000 * gigabytes / wall_s}
 
 
-def _filler(uri: str) -> Callable[[str], Sized]:
-    """As shards are filled: into memory that a thread uses again, the check left to the manifest's SHA-256."""
-    from adainf.shards.format.decode import read_again
+def _fetcher(uri: str) -> Callable[[str], Sized]:
+    """As shards are fetched: into a buffer that each thread reuses, verified only by the manifest's SHA-256."""
+    from adainf.shards.format.decode import read_into_buffer
     from adainf.storage import open_store
 
     store = open_store(uri)
-    return lambda key: read_again(store, key, OBJECT_BYTES)
+    return lambda key: read_into_buffer(store, key, OBJECT_BYTES)
 
 
 def _store(uri: str) -> Callable[[str], Sized]:
@@ -164,4 +164,4 @@ def _bodies(uri: str) -> Callable[[str], Any]:
     return lambda key: s3.get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"]
 
 
-READERS = {"ours": _filler, "ours_get": _store, "boto3": _boto3, "boto3_dropping": _dropped}
+READERS = {"ours": _fetcher, "ours_get": _store, "boto3": _boto3, "boto3_dropping": _dropped}

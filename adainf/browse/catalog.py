@@ -11,7 +11,7 @@ from adainf.browse.sources import IndexedSource, PlainSource, Source
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.shards.format.folder import ShardFolder
-from adainf.shards.loader.arrays import Integers, owners
+from adainf.shards.loader.permutation import Integers, shard_of
 from adainf.sources.tars import find_tars
 from adainf.storage import open_store
 
@@ -99,7 +99,7 @@ def page(source: Source, first: int, count: int, shards: Sequence[int] | None = 
     else:
         matching = np.flatnonzero(_labels(source, shards) == label)
         total, chosen = len(matching), matching[first : first + count]
-    held = owners(starts, chosen)
+    held = shard_of(starts, chosen)
     places = [Place(shards[at], int(number)) for at, number in zip(held, chosen - starts[held], strict=True)]
     return Page(places, total, complete)
 
@@ -113,7 +113,7 @@ def page_of(
             source.count(shard)  # is there one
         ranks = np.full(source.shards, -1)
         ranks[list(shards)] = np.arange(len(shards))
-        ranks = ranks[owners(_starts(source.known), rows)]
+        ranks = ranks[shard_of(_starts(source.known), rows)]
         rows = rows[np.argsort(ranks, kind="stable")][np.count_nonzero(ranks < 0) :]
     if label is not None:
         rows = rows[source.labels()[rows] == label]
@@ -123,7 +123,7 @@ def page_of(
 def places(source: Source, rows: Integers) -> list[Place]:
     """Where the samples with these numbers in the source are."""
     starts = _starts(source.known)
-    shards = owners(starts, rows)
+    shards = shard_of(starts, rows)
     return [Place(shard, number) for shard, number in zip(shards.tolist(), (rows - starts[shards]).tolist(), strict=True)]
 
 

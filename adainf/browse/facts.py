@@ -12,7 +12,7 @@ from adainf.browse.sources import Source
 from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan, SourceWeight
 from adainf.pipeline.artifacts import sha256
-from adainf.shards.loader.arrays import owners
+from adainf.shards.loader.permutation import shard_of
 
 
 def plan_of(catalog: Catalog) -> InflationPlan | None:
@@ -64,7 +64,7 @@ def duplicates(source: Source, reader: Reader) -> list[list[Place]]:
     same = np.flatnonzero(words[order][1:] == words[order][:-1])
     found: dict[str, list[Place]] = {}
     candidates = np.unique(order[np.concatenate([same, same + 1])])
-    shards = owners(starts, candidates)
+    shards = shard_of(starts, candidates)
     places = [Place(int(shard), int(at)) for shard, at in zip(shards, candidates - starts[shards], strict=True)]
     for first in range(0, len(places), 256):
         batch = places[first : first + 256]

@@ -17,7 +17,7 @@ from adainf.browse.sources import Source
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest
 from adainf.quality.embedding import MAP, EmbeddingMap
-from adainf.shards.loader.arrays import Integers
+from adainf.shards.loader.permutation import Integers
 
 REAL = "real/train"
 MOST_BYTES = 64 * 2**20

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from adainf.shards.format.png import MOST_PIXELS, Pixels, decode_image, undecodable
+from adainf.shards.format.png import MAX_PIXELS, Pixels, decode_image, decode_problem
 
 SMALL_BYTES = 16_384
 """An image of so many bytes needs no thumbnail."""
@@ -52,7 +52,7 @@ def header(data: bytes) -> Header:
             raise ValueError(str(error)) from None
         except Exception as error:  # Pillow raises many kinds for damaged bytes
             raise ValueError(f"not an image ({type(error).__name__})") from None
-    if not 0 < found.width_px * found.height_px <= MOST_PIXELS:
+    if not 0 < found.width_px * found.height_px <= MAX_PIXELS:
         raise ValueError(f"it declares {found.width_px:,} × {found.height_px:,} px, more than an image has")
     return found
 
@@ -92,7 +92,7 @@ def _small_jpeg(data: bytes) -> Image.Image:
             image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
             return image.convert("RGB")
     except Exception as error:
-        raise ValueError(f"not a whole image ({undecodable(error)})") from None
+        raise ValueError(f"cannot decode the image ({decode_problem(error)})") from None
 
 
 def _png(image: Image.Image) -> Picture:

@@ -17,11 +17,11 @@ import numpy as np
 from adainf.browse.lru import Lru
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
+from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Split
 from adainf.shards.format.scan import samples
-from adainf.shards.loader.arrays import Integers
-from adainf.shards.loader.cache import FETCHES_AT_ONCE
+from adainf.shards.loader.permutation import Integers
 from adainf.storage import NotFound, ObjectInfo
 
 MOST_TAR_BYTES = 2 * 2**30
@@ -86,7 +86,7 @@ class Source(ABC):
         """Of all samples whose shards are known, from the indexes; read once. Raises as `columns` does."""
         known = self.known
         if self._labels is None or len(self._labels) < sum(known):
-            with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+            with ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
                 found = list(pool.map(lambda shard: self.columns(shard).labels.astype(np.int32), range(len(known))))
             self._labels = np.concatenate([np.empty(0, np.int32), *found]).astype(np.int32)
         return self._labels

@@ -1,5 +1,5 @@
-"""Images in WebDataset tar shards: deterministic bytes, an offset index beside every shard, one typed manifest; and the
-stream of batches that is exact in shares, order and resumption (`open_stream`)."""
+"""Images in WebDataset tar shards, with deterministic bytes, an offset index per shard and one typed manifest; and
+`open_stream`, a stream of batches with exact shares, order and resumption."""
 
 from adainf.shards.loader.open import Source, open_stream
 from adainf.shards.loader.stream import Batch, Stream

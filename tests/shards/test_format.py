@@ -1,4 +1,4 @@
-"""Our shards are WebDataset's: stock webdataset reads what we write, we read what it writes, and the bytes never change."""
+"""Shards are WebDataset shards: stock webdataset reads ours, we read its, and our bytes never change."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_bytes_of_a_shard_never_change() -> None:
     assert len(shard) % 10_240 == 0
 
 
-def test_written_twice_the_run_is_the_same_bytes(tmp_path: Path) -> None:
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     runs = [Run(str(tmp_path / name)) for name in "ab"]
     for run in runs:
         write(run)
@@ -75,7 +75,7 @@ def test_written_twice_the_run_is_the_same_bytes(tmp_path: Path) -> None:
     assert a == b
 
 
-def test_the_members_of_a_shard_tell_nothing_of_the_writer() -> None:
+def test_the_members_of_a_shard_hold_no_metadata_of_the_writer() -> None:
     with tarfile.open(fileobj=io.BytesIO(encode_shard(0, SAMPLES))) as tar:
         members = tar.getmembers()
     assert [member.name for member in members[:3]] == ["000000.png", "000000.cls", "000001.png"]
@@ -92,13 +92,13 @@ def test_channel_order_is_rgb() -> None:
     assert facts is not None
     assert facts.channel_sums == (255 * 16, 0, 0)
     (sample,) = read_tar(shard)
-    with Image.open(io.BytesIO(sample.image)) as image:  # another reader's word for it
+    with Image.open(io.BytesIO(sample.image)) as image:  # by another reader
         assert image.mode == "RGB"
         assert image.getpixel((2, 2)) == (255, 0, 0)
     assert (decode_image(sample.image) == red).all()
 
 
-def test_the_index_gives_every_image_by_one_range_read(tmp_path: Path) -> None:
+def test_the_index_locates_every_image_for_one_range_read(tmp_path: Path) -> None:
     run = Run(str(tmp_path))
     folder = write(run)
     at = 0
@@ -129,7 +129,7 @@ def test_a_split_is_read_back_and_described(tmp_path: Path) -> None:
     assert split.channel_stds == pytest.approx(IMAGES.std(axis=(0, 1, 2)), abs=1e-4)
 
 
-# ------------------------------------------------------------------------------------------------- other people's tars
+# ------------------------------------------------------------------------------------------------- existing tars
 
 
 def foreign(*members: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
@@ -151,7 +151,7 @@ def member(name: str, kind: bytes) -> tarfile.TarInfo:
     return info
 
 
-def test_what_webdataset_passes_over_we_pass_over() -> None:
+def test_files_that_webdataset_skips_are_skipped() -> None:
     data = foreign(
         member("part", tarfile.DIRTYPE),
         ("part/._1.png", b"of a Mac"),
@@ -166,29 +166,29 @@ def test_what_webdataset_passes_over_we_pass_over() -> None:
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ([("1.png", b"a"), ("1.png", b"b")], "sample 1 holds .png twice"),
-        ([("1.png", b"a"), ("1.jpg", b"b")], r"sample 1 holds 2 images \(.jpg, .png\)"),
-        ([("1.cls", b"7")], r"sample 1 holds 0 images \(.cls\)"),
+        ([("1.png", b"a"), ("1.png", b"b")], "sample 1 has .png twice"),
+        ([("1.png", b"a"), ("1.jpg", b"b")], r"sample 1 has 2 images \(.jpg, .png\)"),
+        ([("1.cls", b"7")], r"sample 1 has 0 images \(.cls\)"),
         ([("1.png", b"a"), ("1.cls", b"cat")], "sample 1: its .cls is b'cat', expected an integer"),
-        ([("1.png", b"a"), ("1.txt", b"caf\xe9")], r"sample 1: its .txt is no UTF-8 \(from byte 3 on\)"),
-        ([member("1.png", tarfile.LNKTYPE)], "1.png is no plain file"),
-        ([member("1.png", tarfile.SYMTYPE)], "1.png is no plain file"),
+        ([("1.png", b"a"), ("1.txt", b"caf\xe9")], r"sample 1: its .txt is not UTF-8 \(at byte 3\)"),
+        ([member("1.png", tarfile.LNKTYPE)], "1.png is not a regular file"),
+        ([member("1.png", tarfile.SYMTYPE)], "1.png is not a regular file"),
     ],
 )
-def test_samples_that_are_none(members: list[tuple[str, bytes] | tarfile.TarInfo], said: str) -> None:
+def test_invalid_samples(members: list[tuple[str, bytes] | tarfile.TarInfo], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_tar(foreign(*members))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (4, 4, 1)])
-def test_what_is_no_rgb_image_is_not_written(shape: tuple[int, ...]) -> None:
+def test_only_rgb_images_are_written(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected uint8 H x W x 3"):
         encode_stored_png(np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
-def test_the_fast_decoder_gives_what_pillow_gives(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only plain RGB is its own; all others, and what is broken, are Pillow's."""
+def test_the_fast_decoder_agrees_with_pillow(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decodes only plain RGB; Pillow decodes all others, and reports corrupt data."""
     assert png._fast_decoder() is not None, "kornia-rs is missing: pip install -e '.[test]' brings it"
     calls = []
     decode = png._fast_decoder()
@@ -198,6 +198,6 @@ def test_the_fast_decoder_gives_what_pillow_gives(mode: str, monkeypatch: pytest
         pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
         Image.fromarray(pixels).convert(mode).save(buffer, "PNG")
         assert (decode_image(buffer.getvalue(), verified=True) == decode_image(buffer.getvalue())).all()
-        with pytest.raises(ValueError, match="not a whole image"):
+        with pytest.raises(ValueError, match="cannot decode the image"):
             decode_image(buffer.getvalue()[: len(buffer.getvalue()) // 2], verified=True)
     assert bool(calls) == (mode == "RGB")

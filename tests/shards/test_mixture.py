@@ -1,4 +1,4 @@
-"""The mixture is exact, the same in any slicing, and a permutation in every pass."""
+"""The mixture is exact, independent of slicing, and a permutation in every pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def positions(first: int, count: int) -> np.ndarray:
 
 @given(mixture=MIXTURES, seed=st.integers(0, 2**32 - 1), first=st.integers(0, 10**12), count=st.integers(1, 700))
 @settings(max_examples=100, deadline=None)
-def test_any_stretch_holds_each_source_in_its_share(mixture: list[Any], seed: int, first: int, count: int) -> None:
+def test_any_interval_holds_each_source_in_its_share(mixture: list[Any], seed: int, first: int, count: int) -> None:
     counts, weights = [m[0] for m in mixture], [m[1] for m in mixture]
     if not any(weights):
         with pytest.raises(ValueError, match="no source"):
@@ -39,14 +39,14 @@ def test_cifar_shares_are_the_papers(weight: float, real_share: str) -> None:
     assert str(MixtureSchedule([50_000, 1_000_000], [weight, 1.0], 0).shares[0]) == real_share
 
 
-def test_each_real_image_comes_ten_times_and_each_generated_once_per_super_epoch() -> None:
+def test_each_real_image_appears_ten_times_and_each_generated_once_per_super_epoch() -> None:
     schedule = MixtureSchedule([30, 600], [10.0, 1.0], seed=7)
     sources, images = schedule.at(positions(0, 30 * 10 + 600))
     assert (np.bincount(images[sources == 0], minlength=30) == 10).all()
     assert (np.bincount(images[sources == 1], minlength=600) == 1).all()
 
 
-def test_every_pass_is_another_permutation() -> None:
+def test_every_pass_is_a_new_permutation() -> None:
     schedule = MixtureSchedule([50], [1.0], seed=1)
     passes = [schedule.at(positions(50 * n, 50))[1] for n in range(3)]
     for one in passes:
@@ -60,17 +60,17 @@ def test_slices_of_the_batch_are_the_batch_and_each_holds_the_share(world: int) 
     schedule = MixtureSchedule([100, 2000], [10.0, 1.0], seed=3)  # real share 1/3: a strided slice would alias here
     batch = 48
     for step in (0, 1, 10**9):
-        whole = schedule.at(positions(step * batch, batch))
+        batch_of_all = schedule.at(positions(step * batch, batch))
         local = batch // world
         parts = [schedule.at(positions(step * batch + r * local, local)) for r in range(world)]
-        np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), whole[0])
-        np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), whole[1])
+        np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), batch_of_all[0])
+        np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), batch_of_all[1])
         for sources, _ in parts:
             assert abs((sources == 0).sum() - local / 3) < 1
 
 
 def test_positions_far_out_and_sets_of_billions_are_exact() -> None:
-    """Against Python's own integers: floor arithmetic must not overflow where 64 bits are not enough for the product."""
+    """Compared with Python's integers: floor arithmetic must not overflow where the product exceeds 64 bits."""
     schedule = MixtureSchedule([999_999_937, 98_765_432_101 // 7], [10.0, 1.0], seed=5)
     first = 10**12 + 3
     sources, images = schedule.at(positions(first, 500))
@@ -88,6 +88,6 @@ def test_seeds_sources_and_passes_have_orders_of_their_own() -> None:
     assert len({tuple(row) for row in rows}) == 8
 
 
-def test_weights_beyond_exact_arithmetic_are_refused() -> None:
-    with pytest.raises(ValueError, match="beyond exact arithmetic"):
+def test_weights_that_exceed_exact_arithmetic_are_refused() -> None:
+    with pytest.raises(ValueError, match="exceed exact arithmetic"):
         MixtureSchedule([10**9 + 7, 10**9 + 9], [3.123456789, 1.0], 0)

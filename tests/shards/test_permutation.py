@@ -1,4 +1,4 @@
-"""The computed permutation is one, differs by key, and looks like chance."""
+"""The computed permutation is a bijection, differs by key, and looks random."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from adainf.shards.loader.permutation import mix, permute
 
 
-def whole(count: int, key: int) -> np.ndarray:
+def permutation(count: int, key: int) -> np.ndarray:
     return permute(np.arange(count), count, np.full(count, key, np.uint64))
 
 
 @given(count=st.integers(1, 5000), key=st.integers(0, 2**64 - 1))
 @settings(max_examples=200, deadline=None)
-def test_every_element_comes_once(count: int, key: int) -> None:
-    assert sorted(whole(count, key)) == list(range(count))
+def test_every_element_appears_once(count: int, key: int) -> None:
+    assert sorted(permutation(count, key)) == list(range(count))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 63, 64, 65, 4095, 4096, 4097])
 def test_at_the_edges_of_the_domains(count: int) -> None:
-    assert sorted(whole(count, 1)) == list(range(count))
+    assert sorted(permutation(count, 1)) == list(range(count))
 
 
-def test_elements_can_be_asked_for_alone_and_with_keys_of_their_own() -> None:
-    one, two = whole(1000, 1), whole(1000, 2)
+def test_random_access_with_a_key_per_element() -> None:
+    one, two = permutation(1000, 1), permutation(1000, 2)
     index = np.array([5, 999, 5, 0])
     mixed = permute(index, 1000, np.array([1, 2, 2, 1], np.uint64))
     np.testing.assert_array_equal(mixed, [one[5], two[999], two[5], one[0]])
@@ -41,10 +41,10 @@ def test_large_counts_cost_no_memory() -> None:
     assert found.max() < count
 
 
-def test_it_looks_like_chance() -> None:
-    """Against what a uniform permutation gives: fixed points, neighbours that stay neighbours, and each place's image."""
+def test_it_looks_random() -> None:
+    """Compared with a uniform permutation: fixed points, neighbours that stay neighbours, and the image of each position."""
     count, keys = 256, 400
-    images = np.stack([whole(count, int(mix(np.array([key], np.uint64))[0])) for key in range(keys)])
+    images = np.stack([permutation(count, int(mix(np.array([key], np.uint64))[0])) for key in range(keys)])
     assert abs((images == np.arange(count)).sum() / keys - 1) < 0.25  # one fixed point a permutation
     assert abs((np.diff(images, axis=1) == 1).sum() / keys - 1) < 0.25  # and one ascending pair of neighbours
     cells = np.zeros((16, 16))

@@ -21,7 +21,7 @@ from adainf.runtime import distributed
 from adainf.shards import open_stream
 from adainf.shards.format import wds
 from adainf.shards.format.scan import BLOCK
-from adainf.shards.loader.in_memory import WholeSplit
+from adainf.shards.loader.in_memory import InMemorySplit
 from tests.conftest import S3Server
 from tests.processes import run_on_ranks
 from tests.shards.rank import digest
@@ -107,8 +107,8 @@ def test_a_first_batch_of_a_large_set_is_read_image_by_image(
     with FaultyProxy(s3_server.port, lambda request: None) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         filling = threading.Event()
-        fill = WholeSplit.fill
-        monkeypatch.setattr(WholeSplit, "fill", lambda split, number: filling.wait(60) and fill(split, number))
+        fill = InMemorySplit.fill
+        monkeypatch.setattr(InMemorySplit, "fill", lambda split, number: filling.wait(60) and fill(split, number))
         with open_stream({"set": made.uri}, 8, 0, prefetch_batches=0) as stream:
             batches = [next(stream)]
             assert not tars_fetched(proxy)

@@ -1,4 +1,4 @@
-"""Our scanner against Python's tarfile on whole archives, and against nothing but a sentence on others."""
+"""The scanner agrees with Python's tarfile on intact archives, and raises `ValueError` for others."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ def test_it_finds_what_tarfile_finds(files: list[tuple[str, bytes]], form: int) 
 
 
 def test_a_long_archive_has_all_its_headers_checked() -> None:
-    """Sums are checked a thousand at a time: the last of a second thousand counts as the first does."""
+    """Checksums are verified in blocks of a thousand: the last header of a later block is verified, too."""
     data = bytearray(tar_of([(f"{number}.png", b"x") for number in range(2500)], tarfile.USTAR_FORMAT))
     assert len(members(bytes(data))) == 2500
     for header in (0, 1023, 1024, 2499):
-        damaged = bytearray(data)
-        damaged[2 * BLOCK * header + 5] ^= 1
-        with pytest.raises(ValueError, match=f"the header at byte {2 * BLOCK * header} is damaged"):
-            members(bytes(damaged))
+        corrupt = bytearray(data)
+        corrupt[2 * BLOCK * header + 5] ^= 1
+        with pytest.raises(ValueError, match=f"the header at byte {2 * BLOCK * header} is corrupt"):
+            members(bytes(corrupt))
 
 
-def test_a_damaged_size_is_told_where_it_is_and_not_where_it_leads() -> None:
+def test_a_corrupt_size_is_reported_at_its_own_header() -> None:
     data = bytearray(tar_of([("1.png", b"x" * 600), ("2.png", b"y" * 600)], tarfile.USTAR_FORMAT))
-    data[124 + 8] ^= 1  # 1130 octal becomes 1030, and what follows is read for a header
-    with pytest.raises(ValueError, match="the header at byte 0 is damaged"):
+    data[124 + 8] ^= 1  # 1130 octal becomes 1030, and content is read as a header
+    with pytest.raises(ValueError, match="the header at byte 0 is corrupt"):
         members(bytes(data))
 
 
-def test_sums_of_signed_bytes_are_taken_too() -> None:
-    """As old tars add: it differs where a name is not ASCII."""
+def test_checksums_of_signed_bytes_are_accepted() -> None:
+    """As old writers compute them: they differ where a name is not ASCII."""
     data = bytearray(tar_of([("é.png", b"x")], tarfile.GNU_FORMAT))
     header = data[:BLOCK]
     header[148:156] = b" " * 8
@@ -75,7 +75,7 @@ def test_sums_of_signed_bytes_are_taken_too() -> None:
 
 @given(st.binary(max_size=3000))
 @many
-def test_any_bytes_are_an_archive_or_a_sentence(data: bytes) -> None:
+def test_any_bytes_are_an_archive_or_an_error(data: bytes) -> None:
     padded = data + bytes(-len(data) % BLOCK)
     for attempt in (data, padded, padded + bytes(1024)):
         with suppress(ValueError):
@@ -91,24 +91,24 @@ def test_a_changed_byte_of_a_header_never_loses_a_file(
         data = tar_of(files, form)
     except ValueError:
         return
-    whole = members(data)
+    intact = members(data)
     changed = bytearray(data)
     changed[position % len(data)] = value
     try:
         found = members(bytes(changed))
     except ValueError:
         return
-    assert [member[1:] for member in found] == [member[1:] for member in whole]
+    assert [member[1:] for member in found] == [member[1:] for member in intact]
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["1.png", "2.png", "1.cls"], "sample 1 comes twice|sample 1 holds 0 images"),
-        (["1.png", "2.png", "1.png"], "sample 1 comes twice, with others between"),
-        (["a/1.png", "b/1.png", "a/1.png"], "sample a/1 comes twice"),
+        (["1.png", "2.png", "1.cls"], "sample 1 appears twice|sample 1 has 0 images"),
+        (["1.png", "2.png", "1.png"], "sample 1 appears twice, with other samples in between"),
+        (["a/1.png", "b/1.png", "a/1.png"], "sample a/1 appears twice"),
     ],
 )
-def test_files_of_one_sample_must_be_neighbours(names: list[str], said: str) -> None:
+def test_files_of_one_sample_must_be_consecutive(names: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         samples(tar_of([(name, b"7") for name in names], tarfile.USTAR_FORMAT))

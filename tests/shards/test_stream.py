@@ -1,4 +1,4 @@
-"""The stream is exact in shares, the same for any topology, resumed by arithmetic, and refuses what cannot be right."""
+"""The stream is exact in shares, the same on any topology, resumes by arithmetic, and rejects invalid input."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def ids(batches: list[Batch]) -> list[tuple[int, int]]:
     return [pair for batch in batches for pair in zip(batch.sources.tolist(), batch.indices.tolist(), strict=True)]
 
 
-# ---------------------------------------------------------------------------------------------------------- what is in it
+# ---------------------------------------------------------------------------------------------------------- contents
 
 
 @pytest.mark.parametrize("window_shards", [None, 2])
-def test_every_image_is_the_one_that_it_says(mixture: Mixture, window_shards: int | None) -> None:
+def test_every_image_matches_its_index(mixture: Mixture, window_shards: int | None) -> None:
     batches = take(mixture.open(window_shards=window_shards), 60)
     assert all(mixture.holds(batch) for batch in batches)
     assert [batch.step for batch in batches] == list(range(60))
@@ -100,7 +100,7 @@ def test_the_rank_comes_from_the_launcher(mixture: Mixture, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("shards_and_ranks", [(3, 2), (1, 8)])
-def test_fewer_shards_than_ranks_are_no_matter(tmp_path: Path, shards_and_ranks: tuple[int, int]) -> None:
+def test_fewer_shards_than_ranks(tmp_path: Path, shards_and_ranks: tuple[int, int]) -> None:
     shards, world = shards_and_ranks
     made = make_set(f"{tmp_path}/set", 30, 30 // shards)
     batches = [take(open_stream({"all": made.uri}, 16, 0, rank=rank, world=world), 20) for rank in range(world)]
@@ -112,7 +112,7 @@ def test_fewer_shards_than_ranks_are_no_matter(tmp_path: Path, shards_and_ranks:
 
 
 @pytest.mark.parametrize("window_shards", [None, 2])
-def test_it_goes_on_on_another_topology(mixture: Mixture, window_shards: int | None) -> None:
+def test_it_resumes_on_another_topology(mixture: Mixture, window_shards: int | None) -> None:
     whole = take(mixture.open(window_shards=window_shards), 40)
     with mixture.open(rank=1, world=4, window_shards=window_shards) as stream:
         for _ in range(17):
@@ -121,7 +121,7 @@ def test_it_goes_on_on_another_topology(mixture: Mixture, window_shards: int | N
     assert len(json.dumps(state)) < 1000
     for rank in range(3):
         with mixture.open(rank=rank, world=3, window_shards=window_shards, prefetch_batches=rank) as stream:
-            next(stream)  # what was read before a state is loaded is no part of what comes after
+            next(stream)  # batches read before a state is loaded do not affect later ones
             assert stream.load_state_dict(state) == 17
             for batch, expected in zip(stream, whole[17:], strict=False):
                 np.testing.assert_array_equal(batch.images, expected.images[stream.slice])
@@ -131,11 +131,11 @@ def test_it_goes_on_on_another_topology(mixture: Mixture, window_shards: int | N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seed": 1}, "seed: 0 there, 1 here"),
-        ({"global_batch": 64}, "global_batch: 48 there, 64 here"),
-        ({"window_shards": 2}, "window_shards: None there, 2 here"),
-        ({"size_px": 2}, "size_px: None there, 2 here"),
-        ({"sources": {"real": 9.5}}, r"weights: \{'real': 10.0, 'generated': 1.0\} there, \{'real': 9.5"),
+        ({"seed": 1}, "seed: 0 saved, 1 now"),
+        ({"global_batch": 64}, "global_batch: 48 saved, 64 now"),
+        ({"window_shards": 2}, "window_shards: None saved, 2 now"),
+        ({"size_px": 2}, "size_px: None saved, 2 now"),
+        ({"sources": {"real": 9.5}}, r"weights: \{'real': 10.0, 'generated': 1.0\} saved, \{'real': 9.5"),
         ({"sources": {"real": None}}, "sources: "),
     ],
 )
@@ -161,39 +161,39 @@ def test_the_order_of_the_sources_is_part_of_the_stream_and_the_kind_of_number_i
 
 
 @pytest.mark.parametrize("step", [None, "7", -1, 1.5])
-def test_a_damaged_state_is_refused(mixture: Mixture, step: Any) -> None:
-    with mixture.open() as stream, pytest.raises(BadInput, match="no number of a step"):
+def test_a_corrupt_state_is_refused(mixture: Mixture, step: Any) -> None:
+    with mixture.open() as stream, pytest.raises(BadInput, match="not a step number"):
         stream.load_state_dict({**stream.state_dict(), "step": step})
 
 
-# --------------------------------------------------------------------------------------------- do the ranks agree (check)
+# --------------------------------------------------------------------------------------------- agreement of ranks (check)
 
 
 def check_all(mixture: Mixture, *openings: dict[str, Any], steps: int = 3) -> None:
-    """Three steps on several ranks in one process: words are gathered first, then each rank compares them."""
+    """Three steps on several ranks in one process: hashes are gathered first, then each rank compares them."""
     streams = [mixture.open(**opening) for opening in openings]
     for step in range(steps):
         batches = [next(stream) for stream in streams]
-        words = [word_at(stream, step, batch) for stream, batch in zip(streams, batches, strict=True)]
+        hashes = [hash_at(stream, step, batch) for stream, batch in zip(streams, batches, strict=True)]
         for stream, batch in zip(streams, batches, strict=True):
-            stream.check(step, batch.sources, batch.indices, gathered(words))
+            stream.check(step, batch.sources, batch.indices, gathered(hashes))
 
 
-def gathered(words: list[int]) -> Callable[[int], list[int]]:
-    return lambda _: words
+def gathered(hashes: list[int]) -> Callable[[int], list[int]]:
+    return lambda _: hashes
 
 
-def word_at(stream: Stream, step: int, batch: Batch) -> int:
-    """What this rank would give to the others."""
-    words: list[int] = []
+def hash_at(stream: Stream, step: int, batch: Batch) -> int:
+    """The hash that this rank would send to the others."""
+    hashes: list[int] = []
 
-    def note(word: int) -> list[int]:
-        words.append(word)
+    def note(value: int) -> list[int]:
+        hashes.append(value)
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
         stream.check(step, batch.sources, batch.indices, note)
-    return words[0]
+    return hashes[0]
 
 
 def test_ranks_that_agree_pass(mixture: Mixture) -> None:
@@ -205,28 +205,28 @@ def test_ranks_that_agree_pass(mixture: Mixture) -> None:
     [{"rank": 0, "world": 2}, {"rank": 1, "world": 2, "seed": 1}, {"rank": 1, "world": 2, "window_shards": 2}],
     ids=["the same rank twice", "another seed", "another order"],
 )
-def test_ranks_that_do_not_agree_are_found_in_the_first_step(mixture: Mixture, second: dict[str, Any]) -> None:
+def test_ranks_that_do_not_agree_are_detected_in_the_first_step(mixture: Mixture, second: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"step 0: 2 processes for a stream of 2 ranks, and ranks \[1\] have other images"):
         check_all(mixture, {"rank": 0, "world": 2}, second)
 
 
-def test_a_stale_manifest_is_found(mixture: Mixture, tmp_path: Path) -> None:
+def test_a_stale_manifest_is_detected(mixture: Mixture, tmp_path: Path) -> None:
     stale = Mixture(make_set(f"{tmp_path}/real", 40, 10, seed=9), mixture.generated)
     with mixture.open(rank=0, world=2) as one, stale.open(rank=1, world=2) as two:
-        words = [word_at(stream, 0, next(stream)) for stream in (one, two)]
+        hashes = [hash_at(stream, 0, next(stream)) for stream in (one, two)]
         with pytest.raises(BadInput, match=r"ranks \[1\]"):
-            one.check(0, *one.plan(0), gathered(words))
+            one.check(0, *one.plan(0), gathered(hashes))
 
 
-def test_one_process_too_few_is_found(mixture: Mixture) -> None:
+def test_a_missing_process_is_detected(mixture: Mixture) -> None:
     with mixture.open(rank=0, world=2) as stream:
         batch = next(stream)
         with pytest.raises(BadInput, match="1 processes for a stream of 2 ranks"):
-            stream.check(0, batch.sources, batch.indices, lambda word: [word])
+            stream.check(0, batch.sources, batch.indices, lambda value: [value])
 
 
-def test_dealt_out_once_more_by_accelerate_is_found(mixture: Mixture) -> None:
-    """What accelerator.prepare does to an iterable: it takes every W-th item of what the rank has already taken its part of."""
+def test_a_second_split_by_accelerate_is_detected(mixture: Mixture) -> None:
+    """accelerator.prepare takes every W-th item of an iterable, although each rank has taken its slice already."""
     from accelerate.data_loader import IterableDatasetShard
 
     class Items(IterableDataset):  # type: ignore[type-arg]
@@ -239,8 +239,8 @@ def test_dealt_out_once_more_by_accelerate_is_found(mixture: Mixture) -> None:
     with mixture.open(rank=1, world=2) as stream:
         dealt = iter(IterableDatasetShard(Items(stream), batch_size=1, num_processes=2, process_index=1))
         sources, indices = next(dealt)
-        with pytest.raises(BadInput, match="step 0, rank 1: the images that arrived are not those of its slice"):
-            stream.check(0, sources, indices, lambda word: [word, word])
+        with pytest.raises(BadInput, match="step 0, rank 1: the images received are not those of its slice"):
+            stream.check(0, sources, indices, lambda value: [value, value])
 
 
 # ---------------------------------------------------------------------------------------------------------------- devices
@@ -255,7 +255,7 @@ def test_on_a_device_they_are_the_same(mixture: Mixture, resident: bool) -> None
         for batch in expected[:10]:
             given = next(batches)
             assert torch.equal(given.images_BHWC, torch.from_numpy(batch.images))
-            stream.check(given.step, given.sources, given.indices, lambda word: [word])
+            stream.check(given.step, given.sources, given.indices, lambda value: [value])
         assert batches.load_state_dict(state) == 20
         given = next(batches)
         assert given.step == 20
@@ -273,27 +273,30 @@ def test_a_windowed_stream_cannot_be_resident(mixture: Mixture) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"rank": 2, "world": 2}, "rank 2 of 2 is none"),
+        ({"rank": 2, "world": 2}, "rank 2 of world 2 is invalid"),
         ({"world": 49}, "global_batch is 48, fewer than the 49 ranks"),
         ({"window_shards": 0}, "window_shards is 0; set 1 or more"),
         ({"size_px": 0}, "size_px is 0; set 1 or more"),
         ({"prefetch_batches": -1}, "prefetch_batches is -1; set 0 or more"),
         ({"seed": -1}, r"seed is -1; set a number of 0 … 2\^64 - 1"),
-        ({"cache_bytes": 10_000}, r"decoded images take [\d,]+ bytes, [\d,]+ more than now, and the cache .* has room for"),
+        (
+            {"cache_bytes": 10_000},
+            r"images need [\d,]+ bytes, [\d,]+ more than cached, and the cache .* has [\d,]+ available",
+        ),
         ({"cache": "/proc/nowhere"}, "the cache folder /proc/nowhere cannot be used"),
     ],
 )
-def test_what_cannot_be_is_refused(mixture: Mixture, options: dict[str, Any], said: str) -> None:
+def test_invalid_arguments_are_refused(mixture: Mixture, options: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         mixture.open(**options)
 
 
-def test_sources_that_are_none_are_refused(mixture: Mixture, tmp_path: Path) -> None:
+def test_invalid_sources_are_refused(mixture: Mixture, tmp_path: Path) -> None:
     small = make_set(f"{tmp_path}/small", 10, 5, size_px=2)
     cases: list[tuple[dict[str, Source | str], str]] = [
         ({"a": f"{tmp_path}"}, "manifest.json does not exist; give the folder of a set of shards"),
-        ({"a": Source(small.uri, split="test")}, "has no images in split 'test'; it has train"),
-        ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it one above 0, or leave it out"),
+        ({"a": Source(small.uri, split="test")}, "has no images in split 'test'; choose a split with images: train"),
+        ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it a finite weight above 0, or leave it out"),
         ({"a": Source(small.uri, weight=-1), "b": mixture.real.uri}, "source a has weight -1"),
         ({"a": Source(small.uri, weight=float("nan"))}, "source a has weight nan"),
         ({}, "no source has both images and weight"),
@@ -304,14 +307,14 @@ def test_sources_that_are_none_are_refused(mixture: Mixture, tmp_path: Path) -> 
             open_stream(sources, 4, 0)
 
 
-def test_sizes_are_brought_to_one(mixture: Mixture, tmp_path: Path) -> None:
+def test_images_are_resized_to_one_size(mixture: Mixture, tmp_path: Path) -> None:
     small = make_set(f"{tmp_path}/small", 10, 5, size_px=2)
     (batch,) = take(open_stream({"a": small.uri, "b": mixture.real.uri}, 20, 0, size_px=3), 1)
     assert np.asarray(batch.images).shape == (20, 3, 3, 3)
 
 
 @pytest.mark.parametrize("variable", ["RANK", "WORLD_SIZE", "ADAINF_CACHE_BYTES"])
-def test_environments_that_hold_no_number(mixture: Mixture, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_environment_variables_that_are_not_numbers(mixture: Mixture, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "x")
-    with pytest.raises(BadInput, match=f"{variable} is 'x', no number"):
+    with pytest.raises(BadInput, match=f"{variable} is 'x', not a number"):
         mixture.open()

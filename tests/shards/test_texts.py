@@ -1,4 +1,4 @@
-"""Captions: from anybody's tars through ingest or index to `read_texts`; sets without any are the bytes they always were."""
+"""Captions: from existing tars through ingest or index to `read_texts`; sets without captions keep their bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXTS = ["a cat", "une vache\r\nqui rit", "猫 \U0001f408", "two\n\nlines", "e\u
 
 
 def write_tars(folder: Path, texts: list[str] | None = None) -> Path:
-    """As another's program writes them: two tars, by webdataset."""
+    """Two tars, written by webdataset."""
     folder.mkdir(exist_ok=True)
     for name, numbers in (("a", range(4)), ("b", range(4, 7))):
         with webdataset.TarWriter(str(folder / f"{name}.tar")) as writer:
@@ -72,18 +72,18 @@ def test_captions_are_ingested_with_their_images(tmp_path: Path) -> None:
 
 def test_imports_drop_labels_and_keep_captions(tmp_path: Path) -> None:
     images = open_tars(Shards(kind="shards", path=str(write_tars(tmp_path / "tars", WRITTEN)))).train
-    chosen = Selection(images, np.array([1, 6]), 4, 4, image_size_px=4, bgr=True, labelled=False)
-    assert [(sample.label, sample.text) for sample in chosen.take(range(2))] == [(None, TEXTS[1]), (None, TEXTS[6])]
+    selection = Selection(images, np.array([1, 6]), 4, 4, image_size_px=4, bgr=True, labelled=False)
+    assert [(sample.label, sample.text) for sample in selection.take(range(2))] == [(None, TEXTS[1]), (None, TEXTS[6])]
 
 
-def test_captions_are_indexed_where_they_lie(tmp_path: Path) -> None:
+def test_captions_are_indexed_in_place(tmp_path: Path) -> None:
     folder = indexed(write_tars(tmp_path / "tars", WRITTEN))
     assert read_texts(folder, "train") == TEXTS
     verify(folder.uri, Reporter())
 
 
 @pytest.mark.parametrize("made", [ingested, indexed])
-def test_an_empty_caption_is_none(tmp_path: Path, made: Callable[[Path], ShardFolder]) -> None:
+def test_an_empty_caption_becomes_none(tmp_path: Path, made: Callable[[Path], ShardFolder]) -> None:
     folder = made(write_tars(tmp_path / "tars", ["x", "x", "x", "x", "x", " \n", "x"]))
     texts = [text for split in folder.shards.splits.values() for shard in split.shards for text in folder.index(shard).texts]
     assert sorted(texts, key=str) == [None, *["x"] * 6]
@@ -94,22 +94,22 @@ def test_the_first_image_without_a_caption_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refused:
         read_texts(folder, "train")
     assert str(refused.value) == (
-        f"{tmp_path}/tars/b.tar: sample 5 (image 5 of train) has no caption; put one beside every image, as 5.txt in the tar, "
-        "and ingest or index the tars anew"
+        f"{tmp_path}/tars/b.tar: sample 5 (image 5 of train) has no caption; add 5.txt (and one for every other image) to the "
+        "tar, then ingest or index the tars again"
     )
 
 
-def test_a_caption_that_is_no_utf_8_names_its_sample(tmp_path: Path) -> None:
+def test_a_caption_that_is_not_utf_8_names_its_sample(tmp_path: Path) -> None:
     path = tmp_path / "tars"
     path.mkdir()
     with webdataset.TarWriter(str(path / "x.tar"), encoder=False) as writer:
         writer.write({"__key__": "1", "png": b"", "txt": "café".encode("latin-1")})
     for made in (ingested, indexed):
-        with pytest.raises(BadInput, match=r"x\.tar: sample 1: its \.txt is no UTF-8 \(from byte 3 on\); fetch or make"):
+        with pytest.raises(BadInput, match=r"x\.tar: sample 1: its \.txt is not UTF-8 \(at byte 3\); download or recreate"):
             made(path)
 
 
-def test_sets_without_captions_are_the_bytes_that_they_were_before_there_were_any(tmp_path: Path) -> None:
+def test_sets_without_captions_have_the_bytes_of_older_versions(tmp_path: Path) -> None:
     """A change here changes every artifact, as in `test_format`."""
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     samples = [Sample(image, 7), Sample(255 - image, None)]
@@ -132,23 +132,23 @@ def test_the_bytes_of_a_shard_with_captions_never_change(tmp_path: Path) -> None
     assert split.index_sha256s == ["786dd67d11cbc6c7694e7cd762cb9b6c1b0937259303ba36f526043081e4355e"]
 
 
-def test_tars_that_were_indexed_before_there_were_captions_are_indexed_anew(tmp_path: Path) -> None:
+def test_tars_indexed_by_a_version_without_captions_are_indexed_again(tmp_path: Path) -> None:
     path = write_tars(tmp_path / "tars", WRITTEN)
-    whole = indexed(path)
+    before = indexed(path)
     for file in path.glob("*.index.json"):
         columns = json.loads(file.read_bytes())
         del columns["texts"]
         file.write_text(json.dumps(columns))
     (path / "manifest.json").unlink()
     again = indexed(path)
-    assert again.digest == whole.digest
+    assert again.digest == before.digest
     assert read_texts(again, "train") == TEXTS
 
 
-@pytest.mark.parametrize("damage", [{"texts": ["x"]}, {"texts": [1, 2, 3, 4]}, {"keys": 3}])
-def test_an_index_whose_captions_do_not_fit_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:
-    path = write_tars(tmp_path / "tars", None if "keys" in damage else WRITTEN)
+@pytest.mark.parametrize("change", [{"texts": ["x"]}, {"texts": [1, 2, 3, 4]}, {"keys": 3}])
+def test_an_index_whose_captions_do_not_fit_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = write_tars(tmp_path / "tars", None if "keys" in change else WRITTEN)
     indexed(path)
-    columns = json.loads((path / "a.index.json").read_bytes()) | damage
+    columns = json.loads((path / "a.index.json").read_bytes()) | change
     with pytest.raises(BadInput, match=r"a\.index\.json"):
         Run(str(path)).parse(ShardIndex, "a.index.json", json.dumps(columns).encode())

@@ -1,4 +1,4 @@
-"""A pass in windows is still a pass: every image once, each window's images from its shards alone, and mixed well."""
+"""A windowed pass is a pass: every image once, each window's images only from its shards, and well shuffled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ SHARDS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 @given(shards=SHARDS, window=st.integers(1, 14), seed=st.integers(0, 2**32 - 1), passes=st.integers(0, 10**6))
 @settings(max_examples=150, deadline=None)
-def test_every_image_comes_once_and_from_a_shard_of_its_window(shards: list[int], window: int, seed: int, passes: int) -> None:
+def test_every_image_appears_once_from_a_shard_of_its_window(
+    shards: list[int], window: int, seed: int, passes: int
+) -> None:
     count = sum(shards)
     schedule = MixtureSchedule([count], [1.0], seed, [Windows(np.array(shards), window)])
     first = passes * count
@@ -40,7 +42,7 @@ def test_every_pass_has_other_windows() -> None:
     assert len(windows) > 10
 
 
-def test_one_position_can_be_asked_for_alone() -> None:
+def test_random_access_to_one_position() -> None:
     windows = [Windows(np.full(20, 5), 4), Windows(np.full(30, 5), 7)]
     schedule = MixtureSchedule([100, 150], [3.0, 1.0], 5, windows)
     sources, images = schedule.at(np.arange(900, 1800))
@@ -50,7 +52,7 @@ def test_one_position_can_be_asked_for_alone() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 17, 300, 10**9, 10**12])
-def test_what_was_drawn_before_a_position_is_what_stands_before_it(position: int) -> None:
+def test_drawn_counts_the_images_before_a_position(position: int) -> None:
     schedule = MixtureSchedule([30, 600, 50], [10.0, 1.0, 2.5], 0)
     drawn = schedule.drawn(position)
     assert sum(drawn) == position
@@ -62,7 +64,7 @@ def test_what_was_drawn_before_a_position_is_what_stands_before_it(position: int
 
 @pytest.mark.parametrize(("window", "most"), [(None, 1.1), (32, 3.5)])
 def test_two_images_of_a_batch_seldom_share_a_shard(window: int | None, most: float) -> None:
-    """100 shards of 1000, batches of 512, against a uniform draw without replacement; webdataset's shuffle(1000) is at 37."""
+    """100 shards of 1000, batches of 512, against uniform sampling without replacement; webdataset's shuffle(1000) gives 37."""
     windows = None if window is None else [Windows(np.full(100, 1000), window)]
     schedule = MixtureSchedule([100_000], [1.0], 3, windows)
     shares = []

@@ -1,1 +1,1 @@
-"""The shard format: PNG, tar, index, manifest."""
+"""The shard format: PNG, tar, index and manifest; readers and writers."""

@@ -1,4 +1,4 @@
-"""A set of shards where it lies: its objects, each checked against the manifest as it is read."""
+"""A set of shards in a store. Each object is checked against the manifest when it is read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ShardFolder:
     name: str
     shards: ShardSet
     digest: str
-    """SHA-256 of its manifest: what a stream's state is bound to."""
+    """SHA-256 of its manifest; part of a stream's fingerprint."""
 
     @classmethod
     def of(cls, run: Run, name: str, manifest: Manifest) -> ShardFolder:
-        """The set that a stage of the run has committed."""
+        """The set that a stage of the run committed."""
         return cls(run, name, manifest.content_as(ShardSet), manifest.digest)
 
     @classmethod
@@ -34,8 +34,8 @@ class ShardFolder:
             data = run.store.get("manifest.json")
         except NotFound:
             raise BadInput(
-                f"{run.locate('manifest.json')} does not exist; give the folder of a set of shards (RUN/real, say), or make "
-                f"one of a folder of tars by `adainf shards index {uri}`"
+                f"{run.locate('manifest.json')} does not exist; give the folder of a set of shards (for example RUN/real), "
+                f"or create one from a folder of tars with `adainf shards index {uri}`"
             ) from None
         manifest = run.parse(Manifest, "manifest.json", data)
         return cls(run, "", manifest.content_as(ShardSet), sha256(data))
@@ -45,27 +45,28 @@ class ShardFolder:
         return self.run.locate(self.name) if self.name else self.run.uri.rstrip("/")
 
     def split(self, name: str) -> Split:
-        """Raises `BadInput` where the set has no split of that name, or no image in it."""
+        """The split of that name. Raises `BadInput` where the set has none, or no image in it."""
         found = self.shards.splits.get(name)
         if found is None or not found.images:
-            there = ", ".join(key for key, split in self.shards.splits.items() if split.images)
-            raise BadInput(f"{self.uri} has no images in split {name!r}; it has {there or 'none at all'}")
+            available = ", ".join(key for key, split in self.shards.splits.items() if split.images)
+            raise BadInput(f"{self.uri} has no images in split {name!r}; choose a split with images: {available or 'none'}")
         return found
 
     def key(self, key: str) -> str:
-        """A key of the set as the run's store has it. Raises `BadInput` for one that leaves the set's folder."""
+        """The key in the run's store of a key of the set. Raises `BadInput` for one outside the set's folder."""
         if not is_key(key):
             raise BadInput(
-                f"{self.uri}/manifest.json is damaged (it names {key!r}, which is no key); restore it, or make the set again"
+                f"{self.uri}/manifest.json is corrupt: it names {key!r}, which is not a valid key; restore it or recreate "
+                "the set"
             )
         return f"{self.name}/{key}" if self.name else key
 
     def locate(self, key: str) -> str:
-        """A key of the set as a user would find it, for messages."""
+        """The address of a key of the set, for messages."""
         return self.run.locate(self.key(key))
 
     def read(self, output: Output) -> bytes:
-        """The object's bytes. Raises `BadInput` where they are not what the manifest says."""
+        """The object's bytes. Raises `BadInput` where they do not match the manifest."""
         return self.run.read(output.model_copy(update={"key": self.key(output.key)}))
 
     def index(self, shard: Shard) -> ShardIndex:

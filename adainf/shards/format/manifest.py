@@ -1,7 +1,7 @@
-"""What is known of a set of shards without opening one: the content of a source's manifest, and a shard's index.
+"""The metadata of a set of shards: the content of its manifest, and the index of a shard.
 
-A set is a folder with ``manifest.json``; the keys in it are relative to that folder. Both records hold columns, not a record
-for each shard or sample: a hundred thousand shards are opened in a second, and an index costs some 30 bytes a sample.
+A set is a folder with ``manifest.json``; the keys in it are relative to that folder. Both records store columns, not one
+record per shard or sample: a hundred thousand shards open in a second, and an index takes some 30 bytes per sample.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ INDEX_SUFFIX = ".index.json"
 
 
 def index_key(tar_key: str) -> str:
-    """The key of the index that belongs to a tar."""
+    """The key of a tar's index."""
     return f"{tar_key.removesuffix('.tar')}{INDEX_SUFFIX}"
 
 
 class PixelFacts(Record):
-    """What is known of the decoded images of a shard, which all have one size."""
+    """Statistics of the decoded images of a shard, which all have one size."""
 
     images: int
-    """How many could be decoded."""
+    """Number of images that could be decoded."""
     height_px: int
     width_px: int
     sha256: str
-    """Over the pixels in order: equal for equal images, however they were compressed."""
+    """Of the pixels in order: independent of the compression."""
     channel_sums: tuple[int, int, int]
     """Sum of all R, of all G and of all B values."""
     channel_square_sums: tuple[int, int, int]
@@ -47,8 +47,8 @@ def _no_texts(index: dict[str, Any]) -> list[str | None]:
 class ShardIndex(Record):
     """The sidecar of one shard (``train-000000.index.json`` beside ``train-000000.tar``), written after it.
 
-    Columns have one entry for each sample, in the tar's order. Offsets are those of the data (not the headers), so that one
-    range read gets an image, and its CRC-32 tells whether it is whole.
+    Columns have one entry per sample, in the tar's order. Offsets point to the data, not the headers, so one range read
+    fetches an image. Its CRC-32 detects corruption.
     """
 
     schema_version: Literal[2] = 2
@@ -61,7 +61,7 @@ class ShardIndex(Record):
     labels: list[int]
     """-1 is none."""
     texts: list[str | None] = Field(default_factory=_no_texts)
-    """Captions. The object lacks the column where no sample has one, as every index did before there were any."""
+    """Captions. The stored object omits the column where no sample has one, as indexes of older versions do."""
     pixels: PixelFacts | None = None
     """None: indexed without decoding."""
 
@@ -73,7 +73,7 @@ class ShardIndex(Record):
         return self
 
     def to_json(self) -> bytes:
-        """On one line: a column on lines of its own would double the size."""
+        """JSON on one line: indentation would double the size."""
         columns = self.model_dump(mode="json", exclude=None if any(self.texts) else {"texts"})
         return json.dumps(columns, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -88,7 +88,7 @@ class Shard:
 
 
 class Split(Record):
-    """Columns have one entry for each shard, in the order of the samples."""
+    """Columns have one entry per shard, in the order of the samples."""
 
     images: int
     labelled: bool
@@ -111,7 +111,7 @@ class Split(Record):
         if sum(self.shard_images) != self.images or min(self.shard_images, default=1) < 1:
             raise ValueError(f"its shards do not hold {self.images} images")
         if min(self.tar_sizes_bytes, default=0) < 0:
-            raise ValueError("a shard of it has a negative size")
+            raise ValueError("a shard has a negative size")
         return self
 
     @classmethod
@@ -154,7 +154,7 @@ class Split(Record):
 
 
 class ShardSet(Record):
-    """The content of the manifests of `real` and `generated`, and of any indexed folder of tars."""
+    """The content of the manifest of `real`, of `generated`, and of an indexed folder of tars."""
 
     height_px: Annotated[int, Field(ge=1)] | None
     """Of every image; None where images differ in size."""
@@ -165,7 +165,7 @@ class ShardSet(Record):
     """Names of the labels 0, 1, …; empty without labels."""
     splits: dict[str, Split]
     origin: dict[str, JsonValue] = Field(default={})
-    """Where the images came from: the generator's digest, or what the user declared."""
+    """Provenance of the images: the generator's digest, or what the user declared."""
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -176,5 +176,5 @@ class ShardSet(Record):
     def image_size(self) -> tuple[int, int]:
         """(height, width) in px of every image. Raises `BadInput` where images differ in size."""
         if self.size is None:
-            raise BadInput("images of several sizes are no set for this; ingest them with real.image_size_px")
+            raise BadInput("the images of this set differ in size; ingest them with real.image_size_px to give all one size")
         return self.size

@@ -1,4 +1,4 @@
-"""Images as bytes. Pixels are uint8, height x width x channels, channels in RGB order, everywhere in this project."""
+"""Encode and decode images. Pixels are uint8, height x width x channels in RGB order, everywhere in this project."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from adainf.shards.loader.arrays import Integers
-
 Pixels = NDArray[np.uint8]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -23,19 +21,19 @@ _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _PIXELS_AT = 48
 """Signature 8, IHDR chunk 25, IDAT length and type 8, zlib header 2, stored block header 5."""
 _BLOCK = 0xFFFF
-"""Most bytes that one stored deflate block holds (RFC 1951, 3.2.4)."""
+"""Maximum size of a stored deflate block (RFC 1951, 3.2.4)."""
 _PLAIN_RGB = b"\x08\x02\0\0\0"
-"""Of a header: 8 bits, RGB, deflate, its filters, not interlaced."""
+"""The end of an IHDR chunk: 8 bits, RGB, deflate, standard filters, not interlaced."""
 _DEFLATE_LEVEL = 6
 _NPY = b"\x93NUMPY"
-MOST_PIXELS = 178_956_970
-"""Of one image: where Pillow, too, takes a file for a decompression bomb."""
+MAX_PIXELS = 178_956_970
+"""Of one image: the limit above which Pillow assumes a decompression bomb."""
 
 
 def encode_stored_pngs(images_NHWC: Pixels) -> Pixels:
-    """Valid PNGs whose deflate streams are only stored, so their bytes depend on the pixels and on no zlib build: N x S uint8.
+    """PNGs with stored (uncompressed) deflate blocks: their bytes depend only on the pixels, not on a zlib build. N x S uint8.
 
-    `images_NHWC` is uint8, N x H x W x 3, RGB. All files of one size have one length S. Raises `ValueError` for anything else.
+    `images_NHWC` is uint8, N x H x W x 3, RGB. All files have the same length S. Raises `ValueError` for any other array.
     """
     if images_NHWC.dtype != np.uint8 or images_NHWC.ndim != 4 or images_NHWC.shape[3] != 3:
         raise ValueError(f"expected uint8 H x W x 3, got {images_NHWC.dtype} {images_NHWC.shape[1:]}")
@@ -57,19 +55,19 @@ def encode_stored_pngs(images_NHWC: Pixels) -> Pixels:
         files[:, at + 5 : at + 5 + length] = block
         at += 5 + length
     files[:, at : at + 4] = _words([zlib.adler32(each.data) for each in raw])
-    chunk = files[:, len(start) - 6 : at + 4]  # type and stream: what the chunk's CRC is of
+    chunk = files[:, len(start) - 6 : at + 4]  # type and stream: what the chunk's CRC covers
     files[:, at + 4 : at + 8] = _words([zlib.crc32(each.data) for each in chunk])
     files[:, at + 8 :] = _bytes(_END)
     return files
 
 
 def encode_stored_png(image_HWC: Pixels) -> bytes:
-    """One image as `encode_stored_pngs` has it."""
+    """One image, encoded as by `encode_stored_pngs`."""
     return encode_stored_pngs(image_HWC[None])[0].tobytes()
 
 
 def encode_deflated_png(image_HWC: Pixels) -> bytes:
-    """A PNG compressed by Pillow: smaller, but its bytes depend on Pillow's build of zlib, so only pixels can be compared."""
+    """A PNG compressed by Pillow: smaller, but its bytes depend on Pillow's zlib build, so only pixels can be compared."""
     buffer = io.BytesIO()
     Image.fromarray(image_HWC).save(buffer, "PNG", compress_level=_DEFLATE_LEVEL)
     return buffer.getvalue()
@@ -84,15 +82,15 @@ def _bytes(data: bytes) -> Pixels:
 
 
 def _words(values: list[int]) -> Pixels:
-    """N numbers of 32 bits as N x 4 bytes, the highest first."""
+    """N 32-bit numbers as N x 4 big-endian bytes."""
     return np.array(values, ">u4").view(np.uint8).reshape(-1, 4)
 
 
 def decode_image(data: bytes, verified: bool = False) -> Pixels:
-    """The pixels of an encoded image or .npy, H x W x 3 uint8 RGB; grey and palette images become RGB, transparency is dropped.
+    """The pixels of an encoded image or .npy, H x W x 3 uint8 RGB. Grey and palette images become RGB; transparency is dropped.
 
-    `verified`: a checksum has shown that these are the bytes that were written, so PNG's own sums need no second look.
-    Raises `ValueError` with the reason where the image cannot be decoded whole or has more than 8 bits per channel.
+    `verified`: the bytes match a checksum already, so PNG's own checksums are skipped. Raises `ValueError`, with the reason,
+    where the image cannot be decoded completely or has more than 8 bits per channel.
     """
     stored = _decode_stored_png(data)
     if stored is not None:
@@ -103,32 +101,32 @@ def decode_image(data: bytes, verified: bool = False) -> Pixels:
     if fast is not None:
         return fast
     try:
-        if data.startswith(_SIGNATURE) and not verified:  # Pillow stops at the last pixel; a lost end is found by this
+        if data.startswith(_SIGNATURE) and not verified:  # Pillow stops at the last pixel; this detects a truncated end
             with Image.open(io.BytesIO(data)) as image:
                 image.verify()
             if _END not in data:
-                raise ValueError("its last chunk is cut")
+                raise ValueError("the IEND chunk is missing")
         with Image.open(io.BytesIO(data)) as image:
             mode, (width, height) = image.mode, image.size
-            if width * height > MOST_PIXELS:
-                raise ValueError(f"{width} x {height} px are more than an image has")
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{width} x {height} px exceed the limit of {MAX_PIXELS:,} pixels")
             if mode == "RGB":
                 return np.array(image)
             if not mode.startswith(("I", "F")):
                 return np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow raises many kinds for damaged bytes, struct.error and SyntaxError among them
-        raise ValueError(f"not a whole image ({undecodable(error)})") from None
-    raise ValueError(f"its pixels have more than 8 bits (mode {mode})")  # Pillow would clip these, not scale them
+    except Exception as error:  # corrupt bytes make Pillow raise many types, struct.error and SyntaxError among them
+        raise ValueError(f"cannot decode the image ({decode_problem(error)})") from None
+    raise ValueError(f"the image has more than 8 bits per channel (mode {mode})")  # Pillow would clip, not scale
 
 
-def undecodable(error: Exception) -> str:
-    """What Pillow has to say, without the object that it was given."""
-    return "of no known kind" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__}: {error}"
+def decode_problem(error: Exception) -> str:
+    """Pillow's error message, without the file object in it."""
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__}: {error}"
 
 
 @cache
 def _fast_decoder() -> Callable[[bytes, tuple[int, int], str], Pixels] | None:
-    """kornia-rs's, where it is installed: four times as fast as Pillow's for small images."""
+    """The decoder of kornia-rs, if installed: four times as fast as Pillow's for small images."""
     try:
         from kornia_rs.io import decode_image_png_u8
     except ImportError:
@@ -137,16 +135,16 @@ def _fast_decoder() -> Callable[[bytes, tuple[int, int], str], Pixels] | None:
 
 
 def _decode_fast(data: bytes) -> Pixels | None:
-    """The pixels of a plain RGB PNG of 8 bits, which every decoder gives alike (a JPEG's they do not); None for any other."""
+    """The pixels of a plain 8-bit RGB PNG, for which all decoders agree (for JPEG they do not); None for any other."""
     decode = _fast_decoder()
     if decode is None or not data.startswith(_SIGNATURE) or data[24:29] != _PLAIN_RGB or b"tRNS" in data:
         return None
     width, height = struct.unpack_from(">II", data, 16)
-    if not 0 < width * height <= MOST_PIXELS:
+    if not 0 < width * height <= MAX_PIXELS:
         return None
     try:
         return np.asarray(decode(data, (height, width), "rgb"))
-    except Exception:  # Pillow says in its own words what is wrong
+    except Exception:  # Pillow decodes it again and reports the error
         return None
 
 
@@ -154,14 +152,14 @@ def _decode_npy(data: bytes) -> Pixels:
     try:
         image = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:
-        raise ValueError(f"not a whole array ({type(error).__name__}: {error})") from None
+        raise ValueError(f"cannot load the array ({type(error).__name__}: {error})") from None
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"an array of {image.dtype} {image.shape}, expected uint8 H x W x 3")
+        raise ValueError(f"the array is {image.dtype} {image.shape}, expected uint8 H x W x 3")
     return np.ascontiguousarray(image)
 
 
 def _decode_stored_png(data: bytes) -> Pixels | None:
-    """The pixels of a PNG of `encode_stored_png` in one slice, or None for any other (or larger, or damaged) image."""
+    """The pixels of a PNG of `encode_stored_png` by one slice; None for any other, larger or corrupt image."""
     if not data.startswith(_SIGNATURE) or len(data) < _PIXELS_AT:
         return None
     width, height = struct.unpack_from(">II", data, 16)
@@ -173,16 +171,18 @@ def _decode_stored_png(data: bytes) -> Pixels | None:
 
 
 def _stored_size(height: int, width: int) -> int | None:
-    """Bytes of a stored PNG of one block, or None where the image takes more."""
+    """Bytes of a stored PNG of one block; None where the image needs more blocks."""
     size = height * (1 + 3 * width)
     return _PIXELS_AT + size + 20 if 0 < size <= _BLOCK else None
 
 
-def copy_stored_pngs(data: bytes | memoryview, offsets: Integers, sizes_bytes: Integers, out_NHWC: Pixels) -> bool:
-    """Copy the pixels of N stored PNGs at `offsets` of `data` into `out_NHWC` at the speed of memory.
+def copy_stored_pngs(
+    data: bytes | memoryview, offsets: NDArray[np.int64], sizes_bytes: NDArray[np.int64], out_NHWC: Pixels
+) -> bool:
+    """Copy the pixels of N stored PNGs at `offsets` of `data` into `out_NHWC` at memory speed.
 
-    False, and `out_NHWC` is of no use, where they are not all stored PNGs of that size at equal distances. `data` has been
-    verified by a checksum: PNG's own are not looked at.
+    Returns False, with `out_NHWC` undefined, unless all are stored PNGs of that size at equal distances. `data` matches a
+    checksum already: PNG's own checksums are skipped.
     """
     count, height, width, _ = out_NHWC.shape
     size = _stored_size(height, width)
@@ -192,9 +192,9 @@ def copy_stored_pngs(data: bytes | memoryview, offsets: Integers, sizes_bytes: I
     if stride < size or (offsets[1:] - offsets[:-1] != stride).any() or offsets[-1] + size > len(data):
         return False
     row = 1 + 3 * width
-    whole = np.frombuffer(data, np.uint8, (count - 1) * stride + size, int(offsets[0]))
-    heads = as_strided(whole, (count, _PIXELS_AT), (stride, 1), writeable=False)
-    rows = as_strided(whole[_PIXELS_AT:], (count, height, row), (stride, row, 1), writeable=False)
+    span = np.frombuffer(data, np.uint8, (count - 1) * stride + size, int(offsets[0]))
+    heads = as_strided(span, (count, _PIXELS_AT), (stride, 1), writeable=False)
+    rows = as_strided(span[_PIXELS_AT:], (count, height, row), (stride, row, 1), writeable=False)
     expected = np.frombuffer(encode_stored_png(np.zeros((height, width, 3), np.uint8)), np.uint8, _PIXELS_AT)
     if (heads != expected).any() or rows[:, :, 0].any():
         return False

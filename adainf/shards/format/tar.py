@@ -1,4 +1,4 @@
-"""One shard as bytes: a USTAR archive that stock WebDataset reads, and that is the same bytes whenever it is written."""
+"""Write a shard: a USTAR archive that stock WebDataset reads, with deterministic bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from adainf.shards.format.png import Pixels, encode_deflated_png, encode_stored_png, encode_stored_pngs
 from adainf.shards.format.scan import BLOCK, Buffer
-from adainf.shards.loader.arrays import Integers
 
 Compression = Literal["stored", "deflate"]
-"""How a shard's PNGs hold their pixels; see `png`."""
+"""How the PNGs of a shard store their pixels; see `png`."""
 
 _HEADER = np.frombuffer(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT), np.uint8)
-"""Of a file without name and bytes: mtime 0, uid and gid 0, mode 0644, no names."""
+"""Of an empty file: mtime 0, uid and gid 0, mode 0644, no names."""
 _CHECKSUM = slice(148, 156)
 
 
@@ -27,7 +26,7 @@ class Sample(NamedTuple):
     image: Pixels
     label: int | None
     text: str | None = None
-    """Its caption, not empty and without white space around it."""
+    """Its caption: not empty, stripped of white space."""
 
 
 def encode_shard(first_index: int, samples: Sequence[Sample], compression: Compression = "stored") -> bytes:
@@ -52,11 +51,11 @@ def _encode_images(images: list[Pixels], compression: Compression) -> Sequence[B
 
 
 def _pack(files: list[tuple[str, Buffer]]) -> bytes:
-    """A tar of (name, content), byte for byte what `tarfile` writes, its headers filled as one array."""
+    """A tar of (name, content), byte for byte what `tarfile` writes, with all headers written as one array."""
     sizes = np.array([len(content) for _, content in files], np.int64)
     spans = BLOCK + -(-sizes // BLOCK) * BLOCK
     starts = np.cumsum(spans) - spans
-    end = int(spans.sum()) + 2 * BLOCK  # two blocks of zeros are the end-of-archive mark
+    end = int(spans.sum()) + 2 * BLOCK  # two blocks of zeros are the end-of-archive marker
     data = np.zeros(-(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE, np.uint8)
     data.reshape(-1, BLOCK)[starts // BLOCK] = _headers([name for name, _ in files], sizes)
     view = data.data
@@ -65,15 +64,15 @@ def _pack(files: list[tuple[str, Buffer]]) -> bytes:
     return data.tobytes()
 
 
-def _headers(names: list[str], sizes: Integers) -> NDArray[np.uint8]:
+def _headers(names: list[str], sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
     headers = np.tile(_HEADER, (len(names), 1))
     headers[:, :100] = np.array([name.encode() for name in names], "S100").view(np.uint8).reshape(-1, 100)
     headers[:, 124:135] = _octal(sizes, 11)
-    headers[:, _CHECKSUM] = ord(" ")  # as it is counted
+    headers[:, _CHECKSUM] = ord(" ")  # the checksum field counts as blanks
     headers[:, 148:154] = _octal(headers.sum(1, dtype=np.int64), 6)
     headers[:, 154] = 0
     return headers
 
 
-def _octal(values: Integers, digits: int) -> Integers:
+def _octal(values: NDArray[np.int64], digits: int) -> NDArray[np.int64]:
     return (values[:, None] >> 3 * np.arange(digits)[::-1] & 7) + ord("0")

@@ -1,6 +1,6 @@
-"""Plain webdataset on ``s3://``: ``register()``, then ``webdataset.WebDataset("s3://bucket/real/train-{000000..000004}.tar")``.
+"""webdataset on ``s3://``: ``register()``, then ``webdataset.WebDataset("s3://bucket/real/train-{000000..000004}.tar")``.
 
-webdataset has no handler for s3:// and advises a shell pipe; ours resumes what breaks off, and runs no shell.
+webdataset has no handler for s3:// and recommends a shell pipe. This one resumes interrupted downloads and needs no shell.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from adainf.storage import open_store
 
 
 def register() -> None:
-    """Let webdataset read ``s3://`` in this process (and those it forks)."""
+    """Register ``s3://`` with webdataset in this process and those it forks."""
     import webdataset
 
     webdataset.gopen_schemes["s3"] = _open
@@ -19,7 +19,7 @@ def register() -> None:
 
 def _open(url: str, mode: str = "rb", bufsize: int = 8192, **options: Any) -> IO[bytes]:
     if mode != "rb":
-        raise ValueError(f"{url}: shards on S3 are written by their own writers; open it for reading")
+        raise ValueError(f"{url}: mode {mode!r} is not supported; open it with mode 'rb' (write shards with `SplitWriter`)")
     bucket, _, key = url.removeprefix("s3://").partition("/")
     folder, slash, name = key.rpartition("/")
     return open_store(f"s3://{bucket}{slash}{folder}").open(name)

@@ -1,4 +1,4 @@
-"""Writing the shards of one split: by one process or several, of which any that dies is simply started again."""
+"""Write the shards of one split, from one process or several. A process that dies is simply started again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from adainf.shards.format.scan import TarSample, samples
 from adainf.shards.format.tar import Compression, Sample, encode_shard
 from adainf.storage import NotFound
 
-_IMAGES_AT_ONCE = 16
-"""Whose squares stay in the processor's cache while they are summed."""
+_BLOCK_IMAGES = 16
+"""Images summed together: their squares fit the CPU cache."""
 
 
 class Images(Protocol):
-    """Samples by index, made or decoded when asked for."""
+    """Samples by index, created or decoded on access."""
 
     def __len__(self) -> int: ...
 
@@ -32,7 +32,7 @@ class Images(Protocol):
 
 
 class _Written(NamedTuple):
-    """What the manifest needs to know of a shard that is there."""
+    """The manifest's facts about a shard in the store."""
 
     shard: Shard
     labelled: bool
@@ -40,10 +40,10 @@ class _Written(NamedTuple):
 
 
 class SplitWriter:
-    """Samples 0 … `count` - 1 as ``FOLDER/STEM-000000.tar`` … of `shard_images` each, every one followed by its index.
+    """Writes samples 0 … `count` - 1 as ``FOLDER/STEM-000000.tar`` … of `shard_images` each, each tar followed by its index.
 
-    Both are put conditionally, so any number of processes may write any shards at any time: of two that write the same one
-    the later adopts what it finds, if the samples in it are those that it has made.
+    Both are written conditionally, so any number of processes may write any shards at any time. Of two that write the same
+    shard, the second adopts the existing one if it holds the same samples.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class SplitWriter:
         return -(-self._count // self._shard_images)
 
     def indices(self, number: int) -> range:
-        """Of the samples in a shard."""
+        """The indices of a shard's samples."""
         first = number * self._shard_images
         return range(first, min(first + self._shard_images, self._count))
 
     def write(self, numbers: range, make: Callable[[range], list[Sample]], advance: Callable[[int], None]) -> None:
-        """Write those of the shards `numbers` that are not there yet; `make` gives the samples of a range of indices.
+        """Write the missing ones of the shards `numbers`; `make` returns the samples of a range of indices.
 
-        One shard is encoded and uploaded while the next is made; no more than these two are in memory. `advance` is told the
-        images of each shard once it is in the store. However this ends, no upload is left half done. Raises `StageFailed`
-        where a shard is there that holds other samples.
+        One shard is encoded and uploaded while the next is created; at most these two are in memory. `advance` is called with
+        the number of images of each shard once it is in the store. An upload in progress finishes even on an error. Raises
+        `StageFailed` where an existing shard holds other samples.
         """
-        self._look(numbers)
+        self._find_existing(numbers)
         advance(sum(len(self.indices(number)) for number in numbers if number in self._written))
         with ThreadPoolExecutor(1, "shard") as uploads:
             upload: Future[int] | None = None
@@ -84,58 +84,58 @@ class SplitWriter:
                 advance(upload.result())
 
     def missing(self) -> list[int]:
-        """The shards that are not there, whole and with an index that belongs to them."""
-        self._look(range(len(self)))
+        """The shards that are not in the store, intact and with a matching index."""
+        self._find_existing(range(len(self)))
         return [number for number in range(len(self)) if number not in self._written]
 
     def split(self) -> Split:
-        """All shards as a split, its statistics merged; none is missing."""
+        """All shards as a split, with merged statistics; none may be missing."""
         written = [self._written[number] for number in range(len(self))]
         facts = [each.facts for each in written if each.facts]
         labelled = self._count > 0 and all(each.labelled for each in written)
         return Split.of([each.shard for each in written], labelled, *channel_moments(facts, len(written)))
 
-    def _look(self, numbers: range) -> None:
-        """Take note of the shards that are there by one listing, their sizes and their indexes; no tar is read."""
+    def _find_existing(self, numbers: range) -> None:
+        """Record the existing shards, by one listing, their sizes and their indexes; no tar is read."""
         sizes_bytes = {info.key: info.size_bytes for info in self._run.store.list(f"{self._folder}/{self._stem}-")}
         for number in numbers:
             size_bytes = sizes_bytes.get(f"{self._folder}/{self._key(number)}")
             if number not in self._written and size_bytes is not None:
-                self._look_at(number, size_bytes)
+                self._check_index(number, size_bytes)
 
-    def _look_at(self, number: int, tar_size_bytes: int) -> None:
+    def _check_index(self, number: int, tar_size_bytes: int) -> None:
         key = index_key(self._key(number))
         try:
             data = self._run.store.get(f"{self._folder}/{key}")
             index = self._run.parse(ShardIndex, f"{self._folder}/{key}", data)
-        except (NotFound, BadInput):  # it is made again, and compared with the tar
+        except (NotFound, BadInput):  # recreated, and compared with the tar
             return
-        belongs = (index.tar.key, index.tar.size_bytes) == (self._key(number), tar_size_bytes)
-        if belongs and index.keys == [f"{sample:06d}" for sample in self.indices(number)]:
-            self._note(number, index, data)
+        matches = (index.tar.key, index.tar.size_bytes) == (self._key(number), tar_size_bytes)
+        if matches and index.keys == [f"{sample:06d}" for sample in self.indices(number)]:
+            self._record(number, index, data)
 
     def _commit(self, number: int, made: list[Sample]) -> int:
-        """Put the shard, then its index; how many images it holds."""
+        """Write the shard, then its index; the number of its images."""
         key, indices = self._key(number), self.indices(number)
         data = encode_shard(indices.start, made, self._compression)
-        held = self._run.compare_and_swap(f"{self._folder}/{key}", data, may_replace=_is_damaged)
+        held = self._run.compare_and_swap(f"{self._folder}/{key}", data, may_replace=_is_corrupt)
         index = _index(key, data, samples(data), pixel_facts(sample.image for sample in made))
-        if held != data:  # by another build of zlib, say: what counts is what is decoded
+        if held != data:  # for example by another zlib build: the decoded content is what counts
             own, index = index, _decoded_index(key, held)
             if _content(own) != _content(index):
                 where = self._run.locate(f"{self._folder}/{key}")
                 raise StageFailed(
-                    f"{where} holds other samples {indices.start} to {indices.stop - 1} than this process has made: another "
-                    "kind of device or other versions of torch or Pillow made them, or they are not repeatable here; nothing "
-                    "was overwritten: go on where that shard was made, or delete it to have it made here"
+                    f"{where} holds other samples {indices.start} to {indices.stop - 1} than this process created (another "
+                    "kind of device, other versions of torch or Pillow, or not reproducible here); nothing was overwritten: "
+                    "resume where that shard was written, or delete it to write it here"
                 )
         text = index.to_json()
-        # An index is a function of its tar: one that says anything else is damaged or of a tar that is gone.
+        # An index is a function of its tar: a different one is corrupt or belongs to a deleted tar.
         self._run.compare_and_swap(f"{self._folder}/{index_key(key)}", text, may_replace=lambda there: True)
-        self._note(number, index, text)
+        self._record(number, index, text)
         return len(indices)
 
-    def _note(self, number: int, index: ShardIndex, data: bytes) -> None:
+    def _record(self, number: int, index: ShardIndex, data: bytes) -> None:
         self._written[number] = _Written(describe(index, data), min(index.labels) >= 0, index.pixels)
 
     def _key(self, number: int) -> str:
@@ -152,14 +152,14 @@ def write_split(
     advance: Callable[[int], None] = lambda images: None,
     compression: Compression = "stored",
 ) -> Split:
-    """All shards of a split, written by this process alone, and their description; see `SplitWriter`."""
+    """Write all shards of a split from this process; their description. See `SplitWriter`."""
     writer = SplitWriter(run, folder, split, count, shard_images, compression)
     writer.write(range(len(writer)), samples, advance)
     return writer.split()
 
 
 def channel_moments(facts: list[PixelFacts], shards: int) -> tuple[Channels | None, Channels | None]:
-    """Means and standard deviations of R, G and B over so many shards, 0..255; None where not all of them have facts."""
+    """Means and standard deviations of R, G and B over so many shards, 0..255; None where some have no facts."""
     if len(facts) < shards or not facts:
         return None, None
     pixels = sum(fact.images * fact.height_px * fact.width_px for fact in facts)
@@ -171,18 +171,18 @@ def channel_moments(facts: list[PixelFacts], shards: int) -> tuple[Channels | No
 
 
 def pixel_facts(images: Iterable[Pixels]) -> PixelFacts | None:
-    """None where images differ in size, or there are none."""
+    """The facts of a shard's images; None where they differ in size, or there are none."""
     pixels = hashlib.sha256()
     shapes: set[tuple[int, ...]] = set()
     count = 0
     sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
     images = iter(images)
-    while block := list(islice(images, _IMAGES_AT_ONCE)):
+    while block := list(islice(images, _BLOCK_IMAGES)):
         count += len(block)
         shapes |= {image.shape for image in block}
         if len(shapes) > 1:
             continue
-        values = np.ascontiguousarray(np.stack(block))  # a stack of channels-first images keeps their order
+        values = np.ascontiguousarray(np.stack(block))  # stacked channels-first images keep their memory order
         pixels.update(values.data)
         sums += values.sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
         squares += np.square(values, dtype=np.uint32).sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
@@ -201,7 +201,7 @@ def pixel_facts(images: Iterable[Pixels]) -> PixelFacts | None:
 
 
 def index_of(tar: Output, data: bytes, entries: list[TarSample], pixels: PixelFacts | None) -> ShardIndex:
-    """The index of a tar of the bytes `data`, which holds `entries`."""
+    """The index of a tar with bytes `data` and samples `entries`."""
     images = memoryview(data)
     return ShardIndex(
         tar=tar,
@@ -216,7 +216,7 @@ def index_of(tar: Output, data: bytes, entries: list[TarSample], pixels: PixelFa
 
 
 def describe(index: ShardIndex, data: bytes) -> Shard:
-    """The shard's place in its split; `data` is its index as an object."""
+    """The shard's entry in its split; `data` is its serialized index."""
     output = Output(key=index_key(index.tar.key), size_bytes=len(data), sha256=sha256(data))
     return Shard(len(index.keys), index.tar, output)
 
@@ -226,13 +226,13 @@ def _index(key: str, data: bytes, entries: list[TarSample], pixels: PixelFacts |
 
 
 def _decoded_index(key: str, data: bytes) -> ShardIndex:
-    """The index of a tar as it was found. Raises `ValueError` where it is damaged."""
+    """The index of an existing tar. Raises `ValueError` where it is corrupt."""
     entries = samples(data)
     images = (decode_image(data[entry.image.offset : entry.image.offset + entry.image.size]) for entry in entries)
     return _index(key, data, entries, pixel_facts(images))
 
 
-def _is_damaged(data: bytes) -> bool:
+def _is_corrupt(data: bytes) -> bool:
     try:
         _decoded_index("", data)
     except ValueError:
@@ -241,5 +241,5 @@ def _is_damaged(data: bytes) -> bool:
 
 
 def _content(index: ShardIndex) -> tuple[object, ...]:
-    """What a shard says, however it is compressed."""
+    """The content of a shard, independent of its compression."""
     return index.keys, index.labels, index.texts, index.pixels

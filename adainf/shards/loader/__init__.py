@@ -1,1 +1,1 @@
-"""The weighted shard stream: mixture, fetching, cache."""
+"""The streaming loader: mixture, node cache, prefetching and batches."""

@@ -1,8 +1,8 @@
-"""The node's cache of decoded images: one folder for each split, shared by all processes of the node.
+"""The node cache of decoded images: one folder per split, shared by all processes of the node.
 
-A folder's name is a digest of what decides its bytes: the SHA-256 of every shard, and the size that images are brought to. So
-two sets with shards of the same names never meet, and a set that was changed is another one. The boot of the machine is part
-of it: after a power cut the disk may hold the marks of pages that were never written.
+A folder is named by a digest of everything that determines its bytes: the SHA-256 of every shard, and the size that images are
+resized to. So sets whose shards have the same names never collide, and a changed set gets a new folder. The digest includes
+the boot ID of the machine: after a power failure the disk may hold ready marks of pages that were never written.
 """
 
 from __future__ import annotations
@@ -23,35 +23,33 @@ from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.locks import ByteLocks
 
 FORMAT = 1
-FETCHES_AT_ONCE = 8
-"""Shards that one node fetches and decodes at the same time, over all its processes."""
 _IN_USE = "in-use"
 
 
 def default_folder() -> Path:
-    """``$ADAINF_CACHE``, or ``adainf`` in the user's cache folder."""
-    named = os.environ.get("ADAINF_CACHE")
-    if named:
-        return Path(named)
+    """``$ADAINF_CACHE``, or ``adainf`` in the user's cache folder. Raises `BadInput` where the user has no home."""
+    configured = os.environ.get("ADAINF_CACHE")
+    if configured:
+        return Path(configured)
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".cache") / "adainf"
-    except RuntimeError:  # as in a container that runs under a number without a name
-        raise BadInput("this user has no home for a cache of images; set ADAINF_CACHE to a folder") from None
+    except RuntimeError:  # as in a container whose UID has no name
+        raise BadInput("this user has no home folder for the image cache; set ADAINF_CACHE to a folder") from None
 
 
 def default_limit_bytes() -> int | None:
-    """``$ADAINF_CACHE_BYTES``, or None: as much as the disk has."""
+    """``$ADAINF_CACHE_BYTES``, or None for no limit. Raises `BadInput` for anything but a number."""
     text = os.environ.get("ADAINF_CACHE_BYTES")
     if not text:
         return None
     if not text.isascii() or not text.isdigit():
-        raise BadInput(f"ADAINF_CACHE_BYTES is {text!r}, no number of bytes; set it to one, or unset it")
+        raise BadInput(f"ADAINF_CACHE_BYTES is {text!r}, not a number; set it to a number of bytes, or unset it")
     return int(text)
 
 
 class Cache:
-    """The cache folder, with at most `limit_bytes` in it (None: as much as the disk has)."""
+    """The cache folder, limited to `limit_bytes` (None: by the disk only)."""
 
     def __init__(self, folder: Path | None = None, limit_bytes: int | None = None) -> None:
         self.folder = (folder or default_folder()).absolute()
@@ -61,61 +59,61 @@ class Cache:
             self.fetches = ByteLocks(self.folder / "fetches")
         except OSError as error:
             raise BadInput(
-                f"the cache folder {self.folder} cannot be used ({error.strerror}); set ADAINF_CACHE to a folder of yours"
+                f"the cache folder {self.folder} cannot be used ({error.strerror}); set ADAINF_CACHE to a writable folder"
             ) from None
 
-    def entry(self, source: ShardFolder, split: str, decided_by: dict[str, object], wanted_bytes: int) -> Entry:
-        """The folder of a split, with room for `wanted_bytes`. Raises `BadInput` where there is none."""
+    def entry(self, source: ShardFolder, split: str, settings: dict[str, object], required_bytes: int) -> Entry:
+        """The folder of a split, with space for `required_bytes`. Raises `BadInput` where the cache is too small."""
         described = source.split(split)
         facts = {
             "format": FORMAT,
             "boot": _boot(),
             "tars": described.tar_sha256s,
             "images": described.shard_images,
-            **decided_by,
+            **settings,
         }
         entry = Entry(self.folder / sha256(canonical_json(facts))[:32])
-        self._make_room(entry, wanted_bytes, f"{source.uri}, split {split}")
+        self._evict_for(entry, required_bytes, f"{source.uri}, split {split}")
         return entry
 
     def close(self) -> None:
         self.fetches.close()
 
-    def _make_room(self, entry: Entry, wanted_bytes: int, what: str) -> None:
-        """Drop what no process uses, least recently used first, until the entry fits."""
-        others = sorted((path for path in self._entries() if path != entry.path), key=_used_at)
-        while (missing := wanted_bytes - _size_bytes(entry.path)) > (room := self._room_bytes()):
-            if not any(_drop(others.pop(0)) for _ in range(len(others))):
+    def _evict_for(self, entry: Entry, required_bytes: int, what: str) -> None:
+        """Evict unused entries, least recently used first, until the entry fits."""
+        others = sorted((path for path in self._entries() if path != entry.path), key=_last_used)
+        while (missing := required_bytes - _size_bytes(entry.path)) > (available := self._available_bytes()):
+            if not any(_evict(others.pop(0)) for _ in range(len(others))):
                 raise BadInput(
-                    f"{what}: its decoded images take {wanted_bytes:,} bytes, {missing:,} more than now, and the cache "
-                    f"{self.folder} has room for {max(room, 0):,}; set ADAINF_CACHE to a larger disk, raise its limit "
-                    "(ADAINF_CACHE_BYTES), or set window_shards to hold a window of shards at a time"
+                    f"{what}: its decoded images need {required_bytes:,} bytes, {missing:,} more than cached, and the cache "
+                    f"{self.folder} has {max(available, 0):,} available; set ADAINF_CACHE to a larger disk, raise "
+                    "ADAINF_CACHE_BYTES, or set window_shards to cache a window of shards at a time"
                 )
 
     def _entries(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.is_dir()]
 
-    def _room_bytes(self) -> int:
+    def _available_bytes(self) -> int:
         free = shutil.disk_usage(self.folder).free
         return free if self._limit_bytes is None else min(free, self._limit_bytes - sum(map(_size_bytes, self._entries())))
 
 
 class Entry:
-    """One folder of the cache, kept from being dropped while this process has it open."""
+    """One folder of the cache, protected from eviction while this process has it open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = _open_in_use(path)
-        self.fills = ByteLocks(path / "fills")
-        """Lock n is held by who fills shard n."""
+        self.shard_locks = ByteLocks(path / "fills")
+        """Lock n is held by the thread that prefetches shard n."""
 
     def close(self) -> None:
-        self.fills.close()
+        self.shard_locks.close()
         os.close(self._fd)
 
 
 def write_at(path: Path, values: NDArray[Any], offset_bytes: int) -> None:
-    """Write an array into a file. Not through a map: a full disk would end the process by a signal."""
+    """Write an array into a file. Raises `BadInput` for a full disk, which through a map would kill the process by SIGBUS."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         rest = np.ascontiguousarray(values).data.cast("B")
@@ -133,24 +131,24 @@ def write_at(path: Path, values: NDArray[Any], offset_bytes: int) -> None:
 def _open_in_use(path: Path) -> int:
     while True:
         path.mkdir(exist_ok=True, mode=0o700)
-        with suppress(FileNotFoundError):  # dropped in between
+        with suppress(FileNotFoundError):  # evicted in between
             fd = os.open(path / _IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_SH)
             if os.fstat(fd).st_nlink:
-                os.utime(fd)  # when it was used last
+                os.utime(fd)  # the time of last use
                 return fd
             os.close(fd)
 
 
-def _drop(path: Path) -> bool:
-    """Remove the entry unless a process uses it."""
+def _evict(path: Path) -> bool:
+    """Remove the entry unless a process uses it; whether it was removed."""
     try:
         fd = os.open(path / _IN_USE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (path / _IN_USE).unlink(missing_ok=True)  # first: whoever waits for the lock sees that the entry is gone
+        (path / _IN_USE).unlink(missing_ok=True)  # first: a process that waits for the lock sees that the entry is gone
         shutil.rmtree(path, ignore_errors=True)
     except BlockingIOError:
         return False
@@ -159,14 +157,14 @@ def _drop(path: Path) -> bool:
     return True
 
 
-def _used_at(path: Path) -> float:
+def _last_used(path: Path) -> float:
     with suppress(FileNotFoundError):
         return (path / _IN_USE).stat().st_mtime
     return 0.0
 
 
 def _size_bytes(path: Path) -> int:
-    """What the folder takes on the disk; files with holes take less than their length."""
+    """Disk usage of the folder; a sparse file uses less than its length."""
     total = 0
     for file in path.rglob("*"):
         with suppress(FileNotFoundError):

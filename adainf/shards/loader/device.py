@@ -1,6 +1,6 @@
-"""Batches as torch tensors on a device; nothing else in this room imports torch.
+"""Batches as torch tensors on a device; no other module of this package imports torch.
 
-On CUDA images are put into pinned memory as they are gathered, and copied while the last step still computes.
+On CUDA, images are gathered into pinned memory and copied while the previous step still computes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from adainf.runtime.determinism import to_device
 from adainf.shards.format.png import Pixels
-from adainf.shards.loader.arrays import Integers
+from adainf.shards.loader.permutation import Integers
 from adainf.shards.loader.stream import Stream
 
 
 class DeviceBatch(NamedTuple):
-    """See `Batch`; the images are on the device, all else is as the plan has it."""
+    """See `Batch`; images and labels are on the device."""
 
     step: int
     images_BHWC: Tensor
@@ -31,7 +31,7 @@ class DeviceBatch(NamedTuple):
 
 
 class _Resident(NamedTuple):
-    """All of one source."""
+    """All images and labels of one source, on the device."""
 
     images: Tensor
     labels: Tensor
@@ -40,9 +40,9 @@ class _Resident(NamedTuple):
 class DeviceStream:
     """The batches of a stream whose images have one size.
 
-    `resident`: hold all images on the device (uint8, so 3.2 GB for a million of 32 x 32) and gather there. That waits until
-    everything is filled, and then costs the CPU the plan alone. (`indices` are then those of the plan, also where another
-    image stands in for a damaged one.)
+    `resident`: hold all images on the device (uint8, so 3.2 GB for a million of 32 x 32) and gather there. The constructor
+    waits until every shard is ready; then the CPU only computes the plan. (`indices` are then those of the plan, also where a
+    corrupt image is replaced by another.)
     """
 
     def __init__(self, stream: Stream, device: torch.device, resident: bool = False) -> None:
@@ -54,7 +54,7 @@ class DeviceStream:
             stream.allocate = _pinned
 
     def load_state_dict(self, state: dict[str, JsonValue]) -> int:
-        """Go on where that stream was; the step of the next batch. Raises `BadInput` as `Stream.load_state_dict` does."""
+        """Resume from that state; the step of the next batch. Raises `BadInput` as `Stream.load_state_dict` does."""
         self._step = self._stream.load_state_dict(state)
         return self._step
 
@@ -77,7 +77,7 @@ class DeviceStream:
             copy = images.to(self._device, non_blocking=True)
         using = torch.cuda.current_stream(self._device)
         using.wait_stream(self._copies)
-        copy.record_stream(using)  # else its memory could be given away while it is used
+        copy.record_stream(using)  # else the allocator could reuse its memory too early
         return copy
 
     def _gathered(self, resident: list[_Resident]) -> DeviceBatch:
@@ -87,11 +87,11 @@ class DeviceStream:
         labels = torch.empty(len(sources), dtype=torch.int64, device=self._device)
         for number, source in enumerate(resident):
             rows = to_device(torch.from_numpy(np.flatnonzero(sources == number)), self._device)
-            chosen = to_device(torch.from_numpy(indices[sources == number]), self._device)
-            images[rows], labels[rows] = source.images[chosen], source.labels[chosen]
+            selected = to_device(torch.from_numpy(indices[sources == number]), self._device)
+            images[rows], labels[rows] = source.images[selected], source.labels[selected]
         return DeviceBatch(step, images, sources, indices, labels)
 
 
 def _pinned(shape: tuple[int, ...]) -> Pixels:
-    # Torch hands the memory out again only after the copies that read it.
+    # Torch reuses the memory only after the copies that read it.
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()

@@ -1,4 +1,4 @@
-"""What a stream's order is bound to, and a 64-bit word for the images of a slice: how ranks find out that they agree."""
+"""A stream's fingerprint, which determines the order of its images; and 64-bit hashes by which ranks compare their slices."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from adainf.errors import BadInput
 from adainf.pipeline.artifacts import canonical_json, sha256
 from adainf.shards.loader.permutation import mix
 
-Identity = dict[str, JsonValue]
+Fingerprint = dict[str, JsonValue]
 
 
-def word_of(identity: Identity) -> int:
-    """64 bits of the identity's digest."""
-    return int(sha256(canonical_json(identity))[:16], 16)
+def hash_of(fingerprint: Fingerprint) -> int:
+    """The first 64 bits of the fingerprint's SHA-256."""
+    return int(sha256(canonical_json(fingerprint))[:16], 16)
 
 
-def slice_word(seed: int, first_position: int, sources: NDArray[np.int64], indices: NDArray[np.int64]) -> int:
-    """A word that tells these images in this order at this place from any others."""
-    places = np.arange(first_position, first_position + len(sources)).astype(np.uint64)
-    words = mix(mix(mix(places) ^ sources.astype(np.uint64)) + indices.astype(np.uint64))
+def slice_hash(seed: int, first_position: int, sources: NDArray[np.int64], indices: NDArray[np.int64]) -> int:
+    """A 64-bit hash of these images, in this order, at this position."""
+    positions = np.arange(first_position, first_position + len(sources)).astype(np.uint64)
+    words = mix(mix(mix(positions) ^ sources.astype(np.uint64)) + indices.astype(np.uint64))
     return int(mix(np.array([int(words.sum(dtype=np.uint64)) ^ seed], np.uint64))[0])
 
 
-def check_same(there: Identity, here: Identity) -> None:
-    """Raise `BadInput`, naming what differs, where a saved state belongs to another order of images."""
-    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+def check_same(saved: Fingerprint, current: Fingerprint) -> None:
+    """Raise `BadInput`, with the differences, where a saved state belongs to another order of images."""
+    differing = [key for key in sorted(saved.keys() | current.keys()) if saved.get(key) != current.get(key)]
     if differing:
-        said = "; ".join(f"{key}: {_short(there.get(key))} there, {_short(here.get(key))} here" for key in differing)
+        differences = "; ".join(f"{key}: {_short(saved.get(key))} saved, {_short(current.get(key))} now" for key in differing)
         raise BadInput(
-            f"the saved position belongs to another stream ({said}); open the one that it was saved from, or begin anew"
+            f"the saved position belongs to another stream ({differences}); open the stream that it was saved from, or start "
+            "from step 0"
         )
 
 

@@ -1,4 +1,4 @@
-"""Locks among the processes of a node that a killed process lets go of by itself."""
+"""Inter-process locks on one node, released by the kernel when the process that holds them is killed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TAKEN = {errno.EACCES, errno.EAGAIN}
+_LOCKED = {errno.EACCES, errno.EAGAIN}
 _POLL_SECONDS = 0.005
 
 
 class ByteLocks:
-    """Many locks in one file: lock n is that on byte n, held by the one `ByteLocks` (and thread) that took it.
+    """Many locks in one file: lock n is a lock on byte n, held by the `ByteLocks` that acquired it.
 
-    Locks of the open file description (Linux): those of the process would be lost when any part of it closes the file.
+    Open file description locks (Linux): POSIX record locks would be lost when any part of the process closes the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,15 +27,15 @@ class ByteLocks:
         self._held: set[int] = set()
         self._mutex = threading.Lock()
 
-    def take(self, number: int) -> bool:
-        """Whether the lock could be taken at once."""
+    def try_acquire(self, number: int) -> bool:
+        """Acquire the lock without blocking; whether it was free."""
         with self._mutex:
             if number in self._held:
                 return False
             try:
                 self._set(number, fcntl.F_WRLCK)
             except OSError as error:
-                if error.errno not in _TAKEN:
+                if error.errno not in _LOCKED:
                     raise
                 return False
             self._held.add(number)
@@ -48,8 +48,8 @@ class ByteLocks:
 
     @contextmanager
     def any_of(self, count: int) -> Iterator[None]:
-        """Hold one of the locks 0 … count - 1: at most `count` threads of the node are in this block."""
-        while (number := next((n for n in range(count) if self.take(n)), None)) is None:
+        """Hold one of the locks 0 … count - 1: a semaphore that admits `count` threads of the node."""
+        while (number := next((n for n in range(count) if self.try_acquire(n)), None)) is None:
             time.sleep(_POLL_SECONDS)
         try:
             yield

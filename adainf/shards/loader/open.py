@@ -1,4 +1,4 @@
-"""Opening a stream: from what the user names to what a `Stream` needs."""
+"""Open a stream: validate the arguments of `open_stream` and build the `Stream`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from adainf.errors import BadInput
 from adainf.shards.format.decode import Policy
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.cache import Cache
-from adainf.shards.loader.fetcher import Split, Supply
-from adainf.shards.loader.fingerprint import Identity
-from adainf.shards.loader.in_memory import WholeSplit
+from adainf.shards.loader.fetcher import Fetcher, Split
+from adainf.shards.loader.fingerprint import Fingerprint
+from adainf.shards.loader.in_memory import InMemorySplit
 from adainf.shards.loader.mixture import MixtureSchedule
 from adainf.shards.loader.stream import Stream
 from adainf.shards.loader.windowed import WindowedSplit
@@ -26,7 +26,7 @@ from adainf.shards.loader.windows import Windows
 
 @dataclass(frozen=True)
 class Source:
-    """One set of shards and how often an image of it comes, compared with one of weight 1."""
+    """One set of shards, and the weight of each of its images."""
 
     folder: str | ShardFolder
     """A folder or ``s3://bucket/prefix`` with ``manifest.json``."""
@@ -48,20 +48,21 @@ def open_stream(
     cache_bytes: int | None = None,
     prefetch_batches: int = 2,
 ) -> Stream:
-    """Batches of the sources, each in its share: weight x images, by image and not by shard.
+    """Open a stream of batches that mixes the sources by image, not by shard: the share of a source is weight x images.
 
-    `sources`: by name, in an order that is part of the stream; an address alone has weight 1.
-    `global_batch`: images of one step over all ranks.
+    `sources`: by name; their order is part of the stream. A bare address has weight 1.
+    `global_batch`: images per step over all ranks.
     `seed`: of the order. The same seed, sets, weights and batch give the same batches on any number of ranks.
-    `rank`, `world`: this process's place; None takes RANK and WORLD_SIZE, as launchers set them, or 0 and 1.
-    `window_shards`: None shuffles each source as a whole, and its decoded images must fit the cache. A number shuffles so
-    many shards at a time (at least, and fewer than twice so many), for sets that do not fit; it is part of the order.
-    `size_px`: crop and resize every image to this square as it is decoded; None leaves images as they are.
-    `damage`: ``fail`` ends at the first damaged sample; ``quarantine`` has the next whole sample of its shard in its place
-    and writes it down (`Stream.damage`), up to one of a thousand. A shard that is cut always ends the stream.
-    `cache`, `cache_bytes`: the folder of decoded images, which all processes of the node share, and the most that may be
-    in it; None takes ADAINF_CACHE and ADAINF_CACHE_BYTES, or the user's cache folder and what its disk has.
-    `prefetch_batches`: how many are made ahead of the one that is asked for.
+    `rank`, `world`: of this process; None takes RANK and WORLD_SIZE, as set by launchers, or 0 and 1.
+    `window_shards`: None shuffles over all images of a source, whose decoded images must fit the cache. A number shuffles
+    within windows of so many shards (or more, fewer than twice as many), for larger sets; it is part of the order.
+    `size_px`: crop and resize every image to this square when it is decoded; None leaves images as they are.
+    `damage`: what to do about corruption. ``fail`` raises at the first corrupt sample. ``quarantine`` replaces it with the
+    next intact sample of its shard and records it (`Stream.damage`), up to one of a thousand samples. A truncated shard always
+    raises.
+    `cache`, `cache_bytes`: the folder of decoded images, which all processes of the node share, and its limit; None takes
+    ADAINF_CACHE and ADAINF_CACHE_BYTES, or the user's cache folder and the space on its disk.
+    `prefetch_batches`: the number of batches prepared ahead.
 
     Raises `BadInput` where a source is missing or empty, the shares cannot be exact, or the cache is too small.
     """
@@ -69,9 +70,9 @@ def open_stream(
     rank = _number("RANK", 0) if rank is None else rank
     world = _number("WORLD_SIZE", 1) if world is None else world
     if not 0 <= rank < world:
-        raise BadInput(f"rank {rank} of {world} is none; give rank 0 … world - 1, or unset RANK and WORLD_SIZE")
+        raise BadInput(f"rank {rank} of world {world} is invalid; give a rank of 0 … world - 1, or unset RANK and WORLD_SIZE")
     if global_batch < world:
-        raise BadInput(f"global_batch is {global_batch}, fewer than the {world} ranks; give each rank one image at least")
+        raise BadInput(f"global_batch is {global_batch}, fewer than the {world} ranks; give at least one image per rank")
     if not 0 <= seed < 1 << 64:
         raise BadInput(f"seed is {seed}; set a number of 0 … 2^64 - 1")
     for option, value, least in (
@@ -83,31 +84,31 @@ def open_stream(
             raise BadInput(f"{option} is {value}; set {least} or more")
     for name, source in named.items():
         if not 0 < source.weight < math.inf:
-            raise BadInput(f"source {name} has weight {source.weight}; give it one above 0, or leave it out")
+            raise BadInput(f"source {name} has weight {source.weight}; give it a finite weight above 0, or leave it out")
     folders = {name: _folder(source) for name, source in named.items()}
     described = [folders[name].split(source.split) for name, source in named.items()]
     windows = None if window_shards is None else [Windows(np.array(s.shard_images), window_shards) for s in described]
     try:
-        schedule = MixtureSchedule([s.images for s in described], [s.weight for s in named.values()], seed, windows)
+        mixture = MixtureSchedule([s.images for s in described], [s.weight for s in named.values()], seed, windows)
     except ValueError as error:
         raise BadInput(f"{error}") from None
     node = Cache(None if cache is None else Path(cache), cache_bytes)
-    with ExitStack() as undo:  # what is open when a later source cannot be
+    with ExitStack() as undo:  # close what is open if a later source fails
         undo.callback(node.close)
         splits: list[Split] = []
         for number, (name, source) in enumerate(named.items()):
             splits.append(
-                WholeSplit(folders[name], source.split, node, damage, size_px)
+                InMemorySplit(folders[name], source.split, node, damage, size_px)
                 if windows is None
                 else WindowedSplit(folders[name], source.split, node, damage, size_px, windows[number])
             )
             undo.callback(splits[-1].close)
-        supply = Supply(splits, schedule, node)
-        if supply.size is None and window_shards is None:
+        fetcher = Fetcher(splits, mixture, node)
+        if fetcher.size is None and window_shards is None:
             found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(named, splits, strict=True) if s.size)
-            raise BadInput(f"the sources' images differ in size ({found} px); set size_px to bring them to one")
+            raise BadInput(f"the sources' images differ in size ({found} px); set size_px to resize them to one")
         undo.pop_all()
-    identity: Identity = {
+    fingerprint: Fingerprint = {
         "order": list(named),
         "sources": {name: folder.digest for name, folder in folders.items()},
         "splits": {name: source.split for name, source in named.items()},
@@ -117,7 +118,7 @@ def open_stream(
         "window_shards": window_shards,
         "size_px": size_px,
     }
-    return Stream(supply, schedule, identity, global_batch, rank, world, prefetch_batches)
+    return Stream(fetcher, mixture, fingerprint, global_batch, rank, world, prefetch_batches)
 
 
 def _folder(source: Source) -> ShardFolder:
@@ -127,5 +128,5 @@ def _folder(source: Source) -> ShardFolder:
 def _number(variable: str, default: int) -> int:
     text = os.environ.get(variable, str(default))
     if not text.isascii() or not text.isdigit():
-        raise BadInput(f"{variable} is {text!r}, no number; unset it, or start the process by a launcher")
+        raise BadInput(f"{variable} is {text!r}, not a number; unset it, or start the process with a launcher")
     return int(text)

@@ -1,4 +1,4 @@
-"""Threads that fill shards of several splits in the order in which they are wanted."""
+"""Threads that prefetch the shards of several splits into the node cache, in the order in which they are needed."""
 
 from __future__ import annotations
 
@@ -10,63 +10,62 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from adainf.shards.loader.cache import FETCHES_AT_ONCE, Entry
+from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
+from adainf.shards.loader.cache import Entry
 from adainf.shards.loader.locks import ByteLocks
 
 POLL_SECONDS = 0.005
-"""How often to look whether another process has filled a shard: files tell nobody."""
+"""How often to check whether another process has fetched a shard: there is no notification across processes."""
+JOIN_SECONDS = 5.0
 
 
-END_SECONDS = 5.0
-
-
-class Fillable(Protocol):
-    """What a split gives to be filled; see `WholeSplit`."""
+class Prefetchable(Protocol):
+    """A split whose shards can be prefetched; see `InMemorySplit`."""
 
     entry: Entry
 
     def is_ready(self, number: int) -> bool: ...
 
-    def fill(self, number: int) -> None: ...
+    def prefetch(self, number: int) -> None: ...
 
 
-class Job(NamedTuple):
+class FetchTask(NamedTuple):
     """One shard of one of the splits."""
 
     split: int
     shard: int
 
 
-class Filler:
-    """Fills what is wanted, each shard once on the node: whoever holds its lock fills it, and a killed process loses its locks.
+class Prefetcher:
+    """Fetches each scheduled shard once per node: by the process that holds its lock, which the kernel releases on a kill.
 
-    An error of `fill` is raised by every `wait` from then on.
+    After an error of a split's `prefetch`, every `wait` raises it.
     """
 
-    def __init__(self, splits: list[Fillable], fetches: ByteLocks) -> None:
+    def __init__(self, splits: list[Prefetchable], fetches: ByteLocks) -> None:
         self._splits, self._fetches = splits, fetches
         self._changed = threading.Condition()
-        self._wanted: deque[Job] = deque()
-        self._urgent: list[Job] = []
+        self._scheduled: deque[FetchTask] = deque()
+        self._urgent: list[FetchTask] = []
         self._error: Exception | None = None
         self._closed = False
-        count = min(FETCHES_AT_ONCE, max(4, os.cpu_count() or 1))
-        self._threads = [threading.Thread(target=self._work, daemon=True, name=f"fill-{n}") for n in range(count)]
+        count = min(MAX_CONCURRENT_FETCHES, max(4, os.cpu_count() or 1))
+        self._threads = [threading.Thread(target=self._work, daemon=True, name=f"prefetch-{n}") for n in range(count)]
         self._started = False
 
-    def want(self, jobs: Iterable[Job]) -> None:
-        """Fill these, in this order, in place of what was wanted before; returns at once."""
+    def schedule(self, tasks: Iterable[FetchTask]) -> None:
+        """Fetch these in this order, instead of what was scheduled before; returns at once."""
         with self._changed:
-            self._wanted = deque(job for job in jobs if not self._is_ready(job))
-            if self._wanted and not self._started:
+            self._scheduled = deque(task for task in tasks if not self._is_ready(task))
+            if self._scheduled and not self._started:
                 self._start()
             self._changed.notify_all()
 
-    def wait(self, jobs: list[Job]) -> None:
-        """Return when these are filled; they come before all that is wanted. Raises what filling raised."""
+    def wait(self, tasks: list[FetchTask]) -> None:
+        """Block until these are ready; they take precedence over the scheduled ones. Raises the error of a failed fetch."""
         with self._changed:
-            self._urgent = jobs
-            if jobs and not self._started:
+            self._urgent = tasks
+            if tasks and not self._started:
                 self._start()
             self._changed.notify_all()
             while True:
@@ -74,20 +73,19 @@ class Filler:
                     raise self._error
                 if self._closed:
                     raise Closed
-                if all(map(self._is_ready, jobs)):
+                if all(map(self._is_ready, tasks)):
                     return
                 self._changed.wait(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Fill no more, and raise `Closed` in whoever waits."""
+        """Fetch no further shards, and raise `Closed` in every `wait`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def ended(self) -> bool:
-        """Whether all threads end within some seconds; one that hangs on the network must not keep a process that was asked to
-        stop."""
-        deadline = time.monotonic() + END_SECONDS
+    def join(self) -> bool:
+        """Whether all threads end within `JOIN_SECONDS`: one that hangs on the network must not keep a process from exiting."""
+        deadline = time.monotonic() + JOIN_SECONDS
         for thread in self._threads if self._started else ():
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -97,39 +95,39 @@ class Filler:
         for thread in self._threads:
             thread.start()
 
-    def _is_ready(self, job: Job) -> bool:
-        return self._splits[job.split].is_ready(job.shard)
+    def _is_ready(self, task: FetchTask) -> bool:
+        return self._splits[task.split].is_ready(task.shard)
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
-            fills = self._splits[job.split].entry.fills
+        while (task := self._next()) is not None:
+            locks = self._splits[task.split].entry.shard_locks
             try:
-                if not self._is_ready(job):  # filled by another process before we had its lock
-                    with self._fetches.any_of(FETCHES_AT_ONCE):
-                        self._splits[job.split].fill(job.shard)
+                if not self._is_ready(task):  # another process may have fetched it before the lock was acquired
+                    with self._fetches.any_of(MAX_CONCURRENT_FETCHES):
+                        self._splits[task.split].prefetch(task.shard)
             except Exception as error:
                 with self._changed:
                     self._error = self._error or error
                     self._changed.notify_all()
                 return
             finally:
-                fills.release(job.shard)
+                locks.release(task.shard)
             with self._changed:
                 self._changed.notify_all()
 
-    def _next(self) -> Job | None:
-        """The first job that is not filled and that nobody fills, its lock taken; None when there is no more to do."""
+    def _next(self) -> FetchTask | None:
+        """The first task that is neither ready nor in progress, with its lock acquired; None when the prefetcher stops."""
         with self._changed:
             while not (self._closed or self._error):
-                while self._wanted and self._is_ready(self._wanted[0]):
-                    self._wanted.popleft()
-                for job in chain(self._urgent, self._wanted):
-                    if not self._is_ready(job) and self._splits[job.split].entry.fills.take(job.shard):
-                        return job
-                # Others fill what is left: wait for them, who may yet be killed.
-                self._changed.wait(POLL_SECONDS if self._wanted or self._urgent else None)
+                while self._scheduled and self._is_ready(self._scheduled[0]):
+                    self._scheduled.popleft()
+                for task in chain(self._urgent, self._scheduled):
+                    if not self._is_ready(task) and self._splits[task.split].entry.shard_locks.try_acquire(task.shard):
+                        return task
+                # Other processes fetch the rest. They may be killed, so poll.
+                self._changed.wait(POLL_SECONDS if self._scheduled or self._urgent else None)
         return None
 
 
 class Closed(Exception):
-    """The stream was closed while somebody waited for it."""
+    """The stream was closed during a `wait`."""

@@ -1,4 +1,7 @@
-"""What was found damaged in a split: one line of JSON for each sample, beside the cached images."""
+"""The quarantine: corrupt samples of a split, one line of JSON each, beside the cached images.
+
+A corrupt shard is detected in `format/decode.py`; this module records its samples and enforces the policy.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import os
 from pathlib import Path
 
 from adainf.errors import BadInput
-from adainf.shards.format.decode import Damage, Policy, damage_error
+from adainf.shards.format.decode import Corruption, Policy, corruption_error
 from adainf.shards.format.folder import ShardFolder
 
 LIMIT = 1000
-"""One sample of so many may be damaged (at least one of any set): more is no accident of the disk."""
+"""One sample of so many may be corrupt (at least one of any set): more is not an accidental disk error."""
 
 
 class Quarantine:
@@ -20,32 +23,32 @@ class Quarantine:
     def __init__(self, path: Path, folder: ShardFolder, images: int, policy: Policy) -> None:
         self._path, self._folder, self._images, self._policy = path, folder, images, policy
 
-    def add(self, damaged: list[Damage]) -> None:
-        """Write down what was found in one shard, before the shard counts as filled."""
-        if damaged:
-            lines = "".join(json.dumps(damage._asdict()) + "\n" for damage in damaged)
+    def add(self, corrupt: list[Corruption]) -> None:
+        """Record the corrupt samples of one shard, before the shard is marked ready."""
+        if corrupt:
+            lines = "".join(json.dumps(each._asdict()) + "\n" for each in corrupt)
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, lines.encode())  # one write: processes of the node append at the same time
+                os.write(fd, lines.encode())  # one write: processes of the node append concurrently
             finally:
                 os.close(fd)
 
-    def records(self) -> list[Damage]:
-        """All that was found so far, each once: a filler that was killed after its note has left it twice."""
+    def records(self) -> list[Corruption]:
+        """All records, without duplicates: a process killed between record and mark leaves one twice."""
         if not self._path.exists():
             return []
         lines = self._path.read_text().splitlines()
-        return list(dict.fromkeys(Damage(**json.loads(line)) for line in lines))
+        return list(dict.fromkeys(Corruption(**json.loads(line)) for line in lines))
 
     def check(self) -> None:
-        """Raise `BadInput` where the policy does not go on with what was found."""
+        """Raise `BadInput` where the policy does not allow the records."""
         found = self.records()
         if found and self._policy == "fail":
-            raise damage_error(self._folder, found[0])
-        most = max(1, self._images // LIMIT)
-        samples = sum(bool(damage.key) for damage in found)
-        if samples > most:
+            raise corruption_error(self._folder, found[0])
+        limit = max(1, self._images // LIMIT)
+        samples = sum(bool(each.key) for each in found)
+        if samples > limit:
             raise BadInput(
-                f"{self._folder.uri}: {samples} damaged samples, more than the {most} of {self._images:,} that are put up with "
-                f"(the last is {found[-1].key} in {found[-1].shard}); restore or make these shards again"
+                f"{self._folder.uri}: {samples} corrupt samples exceed the limit of {limit} of {self._images:,} (the last is "
+                f"{found[-1].key} in {found[-1].shard}); restore or recreate these shards"
             )

@@ -1,6 +1,6 @@
-"""Single images by range reads, for a first batch that need not wait until every shard of the set has been fetched.
+"""Range reads at start-up: fetch the single images of the first batches, without waiting for complete shards.
 
-Shuffled over a hundred shards, a batch needs an image or two of each: some hundred small reads where the shards are gigabytes.
+A batch shuffled over a hundred shards needs an image or two of each: some hundred small reads instead of gigabytes.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import numpy as np
 from adainf.errors import AdaInfError
 from adainf.shards.format.manifest import ShardIndex
 from adainf.shards.format.png import Pixels, decode_image
-from adainf.shards.loader.arrays import Integers, distinct, owners
-from adainf.shards.loader.in_memory import WholeSplit
+from adainf.shards.loader.in_memory import InMemorySplit
+from adainf.shards.loader.permutation import Integers, shard_of, unique
 from adainf.storage import NotFound
 
-READS_AT_ONCE = 8
+MAX_CONCURRENT_READS = 8
 
 
-class ColdReader:
-    """Images of a split whose shards are not filled yet."""
+class RangeReader:
+    """Reads single images of a split whose shards are not cached yet."""
 
-    def __init__(self, split: WholeSplit) -> None:
+    def __init__(self, split: InMemorySplit) -> None:
         self.split = split
         self._index = lru_cache(None)(self._read_index)
 
     def take(self, indices: Integers, out: Pixels) -> Integers | None:
-        """Read the images into `out`; their labels. None where any of them is not whole: filling its shard will judge it."""
+        """Read the images into `out`; their labels. None where any is corrupt: prefetching its shard applies the policy."""
         split = self.split
-        shards = owners(split.starts, indices)
-        places = indices - split.starts[shards]
-        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        shards = shard_of(split.starts, indices)
+        positions = indices - split.starts[shards]
+        with ThreadPoolExecutor(MAX_CONCURRENT_READS) as pool:
             try:
-                list(pool.map(self._index, distinct(shards).tolist()))
-                found = list(pool.map(self._read, shards.tolist(), places.tolist()))
+                list(pool.map(self._index, unique(shards).tolist()))
+                found = list(pool.map(self._read, shards.tolist(), positions.tolist()))
             except (AdaInfError, NotFound, ValueError):
                 return None
         for row, (image, _) in enumerate(found):
@@ -46,10 +46,10 @@ class ColdReader:
     def _read_index(self, shard: int) -> ShardIndex:
         return self.split.folder.index(self.split.split.shard(shard))
 
-    def _read(self, shard: int, place: int) -> tuple[Pixels, int]:
+    def _read(self, shard: int, position: int) -> tuple[Pixels, int]:
         index, folder = self._index(shard), self.split.folder
-        offset, size = index.image_offsets[place], index.image_sizes_bytes[place]
+        offset, size = index.image_offsets[position], index.image_sizes_bytes[position]
         data = folder.run.store.get_range(folder.key(index.tar.key), offset, size)
-        if zlib.crc32(data) != index.image_crc32s[place]:
-            raise ValueError("other bytes than the index says")
-        return self.split.fit(decode_image(data, verified=True)), index.labels[place]
+        if zlib.crc32(data) != index.image_crc32s[position]:
+            raise ValueError("CRC-32 does not match the index")
+        return self.split.fit(decode_image(data, verified=True)), index.labels[position]
