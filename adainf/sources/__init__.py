@@ -1,4 +1,4 @@
-"""Reading what users bring: one small file per kind of source, each giving images by index."""
+"""Read user data: one module per kind of source, each of which provides images by index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["BadData", "ImageSource", "SourceImages", "kind_of", "open_import", "
 
 @contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """Turn what the disk refuses, such as a look into a folder of somebody else, into `BadData`."""
+    """Turn an `OSError`, such as a missing permission, into `BadData`."""
     try:
         yield
     except OSError as error:
@@ -27,14 +27,14 @@ def _readable(path: str) -> Iterator[None]:
 
 
 def open_source(real: Real) -> ImageSource:
-    """The real images that a recipe names. Raises `BadInput`: one sentence naming the file, what is wrong and the mend."""
+    """The real images that a recipe names. Raises `BadInput`: what is wrong, in which file, and how to fix it."""
     with _readable(getattr(real, "path", real.kind)):
         source: ImageSource = resolve_name(real.implementation)(real)
     return source
 
 
 def kind_of(uri: str) -> Real:
-    """How the images that lie at `uri` are to be read: .npz by its name, tars where there are any, else a folder of images."""
+    """The kind of source at `uri`: .npz by its name, tars if there are any, else a folder of images."""
     if uri.endswith(".npz"):
         return Npz(kind="npz", path=uri)
     if any(info.key.endswith(".tar") for info in open_store(uri).list()):
@@ -43,9 +43,9 @@ def kind_of(uri: str) -> Real:
 
 
 def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
-    """The images that take the place of generated ones, channels as the file has them, and their fingerprint.
+    """The images to import as generated ones, with channels in the file's order, and their fingerprint.
 
-    Labels that come with them are not for use. Raises `BadInput` as `open_source` does.
+    Their labels must not be used. Raises `BadInput` as `open_source` does.
     """
     field = "generator.path"
     with _readable(generator.path):

@@ -1,4 +1,4 @@
-"""What every kind of source gives: images by index, made or decoded when asked for."""
+"""The interface of all sources: images by index, created or decoded on access."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from adainf.shards.format.png import Pixels
 from adainf.shards.format.tar import Sample
 from adainf.shards.format.writer import Images
 
-MOST_CLASSES = 65_536
-"""Labels are 0 … this - 1: a larger one is a damaged file or no class number."""
+MAX_CLASSES = 65_536
+"""Labels are 0 … this - 1: a larger one means a corrupt file, or is not a class number."""
 
 
 class BadData(BadInput):
-    """What the user brought cannot be read: the data are at fault, not the run and its store."""
+    """The user's data cannot be read: the data are at fault, not the run or its store."""
 
 
-class DamagedImage(BadData):
-    """One image cannot be decoded, and `also` so many others of its source."""
+class CorruptImage(BadData):
+    """An image cannot be decoded; `also` is the number of other such images of its source."""
 
     def __init__(self, where: str, reason: str, also: int = 0) -> None:
         self.where, self.reason = where, reason
-        others = f" and the {also:,} named above" if also else ""
+        others = f" and the {also:,} listed above" if also else ""
         super().__init__(f"{where}: {reason}; replace or remove this file{others}")
 
 
 class SourceImages(Images, Protocol):
-    """Images that can say where each of them came from."""
+    """Images with the location of each in the user's data."""
 
     def locate(self, index: int) -> str:
-        """Image `index` as the user would find it, for messages."""
+        """The location of image `index`, for messages."""
         ...
 
 
@@ -49,12 +49,12 @@ class ImageSource:
     classes: list[str]
     """Names of the labels 0, 1, …; empty without labels."""
     fingerprint: str
-    """SHA-256 that names the data: other data under the same path are noticed when an ingest is resumed."""
+    """SHA-256 of the data: a resumed ingest detects other data under the same path."""
 
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images that lie in one array, in memory or in a mapped file."""
+    """Images in one array, in memory or in a mapped file."""
 
     images: Pixels
     """N x H x W x 3, RGB, or N x H x W for grey."""
@@ -78,7 +78,7 @@ class ArrayImages:
 
 
 def fingerprint_of(*arrays: NDArray[Any]) -> str:
-    """SHA-256 over the arrays, each with its shape and type, so that no two lists of arrays look alike."""
+    """SHA-256 over the arrays, each with its shape and type, so that different lists of arrays have different digests."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape} {array.dtype.str}\n".encode())
@@ -87,12 +87,12 @@ def fingerprint_of(*arrays: NDArray[Any]) -> str:
 
 
 def numbered_classes(labels: list[int] | NDArray[np.integer[Any]], origin: str) -> list[str]:
-    """Names "0", "1", … for labels without names, -1 being none. Raises `BadData` for a label that is no class number."""
+    """Names "0", "1", … for labels without names; -1 is none. Raises `BadData` for a label that is not a class number."""
     if not len(labels):
         return []
-    # min and max of Python's own for a list: a number of any size may stand in a .cls
+    # Python's min and max for a list: a .cls may hold an integer of any size
     least, most = (min(labels), max(labels)) if isinstance(labels, list) else (int(labels.min()), int(labels.max()))
-    if least < -1 or most >= MOST_CLASSES:
+    if least < -1 or most >= MAX_CLASSES:
         label = least if least < -1 else most
-        raise BadData(f"{origin}: label {label} is no class number; use 0, 1, … (below {MOST_CLASSES}), or -1 for none")
+        raise BadData(f"{origin}: label {label} is not a class number; use 0, 1, … (below {MAX_CLASSES}), or -1 for none")
     return [str(label) for label in range(most + 1)]

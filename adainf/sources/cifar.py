@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100, offline first: 50,000 + 10,000 images of 32 x 32 pixels.
+"""CIFAR-10 and CIFAR-100, from local archives or a download: 50,000 + 10,000 images of 32 x 32 pixels.
 
-Both of the authors' archives work and give the same shards. The binary version is fixed-size records, so reading it can
-execute nothing. The Python version is pickles: torchvision loads those, and only after the MD5 sums that it pins are right.
+Both of the authors' archives work and give the same shards. The binary version has fixed-size records, so reading it cannot
+execute code. The Python version consists of pickles: torchvision loads them, after it has verified its pinned MD5 sums.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class _Layout:
-    """How one of the two sets is laid out on disk."""
+    """The file layout of one of the two sets."""
 
     title: str
     binary_folder: str
@@ -65,18 +65,18 @@ LAYOUTS = {
 def open_cifar(settings: Cifar) -> ImageSource:
     """The set below `settings.path` (torchvision's root); `settings.download` lets torchvision fetch it.
 
-    Raises `BadData` where the archive is missing or damaged, `AdaInfError` where a download fails.
+    Raises `BadData` where the archive is missing or corrupt, `AdaInfError` where a download fails.
     """
     layout, root = LAYOUTS[settings.kind], Path(settings.path)
     if root.exists() and not root.is_dir():
-        raise BadData(f"{root}: is a file; set real.path to the folder that holds {layout.binary_folder}/")
+        raise BadData(f"{root}: is a file; set real.path to the folder that contains {layout.binary_folder}/")
     folder = root if root.name == layout.binary_folder else root / layout.binary_folder
     if folder.is_dir():
         return _open_binary(layout, folder)
     if not settings.download and not (root / layout.python_folder).is_dir():
         raise BadData(
-            f"{root}: holds neither {layout.binary_folder}/ nor {layout.python_folder}/; unpack {layout.url} there, "
-            f"set real.path to where {layout.title} lies, or set real.download: true"
+            f"{root}: contains neither {layout.binary_folder}/ nor {layout.python_folder}/; unpack {layout.url} there, "
+            f"set real.path to the folder of {layout.title}, or set real.download: true"
         )
     return _open_python(settings.kind, layout, root, settings.download)
 
@@ -97,7 +97,7 @@ def _open_binary(layout: _Layout, folder: Path) -> ImageSource:
 def _names(file: Path) -> list[str]:
     classes = _read(file).decode("utf-8", "replace").split()
     if not classes:
-        raise BadData(f"{file} names no class; unpack the archive again")
+        raise BadData(f"{file} lists no classes; unpack the archive again")
     return classes
 
 
@@ -116,11 +116,11 @@ def _read_records(folder: Path, names: tuple[str, ...], label_bytes: int, count:
         data = _read(folder / name)
         if len(data) != count * record:
             raise BadData(
-                f"{folder / name} has {len(data)} bytes, not the {count * record} of {count} records; unpack the archive again"
+                f"{folder / name} has {len(data)} bytes, expected {count * record} ({count} records); unpack the archive again"
             )
         table = np.frombuffer(data, np.uint8).reshape(count, record)
         if table[:, label_bytes - 1].max() >= classes:
-            raise BadData(f"{folder / name} holds a label above {classes - 1}; unpack the archive again")
+            raise BadData(f"{folder / name} contains a label above {classes - 1}; unpack the archive again")
         tables.append(table)
     joined = np.concatenate(tables)
     images = joined[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -129,7 +129,7 @@ def _read_records(folder: Path, names: tuple[str, ...], label_bytes: int, count:
 
 def _open_python(kind: str, layout: _Layout, root: Path, download: bool) -> ImageSource:
     try:
-        from torchvision import datasets  # it brings torch, which the core does without
+        from torchvision import datasets  # imports torch, which the core does not need
     except ImportError:
         raise BadInput(f"{layout.python_folder} needs torchvision; pip install 'adainf[train]'") from None
     dataset_class = datasets.CIFAR10 if kind == "cifar10" else datasets.CIFAR100
@@ -148,7 +148,7 @@ def _load(dataset_class: Any, layout: _Layout, root: Path, train: bool, download
         return dataset_class(str(root), train=train, download=download)
     except RuntimeError as error:
         raise BadData(
-            f"{root / layout.python_folder}: {layout.title} is not whole ({error}); unpack the archive again"
+            f"{root / layout.python_folder}: {layout.title} is incomplete or corrupt ({error}); unpack the archive again"
         ) from None
     except OSError as error:
         if download:

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries: 1,797 grey images of 8 x 8 pixels, no download."""
+"""The handwritten digits of scikit-learn: 1,797 grey images of 8 x 8 pixels, without a download."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from adainf.sources.base import ArrayImages, ImageSource, fingerprint_of
 
 
 def open_digits(settings: Digits) -> ImageSource:
-    """All digits; there is no test split. Raises `BadInput` where scikit-learn is not installed."""
+    """All digits, without a test split. Raises `BadInput` where scikit-learn is not installed."""
     try:
-        from sklearn.datasets import load_digits  # half a second to import; only this source needs it
+        from sklearn.datasets import load_digits  # takes half a second; only this source needs it
     except ImportError:
         raise BadInput("real.kind digits needs scikit-learn; pip install 'adainf[train]'") from None
     values, labels = load_digits(return_X_y=True)

@@ -1,6 +1,6 @@
-"""A folder of images: sub-folders are classes; ``train/`` beside ``test/`` or ``val/`` are the splits.
+"""A folder of images: sub-folders are classes; ``train/`` and ``test/`` or ``val/`` are the splits.
 
-Tiny ImageNet works as it is unpacked: ``train/<class>/images/*.JPEG`` and ``val/images/*.JPEG`` with
+Tiny ImageNet works as unpacked: ``train/<class>/images/*.JPEG`` and ``val/images/*.JPEG`` with
 ``val/val_annotations.txt``.
 """
 
@@ -24,7 +24,7 @@ _ANNOTATIONS = "val_annotations.txt"
 
 @dataclass(frozen=True)
 class FolderImages:
-    """Image files, each decoded when it is asked for."""
+    """Image files, each decoded on access."""
 
     files: list[Path]
     labels: list[int | None]
@@ -33,7 +33,7 @@ class FolderImages:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises `CorruptImage` naming the file that cannot be decoded."""
+        """Raises `CorruptImage`, with the file, where it cannot be decoded."""
         try:
             return Sample(decode_image(self.files[index].read_bytes()), self.labels[index])
         except OSError as error:
@@ -49,8 +49,8 @@ class FolderImages:
 def open_folder(settings: ImageFolder) -> ImageSource:
     """The images below `settings.path`, in the order of their names; hidden files and files of other kinds are ignored.
 
-    With ``train/`` and ``test/`` (else ``val/``) inside, those are the splits and the rest is left alone. Images that lie
-    in no class folder have no label. Raises `BadData` where there is no image.
+    With ``train/`` and ``test/`` (else ``val/``), these are the splits and the rest is ignored. Images outside a class
+    folder have no label. Raises `BadData` where there is no image.
     """
     field = "real.path"
     root = _existing(settings.path, field)
@@ -70,14 +70,14 @@ def open_folder(settings: ImageFolder) -> ImageSource:
 
 
 def open_flat_folder(path: str, field: str) -> tuple[FolderImages, str]:
-    """All images below `path` without labels, whatever the sub-folders mean, and the fingerprint of them."""
+    """All images below `path` without labels, regardless of sub-folders, and their fingerprint."""
     root = _existing(path, field)
     found = _scan(root)
     return _images(root, found, None, field), _fingerprint(root, found)
 
 
 def _existing(path: str, field: str) -> Path:
-    if not path:  # pathlib would take it for the folder that the command runs in
+    if not path:  # pathlib would resolve it to the working directory
         raise BadData(f"{field} is empty; set it to the folder of images")
     root = Path(path)
     if not root.is_dir():
@@ -88,13 +88,13 @@ def _existing(path: str, field: str) -> Path:
 def _test_folder(root: Path) -> Path | None:
     if not (root / "train").is_dir():
         return None
-    # Tiny ImageNet's own test/ has no labels; the split that everybody tests on is val/.
+    # Tiny ImageNet's own test/ has no labels; val/ is the usual test split.
     names = ("val",) if (root / "val" / _ANNOTATIONS).is_file() else ("test", "val")
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 _Found = list[tuple[Path, str]]
-"""Image files and the class of each: its outermost folder, "" for none."""
+"""Image files, each with its class: the outermost folder, "" for none."""
 
 
 def _scan(root: Path) -> _Found:
@@ -107,7 +107,7 @@ def _scan(root: Path) -> _Found:
 
 def _walk(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names alone; a large folder takes a second less
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names only: a second faster for a large folder
     except OSError as error:
         raise BadData(f"{folder}: {error.strerror}; make the folder readable") from None
     for name in names:
@@ -119,7 +119,7 @@ def _walk(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
         if entry.is_dir():
             real = os.path.realpath(entry)
             if real in parents:
-                raise BadData(f"{entry}: is a link to a folder that holds it; remove the link")
+                raise BadData(f"{entry}: is a link to a folder that contains it; remove the link")
             yield from _walk(entry, (*parents, real))
         elif entry.suffix.lower() in IMAGE_SUFFIXES:
             yield entry
@@ -128,7 +128,7 @@ def _walk(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
 def _is_text(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8 come as lone surrogates, which no manifest can hold
+    except UnicodeEncodeError:  # bytes that are not UTF-8 become lone surrogates, which a manifest cannot hold
         return False
     return True
 
@@ -138,17 +138,17 @@ def _classes(found: _Found) -> list[str]:
 
 
 def _images(root: Path, found: _Found, classes: list[str] | None, field: str) -> FolderImages:
-    """Labels by `classes`; None for no labels at all."""
+    """Labels by `classes`; None for no labels."""
     if not found:
         kinds = ", ".join(IMAGE_SUFFIXES)
-        raise BadData(f"{root}: holds no image ({kinds}); set {field} to the folder of images")
+        raise BadData(f"{root}: contains no images ({kinds}); set {field} to the folder of images")
     if classes is None:
         return FolderImages([file for file, _ in found], [None] * len(found))
     number: dict[str, int | None] = {name: label for label, name in enumerate(classes)}
     number[""] = None
     for file, name in found:
         if name not in number:
-            raise BadData(f"{file}: {name} is no class of train/; give test images the classes of the training images")
+            raise BadData(f"{file}: {name} is not a class of train/; use only classes of the training images")
     return FolderImages([file for file, _ in found], [number[name] for _, name in found])
 
 
@@ -163,7 +163,7 @@ def _annotated(root: Path, found: _Found, classes: list[str]) -> FolderImages:
     for number, line in enumerate(lines, 1):
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in classes:
-            raise BadData(f"{table} line {number}: {line[:60]!r} names no class of train/; unpack the archive again")
+            raise BadData(f"{table} line {number}: {line[:60]!r} does not name a class of train/; unpack the archive again")
         class_of[fields[0]] = fields[1]
     files = [file for file, _ in found]
     odd = sorted({file.name for file in files} ^ class_of.keys())
@@ -173,9 +173,9 @@ def _annotated(root: Path, found: _Found, classes: list[str]) -> FolderImages:
 
 
 def _fingerprint(root: Path, found: _Found) -> str:
-    """Names and sizes: reading every file twice to hash it would double the time of an ingest.
+    """A digest of names and sizes: hashing the contents would read every file twice and double the time of an ingest.
 
-    Raises `BadData` for what is no file: to open a pipe would wait for ever.
+    Raises `BadData` for anything but a regular file: opening a pipe would block forever.
     """
     sizes = []
     for file, _ in found:

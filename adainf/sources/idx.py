@@ -1,4 +1,4 @@
-"""Fashion-MNIST as its authors publish it: four gzipped IDX files, 60,000 + 10,000 grey images of 28 x 28 pixels."""
+"""Fashion-MNIST as published: four gzipped IDX files, 60,000 + 10,000 grey images of 28 x 28 pixels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from adainf.sources.base import ArrayImages, BadData, ImageSource, fingerprint_o
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
-_MEND = "install Debian's package dataset-fashion-mnist, or set real.path to the folder with the four files"
-_AGAIN = "fetch the file again"
+_FIX = "install Debian's package dataset-fashion-mnist, or set real.path to the folder with the four files"
+_DOWNLOAD = "download the file again"
 
 
 def open_fashion_mnist(settings: FashionMnist) -> ImageSource:
     """The four files in `settings.path` or in its ``FashionMNIST/raw``, as torchvision lays them out; .gz or unpacked.
 
-    Raises `BadData` naming the file that is missing, damaged or does not fit the others.
+    Raises `BadData`, with the file, where one is missing, corrupt or inconsistent with the others.
     """
     folder = _folder(Path(settings.path))
     train, test = _open_part(folder, "train"), _open_part(folder, "t10k")
@@ -33,7 +33,7 @@ def open_fashion_mnist(settings: FashionMnist) -> ImageSource:
 
 def _folder(root: Path) -> Path:
     if not root.is_dir():
-        raise BadData(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {_MEND}")
+        raise BadData(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {_FIX}")
     inner = root / "FashionMNIST" / "raw"
     return inner if inner.is_dir() else root
 
@@ -43,11 +43,11 @@ def _open_part(folder: Path, part: str) -> ArrayImages:
     label_file = _find(folder, f"{part}-labels-idx1-ubyte")
     images, labels = _read(image_file, dimensions=3), _read(label_file, dimensions=1)
     if len(images) != len(labels):
-        raise BadData(f"{label_file} holds {len(labels)} labels for the {len(images)} images of {image_file}; {_AGAIN}")
+        raise BadData(f"{label_file} has {len(labels)} labels for the {len(images)} images of {image_file}; {_DOWNLOAD}")
     if not images.size:
-        raise BadData(f"{image_file} holds no pixels ({' x '.join(map(str, images.shape))}); {_AGAIN}")
+        raise BadData(f"{image_file} contains no pixels ({' x '.join(map(str, images.shape))}); {_DOWNLOAD}")
     if labels.max() >= len(CLASSES):
-        raise BadData(f"{label_file}: label {labels.max()} is not one of 0 … {len(CLASSES) - 1}; {_AGAIN}")
+        raise BadData(f"{label_file}: label {labels.max()} is not one of 0 … {len(CLASSES) - 1}; {_DOWNLOAD}")
     return ArrayImages(images, labels.astype(np.int64), str(image_file))
 
 
@@ -55,7 +55,7 @@ def _find(folder: Path, name: str) -> Path:
     for candidate in (folder / f"{name}.gz", folder / name):
         if candidate.is_file():
             return candidate
-    raise BadData(f"{folder / name}.gz is missing; {_MEND}")
+    raise BadData(f"{folder / name}.gz is missing; {_FIX}")
 
 
 def _read(file: Path, dimensions: int) -> Pixels:
@@ -64,17 +64,17 @@ def _read(file: Path, dimensions: int) -> Pixels:
         if file.suffix == ".gz":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadData(f"{file} cannot be read ({error}); {_AGAIN}") from None
+        raise BadData(f"{file} cannot be read ({error}); {_DOWNLOAD}") from None
     try:
         return parse_idx(data, dimensions)
     except ValueError as error:
-        raise BadData(f"{file}: {error}; {_AGAIN}") from None
+        raise BadData(f"{file}: {error}; {_DOWNLOAD}") from None
 
 
 def parse_idx(data: bytes, dimensions: int) -> Pixels:
     """The array of an IDX file of unsigned bytes: magic 0x000008DD, DD sizes (big-endian), the bytes.
 
-    Raises `ValueError` where magic, number of dimensions or length are not as they should be.
+    Raises `ValueError` where the magic number, the number of dimensions or the length is wrong.
     """
     header = 4 + 4 * dimensions
     if len(data) < header:
@@ -82,7 +82,7 @@ def parse_idx(data: bytes, dimensions: int) -> Pixels:
     magic = 0x0800 + dimensions
     found, *shape = struct.unpack_from(f">I{dimensions}I", data)
     if found != magic:
-        raise ValueError(f"it starts with 0x{found:08x}, not the 0x{magic:08x} of an IDX file with {dimensions} dimensions")
+        raise ValueError(f"it starts with 0x{found:08x}, expected 0x{magic:08x} for an IDX file with {dimensions} dimensions")
     if len(data) != header + math.prod(shape):
-        raise ValueError(f"it has {len(data)} bytes, not the {header + math.prod(shape)} that its header tells")
+        raise ValueError(f"it has {len(data)} bytes, expected {header + math.prod(shape)} by its header")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -1,7 +1,7 @@
-"""``adainf shards index URI``: a folder of tars that somebody else wrote becomes a set of shards, where it lies.
+"""``adainf shards index URI``: index a folder of existing tars in place, as a set of shards.
 
-Every tar is read once and every image decoded, so that what is damaged is known before a job starts. Tars stay as they are;
-an index is put beside each, and ``manifest.json`` last. Started again, it does not decode what has its index already.
+Every tar is read once and every image decoded, so that corruption is detected before a job starts. Tars stay unchanged; an
+index is written beside each, and ``manifest.json`` last. Started again, it skips tars that have an index.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Output, Request, Run, sha256
 from adainf.pipeline.progress import Reporter
+from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image
 from adainf.shards.format.scan import TarSample, samples
 from adainf.shards.format.writer import channel_moments, describe, index_of, pixel_facts
-from adainf.shards.loader.cache import FETCHES_AT_ONCE
 from adainf.sources.base import BadData, numbered_classes
 from adainf.sources.tars import find_tars
 from adainf.storage import NotFound, PreconditionFailed
@@ -29,27 +29,27 @@ class _Indexed(NamedTuple):
     shard: Shard
     labels: list[int]
     facts: PixelFacts | None
-    damaged: list[str]
+    corrupt: list[str]
 
 
 def index_tars(uri: str, reporter: Reporter) -> ShardSet:
     """Index the tars in a folder or at ``s3://bucket/prefix`` as the split `train` of one set.
 
-    Samples that cannot be decoded are told of and kept in the index: a stream ends at them, or has others in their places.
-    Raises `BadData` for a tar that is damaged as a whole; `BadInput` where another set has its manifest there.
+    Samples that cannot be decoded are reported and kept in the index: a stream raises at them, or replaces them. Raises
+    `BadData` for a tar whose structure is corrupt, and `BadInput` where the manifest of another set exists.
     """
     store, keys = find_tars(uri, "give the folder that holds the .tar files")
     run = Run(store)
-    with reporter.track("index", total=len(keys)) as track, ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+    with reporter.track("index", total=len(keys)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
         indexed = []
         for one in pool.map(lambda key: _index_one(run, key), keys):
             indexed.append(one)
-            for problem in one.damaged:
+            for problem in one.corrupt:
                 reporter.info(f"index: {problem}")
             track.advance()
     indexed = [one for one in indexed if one.shard.images]
     if not indexed:
-        raise BadData(f"{uri}: its {len(keys)} .tar files hold no image; give the folder that holds the shards")
+        raise BadData(f"{uri}: its {len(keys)} .tar files contain no images; give the folder of the shards")
     labels = [label for one in indexed for label in one.labels]
     facts = [one.facts for one in indexed if one.facts]
     sizes = {(fact.height_px, fact.width_px) for fact in facts} if len(facts) == len(indexed) else set()
@@ -67,11 +67,11 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
         store.put_if_absent(MANIFEST, manifest.to_json())
     except PreconditionFailed:
         if store.get(MANIFEST) != manifest.to_json():
-            raise BadInput(f"{run.locate(MANIFEST)} is that of another set; delete it to index these tars anew") from None
-    damaged = sum(len(one.damaged) for one in indexed)
+            raise BadInput(f"{run.locate(MANIFEST)} belongs to another set; delete it to index these tars again") from None
+    corrupt = sum(len(one.corrupt) for one in indexed)
     reporter.info(
         f"index: done, {len(labels):,} samples in {len(shards):,} shards"
-        + (f", {damaged:,} of them damaged: a stream of them needs damage: quarantine" if damaged else "")
+        + (f", {corrupt:,} of them corrupt: a stream of them needs damage: quarantine" if corrupt else "")
     )
     return content
 
@@ -79,42 +79,42 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
 def _index_one(run: Run, key: str) -> _Indexed:
     where = run.locate(key)
     try:
-        data = run.store.get(key)  # checked by the store's own sum where it has one: ours is taken of what arrives here
+        data = run.store.get(key)  # verified by the store's checksum if it has one: ours is computed from these bytes
     except NotFound:
-        raise BadData(f"{where} went away while it was indexed; put it back") from None
+        raise BadData(f"{where} was deleted while it was indexed; restore it") from None
     tar = Output(key=key, size_bytes=len(data), sha256=sha256(data))
     try:
         entries = samples(data)
     except ValueError as error:
-        raise BadData(f"{where}: {error}; fetch or make the shard again") from None
-    found = _known(run, tar, entries)
+        raise BadData(f"{where}: {error}; download or recreate the shard") from None
+    found = _existing(run, tar, entries)
     if found is not None:
         return found
-    damaged: list[str] = []
-    facts = pixel_facts(_decoded(where, data, entries, damaged))
+    corrupt: list[str] = []
+    facts = pixel_facts(_decoded(where, data, entries, corrupt))
     index = index_of(tar, data, entries, facts)
     numbered_classes(index.labels, where)
     text = index.to_json()
     run.store.put(index_key(key), text)
-    return _Indexed(describe(index, text), index.labels, facts, damaged)
+    return _Indexed(describe(index, text), index.labels, facts, corrupt)
 
 
-def _known(run: Run, tar: Output, entries: list[TarSample]) -> _Indexed | None:
+def _existing(run: Run, tar: Output, entries: list[TarSample]) -> _Indexed | None:
     try:
         text = run.store.get(index_key(tar.key))
         index = run.parse(ShardIndex, index_key(tar.key), text)
     except (NotFound, BadInput):
         return None
-    damaged = index.pixels is not None and index.pixels.images < len(index.keys)  # to be told of again
-    bare = index.texts != [entry.text for entry in entries]  # indexed before captions were
-    if index.tar != tar or damaged or bare:
+    corrupt = index.pixels is not None and index.pixels.images < len(index.keys)  # decode again, to report it
+    outdated = index.texts != [entry.text for entry in entries]  # indexed by a version without captions
+    if index.tar != tar or corrupt or outdated:
         return None
     return _Indexed(describe(index, text), index.labels, index.pixels, [])
 
 
-def _decoded(where: str, data: bytes, entries: list[TarSample], damaged: list[str]) -> Iterator[Pixels]:
+def _decoded(where: str, data: bytes, entries: list[TarSample], corrupt: list[str]) -> Iterator[Pixels]:
     for entry in entries:
         try:
             yield decode_image(data[entry.image.offset : entry.image.offset + entry.image.size])
         except ValueError as error:
-            damaged.append(f"{where}: sample {entry.key}: {error}")
+            corrupt.append(f"{where}: sample {entry.key}: {error}")

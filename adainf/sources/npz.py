@@ -19,12 +19,12 @@ from adainf.sources.base import ArrayImages, BadData, ImageSource, numbered_clas
 
 _CHUNK = 1 << 20
 _DESCRIPTOR_BYTES = 24
-"""Most that may follow a member's data (size and CRC, where they were not known before)."""
+"""Maximum size of the data descriptor after a member (CRC and sizes that the header lacks)."""
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One array of the file: SHA-256 of its .npy, and what the header of that tells."""
+    """One array of the file: SHA-256 of its .npy, and the fields of its header."""
 
     sha256: str
     shape: tuple[int, ...]
@@ -34,10 +34,10 @@ class _Member:
 
 
 def open_npz(settings: Npz | ImportedImages, field: str = "real.path") -> ImageSource:
-    """The images of one .npz. What `np.savez` wrote is mapped from disk, what `np.savez_compressed` wrote is unpacked
-    into memory; nothing is ever unpickled.
+    """The images of one .npz. Output of `np.savez` is mapped from disk, output of `np.savez_compressed` is decompressed
+    into memory; nothing is unpickled.
 
-    Raises `BadData` naming the file (and `field`, where that is wrong), the array and what it should be.
+    Raises `BadData` with the file (and `field`, where the path is wrong), the array and the expected value.
     """
     file = Path(settings.path)
     if not file.is_file():
@@ -50,8 +50,8 @@ def open_npz(settings: Npz | ImportedImages, field: str = "real.path") -> ImageS
             labels = _labels(file, archive, members, len(images))
     except BadData:
         raise
-    except Exception as error:  # zipfile raises many kinds for damaged bytes: zlib.error, struct.error, RuntimeError, …
-        raise BadData(f"{file} is not a whole .npz ({error or type(error).__name__}); fetch or write it again") from None
+    except Exception as error:  # corrupt bytes make zipfile raise many types: zlib.error, struct.error, RuntimeError, …
+        raise BadData(f"{file} is not an intact .npz ({error or type(error).__name__}); download or write it again") from None
     digests = {name: member.sha256 for name, member in members.items() if name in ("image.npy", "label.npy")}
     return ImageSource(
         ArrayImages(images, labels, str(file)),
@@ -62,18 +62,18 @@ def open_npz(settings: Npz | ImportedImages, field: str = "real.path") -> ImageS
 
 
 def _check_directory(file: Path, archive: zipfile.ZipFile) -> None:
-    """No array may be missing from the table of contents, which has no checksum: members must lie side by side."""
+    """Check that the central directory, which has no checksum, omits no array: members must be contiguous."""
     at = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset - at > _DESCRIPTOR_BYTES:
-            raise ValueError(f"its table of contents does not list the bytes from {at} on")
+            raise ValueError(f"its central directory does not list the bytes from {at} on")
         at = _data_offset(file, info) + info.compress_size
     if archive.start_dir - at > _DESCRIPTOR_BYTES:
-        raise ValueError(f"its table of contents does not list the bytes from {at} on")
+        raise ValueError(f"its central directory does not list the bytes from {at} on")
 
 
 def _examine(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-    """Read the member to its end, so that zipfile checks its CRC: a mapped array is never checked again."""
+    """Read the complete member, so that zipfile checks its CRC: a mapped array is not checked later."""
     digest = hashlib.sha256()
     with archive.open(info) as stream:
         while chunk := stream.read(_CHUNK):
@@ -93,12 +93,12 @@ def _images(file: Path, archive: zipfile.ZipFile, members: dict[str, _Member]) -
     member = members.get("image.npy")
     if member is None:
         held = ", ".join(sorted(name.removesuffix(".npy") for name in members)) or "nothing"
-        raise BadData(f"{file} has no array named image (it holds {held}); name the images image")
+        raise BadData(f"{file} has no array named image (it contains {held}); rename the array of images to image")
     shape = member.shape
     if member.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
         raise BadData(f"{file}: image is {_describe(member)}; expected uint8, N x H x W x 3 (RGB)")
     if not math.prod(shape):
-        raise BadData(f"{file}: image holds no pixels ({_describe(member)}); write the images again")
+        raise BadData(f"{file}: image contains no pixels ({_describe(member)}); write the images again")
     return _array(file, archive, "image.npy", member)
 
 
@@ -107,9 +107,9 @@ def _labels(file: Path, archive: zipfile.ZipFile, members: dict[str, _Member], c
     if member is None:
         return None
     if member.dtype.kind not in "iu" or member.shape != (count,):
-        raise BadData(f"{file}: label is {_describe(member)}; expected {count} integers, one an image")
+        raise BadData(f"{file}: label is {_describe(member)}; expected {count} integers, one per image")
     values = _array(file, archive, "label.npy", member)
-    numbered_classes(values, f"{file}: label")  # before the cast, which would wrap a large unsigned label around
+    numbered_classes(values, f"{file}: label")  # before the cast, in which a large unsigned label would overflow
     return values.astype(np.int64)
 
 
@@ -122,7 +122,7 @@ def _array(file: Path, archive: zipfile.ZipFile, name: str, member: _Member) -> 
     info = archive.getinfo(name)
     expected = member.header_bytes + math.prod(member.shape) * member.dtype.itemsize
     if info.file_size != expected:
-        raise BadData(f"{file}: {name} has {info.file_size} bytes, not the {expected} that its header tells; write it again")
+        raise BadData(f"{file}: {name} has {info.file_size} bytes, expected {expected} by its header; write it again")
     order: Any = "F" if member.fortran_order else "C"
     if info.compress_type == zipfile.ZIP_STORED:
         offset = _data_offset(file, info) + member.header_bytes
@@ -132,7 +132,7 @@ def _array(file: Path, archive: zipfile.ZipFile, name: str, member: _Member) -> 
 
 
 def _data_offset(file: Path, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes start: after its local header of 30 bytes, its name and its extra field."""
+    """The offset of a member's data: after its local header of 30 bytes, its name and its extra field."""
     with file.open("rb") as stream:
         stream.seek(info.header_offset + 26)
         name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))

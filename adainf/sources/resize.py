@@ -1,4 +1,4 @@
-"""Images of one size out of images as they come: crop, resize, channel order, and the check that the size is one."""
+"""Select images of a source and bring them to one size: crop, resize, channel order, and the check of the size."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from adainf.sources.base import BadData, SourceImages
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Some images of a source, all of one size: what a split is written from."""
+class Selection:
+    """A selection of a source's images, all of one size, from which a split is written."""
 
     images: SourceImages
     indices: NDArray[np.int64]
-    """Which of them, in the order of the split."""
+    """Indices into `images`, in the order of the split."""
     height_px: int
     width_px: int
     image_size_px: int | None
-    """Crop and resize to this square; None takes the images as they are."""
+    """Crop and resize to this square; None leaves the images as they are."""
     bgr: bool = False
-    """The source holds its channels as B, G, R."""
+    """The source stores its channels as B, G, R."""
     labelled: bool = True
-    """Pass labels on; captions always are."""
+    """Whether to keep labels; captions are always kept."""
     resizing: str = "set real.image_size_px"
-    """How a user brings images to one size."""
+    """The fix that an error message suggests for images of several sizes."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Sample:
-        """Raises `BadData` naming the image whose size is another."""
+        """Raises `BadData`, with the location of the image, where its size differs."""
         index = int(self.indices[position])
         image, label, text = self.images[index]
         if self.image_size_px is not None:
@@ -42,11 +42,11 @@ class Chosen:
         if image.shape != (self.height_px, self.width_px, 3):
             height, width, _ = image.shape
             raise BadData(
-                f"{self.images.locate(index)} is {height} x {width} px where {self.height_px} x {self.width_px} px are "
-                f"expected, as all images must have one size; {self.resizing}"
+                f"{self.images.locate(index)} is {height} x {width} px, expected {self.height_px} x {self.width_px} px: all "
+                f"images must have one size; {self.resizing}"
             )
         return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None, text)
 
     def take(self, positions: range) -> list[Sample]:
-        """The samples of a range of positions: what `write_split` asks for."""
+        """The samples of a range of positions, as `write_split` needs them."""
         return [self[position] for position in positions]
