@@ -14,9 +14,15 @@ from typing import Any
 
 import pytest
 
+from tests import markers
 from tests.seaweed import seaweed
 
 START_S = 60
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    markers.mark(items)
 
 
 @dataclass(frozen=True)
