@@ -1,1 +1,1 @@
-"""Running the pipeline on a Kubernetes cluster."""
+"""Runs the pipeline on a Kubernetes cluster."""

@@ -1,4 +1,5 @@
-"""The chain on a cluster: Jobs made from stored templates, one after the other, until the report is there.
+"""The controller: creates the Job of each stage when its inputs exist, and retries failed attempts, until the report exists.
 
-It keeps no state: Jobs, the run's store and the clock are all that it knows, so it may be killed after any call. No torch.
+It is stateless. Its inputs are the Jobs and pods of the cluster, the run's store and the clock, so it can be killed after any
+API call. It does not import torch.
 """

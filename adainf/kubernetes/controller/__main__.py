@@ -1,4 +1,4 @@
-"""``python -m adainf.kubernetes.controller``: what `Job/adainf` runs."""
+"""``python -m adainf.kubernetes.controller``: the entry point of `Job/adainf`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What can be decided."""
+"""The actions of the controller."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Create:
-    """Start an attempt of a task, whose progress in the store is `token` now."""
+    """Create the Job of an attempt."""
 
     task: str
     attempt: int
     token: str
+    """The task's progress token at this time."""
 
 
 @dataclass(frozen=True)
-class Release:
-    """End an attempt, so that it holds no node any longer."""
+class Terminate:
+    """Terminate an attempt, so that it frees its nodes."""
 
     job: str
 
 
 @dataclass(frozen=True)
-class Mirror:
-    """Note an attempt's progress where `kubectl describe` shows it."""
+class RecordProgress:
+    """Annotate an attempt's Job with its progress, for `kubectl describe`."""
 
     job: str
     progress: str
 
 
 @dataclass(frozen=True)
-class Tell:
-    """An Event on the controller's Job. One of the same reason and subject is told once."""
+class EmitEvent:
+    """Emit an Event on the controller's Job, at most once for each reason and subject."""
 
     reason: str
     subject: str
-    """The Job or pod that it is about."""
+    """Name of the Job or pod that the Event is about."""
     note: str
     warning: bool = True
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The chain has ended, with this exit code."""
+    """End the pipeline with an exit code."""
 
     code: int
-    sentence: str
+    message: str
 
 
-Action = Create | Release | Mirror | Tell | Finish
+Action = Create | Terminate | RecordProgress | EmitEvent | Finish

@@ -1,4 +1,4 @@
-"""The names by which the cluster's objects are told apart."""
+"""Keys of the labels and annotations that the controller reads and writes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ RECIPE = f"{PREFIX}recipe"
 STARTED_WITH = f"{PREFIX}started-with"
 PROGRESS = f"{PREFIX}progress"
 RELEASED = f"{PREFIX}released"
-OUTLINE = f"{PREFIX}outline"
-"""On the controller's Job: what each task still waits for, null where it is done; JSON."""
+"""On the Job of an attempt that the controller terminated."""
+TASK_SUMMARY = f"{PREFIX}outline"
+"""On the controller's Job: task → the tasks it waits for, or null if it is done. JSON."""
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 CONTROLLER = f"{PREFIX}controller"
-"""Who reports the Events."""
+"""`reportingController` of Events."""

@@ -1,4 +1,4 @@
-"""The loop: look, decide, do, and wait for the next change."""
+"""The control loop: take a snapshot, reconcile, execute the actions, and wait for the next change."""
 
 from __future__ import annotations
 
@@ -10,48 +10,49 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adainf.errors import AdaInfError, BadInput, Stopped
-from adainf.kubernetes.controller.actions import Action, Create, Finish, Tell
-from adainf.kubernetes.controller.api import Api, Refused, Unavailable, connect
-from adainf.kubernetes.controller.client_actions import Hands
-from adainf.kubernetes.controller.reconcile import Patience, decide
-from adainf.kubernetes.controller.snapshot import Lookout, StoreSilent
-from adainf.kubernetes.controller.state import Observed
+from adainf.kubernetes.controller.actions import Action, Create, EmitEvent, Finish
+from adainf.kubernetes.controller.api import Api, ApiStatusError, Unavailable, connect
+from adainf.kubernetes.controller.client_actions import Executor
+from adainf.kubernetes.controller.reconcile import Timeouts, reconcile
+from adainf.kubernetes.controller.snapshot import ClusterSnapshot, StoreUnreachable
+from adainf.kubernetes.controller.state import ClusterState
 from adainf.kubernetes.controller.templates import Owner
 from adainf.pipeline.artifacts import Run
 from adainf.runtime import signals
 
 _POLL_S = 5
-"""How often the store is looked at while nothing changes in the cluster."""
+"""Interval at which the store is read while nothing changes in the cluster."""
 _COALESCE_S = 0.2
-"""Changes come in swarms: so long is waited for more of one."""
+"""Changes come in bursts: the loop waits this long after the first one."""
 
 
 def main() -> int:
-    """Run the chain that the environment names to its end; returns the exit code."""
+    """Run the pipeline that the environment specifies to its end. Returns the exit code."""
     signals.install()
     try:
         owner = Owner(_setting("OWNER_NAME"), _setting("OWNER_UID"), _setting("POD_NAMESPACE"))
-        chain = Controller(connect(owner.namespace), owner, _setting("ADAINF_RUN"), Path(_setting("ADAINF_RECIPE")))
-        return chain.run().code
+        controller = Controller(connect(owner.namespace), owner, _setting("ADAINF_RUN"), Path(_setting("ADAINF_RECIPE")))
+        return controller.run().code
     except (AdaInfError, Stopped) as error:
         log(str(error))
         return error.exit_code
 
 
 class Controller:
-    """One chain, from wherever it is to its end."""
+    """The controller of one run."""
 
     def __init__(self, api: Api, owner: Owner, run_uri: str, recipe_file: Path) -> None:
         self._wake, self._owner = threading.Event(), owner
-        self._lookout = Lookout(api, owner, Run(run_uri), recipe_file, self._wake.set)
-        self._hands = Hands(api, owner, self._lookout.jobs.put, log)
-        self._patience = Patience(
-            backoff_s=_seconds("ADAINF_BACKOFF_S", Patience.backoff_s), stuck_s=_seconds("ADAINF_STUCK_S", Patience.stuck_s)
+        self._snapshot = ClusterSnapshot(api, owner, Run(run_uri), recipe_file, self._wake.set)
+        self._executor = Executor(api, owner, self._snapshot.jobs.put, log)
+        self._timeouts = Timeouts(
+            backoff_s=_seconds("ADAINF_BACKOFF_S", Timeouts.backoff_s),
+            termination_timeout_s=_seconds("ADAINF_STUCK_S", Timeouts.termination_timeout_s),
         )
-        self._rehearsed = False
+        self._dry_run_passed = False
 
     def run(self) -> Finish:
-        """Until the chain ends. Raises `BadInput` where the Role is not enough to tell even that."""
+        """Loop until the pipeline ends. Raises `BadInput` if the Role lacks a right that the loop itself needs."""
         problem = ""
         while True:
             try:
@@ -61,68 +62,68 @@ class Controller:
                     return end
             except Unavailable as error:
                 if str(error) != problem:
-                    log(f"{error}; trying again")
+                    log(f"{error}; retrying")
                 problem = str(error)
-            except Refused as error:
+            except ApiStatusError as error:
                 raise BadInput(
-                    f"the API server refuses ({error}): apply jobs/adainf.yaml again, whose Role has all verbs"
+                    f"the API server rejects a request ({error}): apply jobs/adainf.yaml again, whose Role has all verbs"
                 ) from None
             if self._wake.wait(_POLL_S):
                 time.sleep(_COALESCE_S)
             self._wake.clear()
 
     def _step(self) -> Finish | None:
-        """Look once and do what follows from it; the end, if this is it."""
-        seen = self._look()
+        """One iteration. Returns the `Finish` if it was the last one."""
+        state = self._take_snapshot()
         if not self._wake.is_set():
-            self._lookout.scrape()
+            self._snapshot.scrape()
         try:
-            self._rehearse(seen)
-            actions = decide(seen, self._patience)
+            self._dry_run(state)
+            actions = reconcile(state, self._timeouts)
             if any(isinstance(action, Create) for action in actions):
-                seen = self._lookout.look(fresh=True)
-                actions = decide(seen, self._patience)
-            return self._do(seen, actions)
+                state = self._snapshot.take(refresh_templates=True)
+                actions = reconcile(state, self._timeouts)
+            return self._execute(state, actions)
         except BadInput as error:
-            seen = replace(seen, wrong=str(error))
-            return self._do(seen, decide(seen, self._patience))
+            state = replace(state, bad_input=str(error))
+            return self._execute(state, reconcile(state, self._timeouts))
 
-    def _look(self) -> Observed:
-        """As `Lookout.look`; that the store does not answer is told."""
+    def _take_snapshot(self) -> ClusterState:
+        """As `ClusterSnapshot.take`. Emits an Event if the store is unreachable."""
         try:
-            return self._lookout.look()
-        except StoreSilent as error:
-            self._hands.tell(Tell("StoreSilent", self._owner.name, f"{error}; the chain waits for it"))
+            return self._snapshot.take()
+        except StoreUnreachable as error:
+            self._executor.emit_event(EmitEvent("StoreUnreachable", self._owner.name, f"{error}; the controller waits for it"))
             raise
 
-    def _rehearse(self, seen: Observed) -> None:
-        """Before anything runs: would the cluster take each Job that is to come? Raises `BadInput` where it would not."""
-        if self._rehearsed or seen.wrong:
+    def _dry_run(self, state: ClusterState) -> None:
+        """Once, before the first Job: dry-run the creation of all Jobs. Raises `BadInput` if the API server rejects one."""
+        if self._dry_run_passed or state.bad_input:
             return
-        for name, task in seen.tasks.items():
-            if name in seen.done:
-                log(f"{name}: done already")
+        for name, task in state.tasks.items():
+            if name in state.done:
+                log(f"{name}: already done")
             else:
-                self._hands.rehearse(name, seen.templates[task.stage], self._lookout.source)
-        self._rehearsed = True
+                self._executor.dry_run(name, state.templates[task.stage], self._snapshot.recipe_ref)
+        self._dry_run_passed = True
 
-    def _do(self, seen: Observed, actions: list[Action]) -> Finish | None:
-        if seen.tasks:
-            self._hands.outline(seen.tasks, seen.done)
+    def _execute(self, state: ClusterState, actions: list[Action]) -> Finish | None:
+        if state.tasks:
+            self._executor.publish_task_summary(state.tasks, state.done)
         for action in actions:
-            self._hands.apply(action, seen.templates, self._lookout.source)
+            self._executor.apply(action, state.templates, self._snapshot.recipe_ref)
         return next((action for action in actions if isinstance(action, Finish)), None)
 
 
 def log(text: str) -> None:
-    """One line with the time, at once."""
+    """Print one line with a timestamp, unbuffered."""
     print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", flush=True)
 
 
 def _setting(name: str) -> str:
     value = os.environ.get(name, "")
     if not value:
-        raise BadInput(f"the environment has no {name}: run this by `kubectl apply -f jobs/adainf.yaml`, which sets it")
+        raise BadInput(f"environment variable {name} is not set: start the controller by `kubectl apply -f jobs/adainf.yaml`")
     return value
 
 
@@ -131,4 +132,4 @@ def _seconds(name: str, default: float) -> float:
     try:
         return float(text)
     except ValueError:
-        raise BadInput(f"{name} is {text!r}; write a number of seconds into the controller's environment") from None
+        raise BadInput(f"invalid {name} {text!r}: set it to a number of seconds in the controller's environment") from None

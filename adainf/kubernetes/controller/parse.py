@@ -1,21 +1,21 @@
-"""The API's objects as what `decide` knows: Jobs as attempts, pods as what keeps them."""
+"""Parses API objects: Jobs into attempts, and pods."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from adainf.kubernetes.controller import labels
-from adainf.kubernetes.controller.state import Attempt, Pod, State
+from adainf.kubernetes.controller.state import Attempt, AttemptState, Pod
 from adainf.kubernetes.controller.templates import Object, Owner
 from adainf.pipeline.graph import task_name
 
-_STATES: dict[str, State] = {
+_STATES: dict[str, AttemptState] = {
     "Failed": "failed",
     "Complete": "complete",
     "FailureTarget": "ending",
     "SuccessCriteriaMet": "ending",
 }
-"""By condition of a Job; the first that it has counts."""
+"""Condition of a Job → state of the attempt. The first condition that is true counts."""
 
 
 def seconds(timestamp: str) -> float:
@@ -24,12 +24,12 @@ def seconds(timestamp: str) -> float:
 
 
 def is_child(job: Object, owner: Owner) -> bool:
-    """Whether this very owner made the Job: one of the same name may have left some that are being removed."""
+    """Whether this owner created the Job. Jobs of an earlier owner of the same name may still be terminating."""
     return any(reference["uid"] == owner.uid for reference in job["metadata"].get("ownerReferences", []))
 
 
 def read_attempt(job: Object) -> Attempt:
-    """A child Job as an attempt."""
+    """Parse a child Job."""
     metadata, spec = job["metadata"], job["spec"]
     label, note = metadata.get("labels", {}), metadata.get("annotations", {})
     created = seconds(metadata["creationTimestamp"])
@@ -55,11 +55,11 @@ def read_attempt(job: Object) -> Attempt:
         recipe_sha256=note.get(labels.RECIPE, ""),
         started_with=note.get(labels.STARTED_WITH, ""),
         progress=note.get(labels.PROGRESS, ""),
-        released=labels.RELEASED in note,
+        stop_requested=labels.RELEASED in note,
     )
 
 
-def _state(conditions: dict[str, Object]) -> tuple[State, Object]:
+def _state(conditions: dict[str, Object]) -> tuple[AttemptState, Object]:
     for kind, state in _STATES.items():
         if kind in conditions:
             return state, conditions[kind]
@@ -67,7 +67,7 @@ def _state(conditions: dict[str, Object]) -> tuple[State, Object]:
 
 
 def read_pod(pod: Object) -> Pod:
-    """A pod of a child Job."""
+    """Parse a pod of a child Job."""
     metadata, status = pod["metadata"], pod.get("status", {})
     label = metadata.get("labels", {})
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
@@ -88,16 +88,16 @@ def read_pod(pod: Object) -> Pod:
 
 
 def _deleted(metadata: Object, status: Object) -> float | None:
-    """`Pod.deleted`. The node controller sets a pod whose node is silent not ready; the kubelet's word on containers stays."""
+    """`Pod.deleted`. On an unreachable node the node controller sets Ready to False, while ContainersReady stays True."""
     if "deletionTimestamp" not in metadata:
         return None
     ready = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
-    silent = (ready.get("Ready"), ready.get("ContainersReady")) == ("False", "True")
-    return seconds(metadata["deletionTimestamp"]) - (metadata.get("deletionGracePeriodSeconds", 0) if silent else 0)
+    unreachable = (ready.get("Ready"), ready.get("ContainersReady")) == ("False", "True")
+    return seconds(metadata["deletionTimestamp"]) - (metadata.get("deletionGracePeriodSeconds", 0) if unreachable else 0)
 
 
 def _waiting(status: Object, containers: list[Object]) -> tuple[str, str]:
-    """The reason why a pod does not start, and the message with it."""
+    """Reason and message of a pod that does not start; empty if it does."""
     for container in containers:
         waiting = container.get("state", {}).get("waiting")
         if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):

@@ -1,4 +1,4 @@
-"""What is seen of a run at one moment: frozen, so that a decision is a function of it."""
+"""The observed state of a run at one time. Frozen, so that the controller's actions are a pure function of it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from typing import Literal
 
 from adainf.kubernetes.controller.tasks import Task
 from adainf.kubernetes.controller.templates import Template
+from adainf.kubernetes.termination_record import TerminationRecord
 
-State = Literal["active", "ending", "failed", "complete"]
-"""Of an attempt. `ending`: the outcome is certain, but pods are still there (`FailureTarget`, `SuccessCriteriaMet`)."""
+AttemptState = Literal["active", "ending", "failed", "complete"]
+"""`ending`: the outcome is final, but pods are still terminating (`FailureTarget`, `SuccessCriteriaMet`)."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One Job. Times are seconds since 1970."""
+    """One Job of a task. Times are seconds since 1970."""
 
     job: str
     task: str
     number: int
     created: float
-    state: State
+    state: AttemptState
     since: float
-    """When it came into this state."""
+    """Time of the transition to `state`."""
     reason: str = ""
     message: str = ""
-    """Both of the condition with which it ends."""
+    """`reason` and `message` of the condition that ends the Job."""
     grace_s: float = 30
     gang: bool = False
     pods_wanted: int = 1
-    """At a time."""
+    """`parallelism` of the Job."""
     template_hash: str = ""
     recipe_sha256: str = ""
     started_with: str = ""
+    """The task's progress token when the attempt was created."""
     progress: str = ""
-    released: bool = False
+    stop_requested: bool = False
+    """Whether the controller terminated it."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,11 @@ class Pod:
     phase: str
     created: float
     deleted: float | None = None
-    """Where it is being deleted: when its grace ends, or began if its node is silent, as nobody uses it there."""
+    """Of a terminating pod: end of its grace period, or the start of it if the node is unreachable. Else None."""
     node: str = ""
     ip: str = ""
     waiting: str = ""
-    """Why it does not start, a reason of the kubelet or the scheduler."""
+    """Why it does not start: a reason of the kubelet or the scheduler."""
     message: str = ""
     oom: bool = False
 
@@ -62,41 +65,33 @@ class Pod:
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a launcher left of its pod's end."""
-
-    exit_code: int
-    reason: str
-    done: int | None = None
-
-
-@dataclass(frozen=True)
-class Observed:
-    """All that `decide` knows."""
+class ClusterState:
+    """Everything that the controller's actions depend on."""
 
     now: float
     tasks: Mapping[str, Task]
-    """Each after those that it waits for."""
+    """In topological order."""
     templates: Mapping[str, Template]
     recipe_sha256: str
     done: frozenset[str]
-    """Tasks all of whose artifacts are committed, and answer the recipe."""
+    """Tasks whose artifacts are all committed and match the recipe."""
     attempts: tuple[Attempt, ...] = ()
     pods: tuple[Pod, ...] = ()
     tokens: Mapping[str, str] = field(default_factory=dict)
-    """By task: changes whenever the store shows progress."""
-    records: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
-    """By Job."""
-    refused: Mapping[str, str] = field(default_factory=dict)
-    """By Job: why the cluster takes none of its pods."""
+    """Task → progress token, which changes whenever the store shows progress."""
+    records: Mapping[str, tuple[TerminationRecord, ...]] = field(default_factory=dict)
+    """Job → termination records of its pods."""
+    create_failures: Mapping[str, str] = field(default_factory=dict)
+    """Job → why the API server rejects its pods (`FailedCreate`)."""
     progress: Mapping[str, str] = field(default_factory=dict)
-    """By Job: what its first pod says."""
-    wrong: str = ""
-    """What cannot be right, whatever is tried: a sentence."""
+    """Job → progress that its first pod reports."""
+    bad_input: str = ""
+    """A permanent error in the recipe, the templates or the run. Empty if there is none."""
 
     def attempts_of(self, task: str) -> list[Attempt]:
-        """In the order of their numbers."""
+        """In order of their numbers."""
         return sorted((a for a in self.attempts if a.task == task), key=lambda attempt: attempt.number)
 
-    def living_pods_of(self, attempt: Attempt) -> list[Pod]:
+    def running_pods_of(self, attempt: Attempt) -> list[Pod]:
+        """The attempt's pods that have not ended, terminating ones included."""
         return [pod for pod in self.pods if pod.job == attempt.job and not pod.ended]

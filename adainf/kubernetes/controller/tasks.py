@@ -1,6 +1,6 @@
-"""The tasks of a recipe and what each waits for.
+"""The tasks of a recipe and their dependencies.
 
-A task waits for the tasks whose artifacts it reads; a template's annotation adds to that and removes nothing.
+A task depends on the tasks whose artifacts it reads. The annotation of its template can add dependencies, not remove any.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from adainf.recipe import Arm, Recipe
 
 @dataclass(frozen=True)
 class Task:
-    """What one Job at a time works on."""
+    """The unit of work of one Job."""
 
     name: str
     stage: str
     arm: str | None
     artifacts: tuple[str, ...]
-    """All artifacts that it makes, by their names in the pipeline graph."""
+    """The artifacts that it creates, by their names in the pipeline graph."""
     after: frozenset[str]
-    """The tasks of this recipe that must be done first."""
+    """The tasks of this recipe that it waits for."""
 
 
 def tasks_of(recipe: Recipe, templates: Mapping[str, Template]) -> dict[str, Task]:
-    """The tasks by name, each after those that it waits for. Raises `BadInput` for an unknown name or a cycle."""
+    """The tasks by name, in topological order. Raises `BadInput` for an unknown name or a cycle."""
     graph, made = build_graph(recipe), tasks(recipe)
     found = {}
     for name, artifacts in made.items():
@@ -45,17 +45,18 @@ def tasks_of(recipe: Recipe, templates: Mapping[str, Template]) -> dict[str, Tas
         order = list(TopologicalSorter({name: task.after for name, task in found.items()}).static_order())
     except CycleError as error:
         raise BadInput(
-            f"the annotations {labels.AFTER} form a cycle ({' waits for '.join(reversed(error.args[1]))}): remove one of them"
+            f"the annotations {labels.AFTER} of the CronJobs form a cycle ({' waits for '.join(reversed(error.args[1]))}): "
+            "remove one of them"
         ) from None
     return {name: found[name] for name in order}
 
 
 def _resolve(word: str, stage: str, made: Mapping[str, object]) -> list[str]:
-    """The tasks that a word of an annotation names; empty where the recipe does not have it."""
+    """The tasks that a word of an annotation names. Empty if the recipe does not have it."""
     head, dot, arm = word.partition(".")
     if head not in STAGES or (dot and (head != "pretrain" or arm not in get_args(Arm))):
         raise BadInput(
-            f"CronJob/adainf-{stage}: annotation {labels.AFTER} names {word!r}, which is not a task; "
+            f"CronJob/adainf-{stage}: annotation {labels.AFTER} names {word!r}, which is not a task: "
             f"use {', '.join(STAGES)} or pretrain.ARM"
         )
     return [task for task in made if task == word or (word == "pretrain" and task.startswith("pretrain."))]

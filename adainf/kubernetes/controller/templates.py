@@ -1,4 +1,4 @@
-"""A suspended CronJob as a stored Job template, and the Job of one attempt that is made of it."""
+"""Job templates, which are stored as suspended CronJobs, and the Jobs that are created from them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from adainf.kubernetes.controller import labels
 from adainf.pipeline.artifacts import canonical_json, sha256
 
 Object = dict[str, Any]
-"""An object of the Kubernetes API, as its JSON."""
+"""A Kubernetes API object as parsed JSON."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The Job that the controller runs in, and all that belongs to it."""
+    """The controller's own Job, which owns the Jobs of the stages."""
 
     name: str
     uid: str
@@ -27,8 +27,8 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Source:
-    """The recipe that a Job is made for: where the copy lies that its pods read, and the SHA-256 of its bytes."""
+class RecipeRef:
+    """The recipe of a Job: the URI of the copy that its pods read, and the SHA-256 of its bytes."""
 
     uri: str
     sha256: str
@@ -36,16 +36,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Template:
-    """What a CronJob says of its stage."""
+    """The Job template of a stage."""
 
     stage: str
     after: dict[str | None, tuple[str, ...]]
-    """Names of tasks to wait for; by arm where arms differ, else under None."""
+    """Arm → names of tasks to wait for. The key None is for arms without an entry."""
     start_timeout_s: float
     attempts: int
-    """How many may fail in a row without any progress."""
+    """Limit of consecutive attempts without progress."""
     job: Object
-    """Its ``spec.jobTemplate``."""
+    """The CronJob's ``spec.jobTemplate``."""
 
     @property
     def hash(self) -> str:
@@ -54,7 +54,7 @@ class Template:
 
 
 def read_template(stage: str, cronjob: Object) -> Template:
-    """Raises `BadInput` for an annotation that cannot be read, or a template without the stage's container."""
+    """Parse a CronJob. Raises `BadInput` for an invalid annotation or a template without the stage's container."""
     where = f"CronJob/{cronjob['metadata']['name']}"
     annotations = cronjob["metadata"].get("annotations", {})
     after: dict[str | None, tuple[str, ...]] = {None: tuple(annotations.get(labels.AFTER, "").split())}
@@ -64,31 +64,30 @@ def read_template(stage: str, cronjob: Object) -> Template:
     timeout = re.fullmatch(r"([0-9]+)([smh]?)", annotations.get(labels.START_TIMEOUT, "15m"))
     attempts = annotations.get(labels.ATTEMPTS, "4")
     if timeout is None:
-        raise BadInput(f"{where}: annotation {labels.START_TIMEOUT} is no time; write seconds, or 15m or 2h")
+        raise BadInput(f"{where}: annotation {labels.START_TIMEOUT} is not a duration: use a value such as 900, 15m or 2h")
     if not attempts.isdecimal() or int(attempts) < 1:
-        raise BadInput(f"{where}: annotation {labels.ATTEMPTS} is {attempts!r}; write a number from 1 on")
+        raise BadInput(f"{where}: annotation {labels.ATTEMPTS} is {attempts!r}: use an integer of at least 1")
     job = cronjob["spec"]["jobTemplate"]
     if stage not in [container["name"] for container in job["spec"]["template"]["spec"]["containers"]]:
-        raise BadInput(f"{where} has no container {stage!r}, by which exit codes are told apart; name its container so")
+        raise BadInput(f"{where} has no container {stage!r}, which its podFailurePolicy refers to: rename its container")
     return Template(stage, after, int(timeout[1]) * _UNITS[timeout[2]], int(attempts), job)
 
 
 def job_name(owner: Owner, task: str, attempt: int) -> str:
-    """``OWNER-STAGE[-ARM]-UID4-N``; the uid, so that no name is that of a pod which an earlier owner left behind."""
+    """``OWNER-STAGE[-ARM]-UID4-N``. The uid makes names unique among owners: pods of an earlier one may still exist."""
     return f"{owner.name}-{task.replace('.', '-')}-{owner.uid[:4]}-{attempt}"
 
 
-def make_job(template: Template, owner: Owner, task: str, attempt: int, source: Source, token: str) -> Object:
-    """The Job of one attempt; `token` is the task's progress before it.
+def make_job(template: Template, owner: Owner, task: str, attempt: int, recipe: RecipeRef, token: str) -> Object:
+    """The Job of one attempt. `token` is the task's current progress token.
 
-    Raises `BadInput` where the owner's name is too long for the names of its pods, or where the template sets what the
-    launcher decides.
+    Raises `BadInput` if the owner's name is too long for the names of the pods.
     """
     job = copy.deepcopy(template.job)
     name = job_name(owner, task, attempt)
     width = len(str(int(job["spec"].get("completions") or 1) - 1))
     if len(name) + 1 + width > 63:
-        raise BadInput(f"Job/{owner.name}: the pods of {name} would have names of more than 63 letters; give it a shorter name")
+        raise BadInput(f"Job/{owner.name}: the pods of {name} would have names of more than 63 characters: shorten the name")
     arm = task.partition(".")[2]
     named = {
         "app.kubernetes.io/name": "adainf",
@@ -109,10 +108,10 @@ def make_job(template: Template, owner: Owner, task: str, attempt: int, source: 
     metadata["annotations"] = {
         **metadata.get("annotations", {}),
         labels.TEMPLATE_HASH: template.hash,
-        labels.RECIPE: source.sha256,
+        labels.RECIPE: recipe.sha256,
         labels.STARTED_WITH: token,
     }
-    # No controller: Kueue takes a Job that another Job controls for a part of that one, and does not queue it.
+    # Kueue does not queue a Job that has a controller: it treats it as a part of that one.
     metadata["ownerReferences"] = [
         {
             "apiVersion": "batch/v1",
@@ -123,9 +122,9 @@ def make_job(template: Template, owner: Owner, task: str, attempt: int, source: 
             "blockOwnerDeletion": False,
         }
     ]
-    given = {"ADAINF_RECIPE": source.uri, **({"ADAINF_ARM": arm} if arm else {})}
+    given = {"ADAINF_RECIPE": recipe.uri, **({"ADAINF_ARM": arm} if arm else {})}
     for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
         kept = [variable for variable in container.get("env", []) if variable["name"] not in given]
-        # First, as only what stands before a variable may be used in its value.
+        # First: a variable's value can refer only to variables before it.
         container["env"] = [*({"name": key, "value": value} for key, value in given.items()), *kept]
     return {"apiVersion": "batch/v1", "kind": "Job", **job}

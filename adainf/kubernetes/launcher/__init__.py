@@ -1,1 +1,1 @@
-"""Runs a stage inside its pod: ``python -m adainf.kubernetes.launcher STAGE RECIPE --run URI …``; see docs/launch.md."""
+"""Runs a stage in its pod: ``python -m adainf.kubernetes.launcher STAGE RECIPE --run URI …``. See docs/launcher.md."""

@@ -1,9 +1,9 @@
-"""The launcher of a stage: processes, signals, progress, and what is left when the pod has ended.
+"""Launches a stage: starts processes, forwards signals, serves progress, and writes the termination record.
 
     python -m adainf.kubernetes.launcher STAGE RECIPE --run URI …
 
-Arguments are those of ``adainf STAGE``; what the pod is comes from its environment (docs/launch.md). The stage runs below this
-process, which therefore outlives it and can tell how it ended.
+The arguments are those of ``adainf STAGE``. The pod is described by its environment (docs/launcher.md). The stage runs in child
+processes, so the launcher outlives it and can record how it ended.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from adainf.kubernetes.launcher import tree
 from adainf.kubernetes.launcher.env import Pod
 from adainf.kubernetes.launcher.gang import run_gang
 from adainf.kubernetes.launcher.output import Output
-from adainf.kubernetes.launcher.record import SENTENCE, Record, reason_of, write_termination_log
+from adainf.kubernetes.launcher.record import MESSAGE_PREFIX, reason_of, write_termination_log
 from adainf.kubernetes.launcher.stop import Stop
 from adainf.kubernetes.launcher.watch import Progress, serve
+from adainf.kubernetes.termination_record import TerminationRecord
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import committed_pieces
 from adainf.pipeline.stages import STAGES
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the stage and leave the record; returns the exit code."""
+    """Run the stage and write its termination record. Returns the exit code."""
     stop, output = Stop(), Output()
     tree.adopt_orphans()
     run: Run | None = None
@@ -45,20 +46,20 @@ def main(arguments: Sequence[str]) -> int:
             run = Run(parsed.run)
             code = _launch(parsed.command, run, Pod.here(parsed.command), arguments, stop, progress)
         except AdaInfError as error:
-            print(f"{SENTENCE}{error}", file=sys.stderr)
+            print(f"{MESSAGE_PREFIX}{error}", file=sys.stderr)
             code = error.exit_code
         tree.end()
         lines, now = output.close(), progress.now()
-    _leave(run, Record(code, reason_of(code, lines), now["done"], now["total"], lines))
+    _write_record(run, TerminationRecord(code, reason_of(code, lines), now["done"], now["total"], lines))
     return code
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
     parsed = build_parser().parse_args(arguments)
     if parsed.command not in STAGES:
-        raise BadInput(f"{parsed.command} is not a stage; the launcher runs {', '.join(STAGES)}")
+        raise BadInput(f"the launcher cannot run {parsed.command!r}, which is not a stage: use one of {', '.join(STAGES)}")
     if parsed.run is None:
-        raise BadInput("the launcher needs --run URI, where it leaves its record")
+        raise BadInput("the launcher has no run to write its termination record to: add --run URI")
     return parsed
 
 
@@ -66,31 +67,38 @@ def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop
     try:
         serve(progress, pod.ip or "0.0.0.0", pod.progress_port)
     except OSError as error:
-        print(f"/progress is not served: port {pod.progress_port}: {error.strerror}", file=sys.stderr)
+        print(
+            f"cannot serve /progress on port {pod.progress_port} ({error.strerror}): set ADAINF_PROGRESS_PORT to a free port",
+            file=sys.stderr,
+        )
     command = ["-m", "adainf", *arguments]
     if pod.nodes > 1 or pod.processes:
         return run_gang(pod, command, stop)
     before = committed_pieces(run, stage)
     code = _run_alone(command, stop)
-    # The Job of such a stage starts an interrupted pod again as often as it comes: without progress it has failed.
+    # The Job of such a stage restarts interrupted pods without a limit, so an interruption without progress is a failure.
     if code == INTERRUPTED and STAGES[stage].parallelism == "indexed" and committed_pieces(run, stage) == before:
-        print(f"{SENTENCE}{stage}: stopped before anything new was in the store, which counts as a failure", file=sys.stderr)
+        print(
+            f"{MESSAGE_PREFIX}{stage} was interrupted before it committed anything to the store, which counts as a failure: "
+            "raise terminationGracePeriodSeconds in its template",
+            file=sys.stderr,
+        )
         return 1
     return code
 
 
 def _run_alone(command: Sequence[str], stop: Stop) -> int:
     process = subprocess.Popen([sys.executable, *command], start_new_session=True)
-    if stop.received and not stop.passed_on:  # it came before there was anybody to tell
+    if stop.received and not stop.passed_on:  # the signal arrived before the child existed
         stop.pass_on()
     code = process.wait()
-    if stop.received and code == -signal.SIGTERM:  # before it could take signals over, so before anything began
+    if stop.received and code == -signal.SIGTERM:  # before the child installed its handler, so before it did any work
         return INTERRUPTED
     return code if code >= 0 else 128 - code
 
 
-def _leave(run: Run | None, record: Record) -> None:
-    """Put the record where it outlives the pod. That it cannot be put anywhere does not change how the stage ended."""
+def _write_record(run: Run | None, record: TerminationRecord) -> None:
+    """Write the record to the termination log and the run. Errors are ignored: they must not change the exit code."""
     write_termination_log(record)
     if run is None:
         return

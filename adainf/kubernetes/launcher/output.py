@@ -1,4 +1,4 @@
-"""The output of this process and of all below it: passed through as it comes, and its last lines kept."""
+"""Passes the output of this process and its descendants through, and keeps the last lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections import deque
 LINES = 20
 _LINE_BYTES = 400
 _READ_BYTES = 65536
-_PATIENCE_S = 5.0
+_JOIN_TIMEOUT_S = 5.0
 
 
 class Output:
-    """Takes over the descriptors 1 and 2, by which children get it without knowing."""
+    """Redirects file descriptors 1 and 2, which child processes inherit."""
 
     def __init__(self) -> None:
         self._lines: deque[bytes] = deque(maxlen=LINES)
@@ -22,13 +22,13 @@ class Output:
         self._threads = [self._follow(fd) for fd in (1, 2)]
 
     def close(self) -> list[str]:
-        """Give the descriptors back, once all that was written has passed; returns the last lines."""
+        """Restore the descriptors after all output has passed. Returns the last lines."""
         sys.stdout.flush()
         sys.stderr.flush()
         for fd, outside in self._outside.items():
-            os.dup2(outside, fd)  # the last of us to hold the pipe: its reader comes to the end
+            os.dup2(outside, fd)  # closes the last write end, so the reader reaches the end of the pipe
         for thread in self._threads:
-            thread.join(_PATIENCE_S)
+            thread.join(_JOIN_TIMEOUT_S)
         return [line.decode(errors="replace").strip() for line in self._lines if line.strip()]
 
     def _follow(self, fd: int) -> threading.Thread:
@@ -43,8 +43,8 @@ class Output:
         unfinished = b""
         while data := os.read(reading, _READ_BYTES):
             _write(outside, data)
-            *whole, unfinished = (unfinished + data).split(b"\n")
-            self._lines.extend(line[:_LINE_BYTES] for line in whole)
+            *complete, unfinished = (unfinished + data).split(b"\n")
+            self._lines.extend(line[:_LINE_BYTES] for line in complete)
             unfinished = unfinished[:_LINE_BYTES]
         self._lines.append(unfinished)
         os.close(reading)
@@ -54,5 +54,5 @@ def _write(fd: int, data: bytes) -> None:
     try:
         while data:
             data = data[os.write(fd, data) :]
-    except OSError:  # whoever read us has gone; the stage goes on
+    except OSError:  # the reader of our output is gone; the stage continues
         return

@@ -1,4 +1,4 @@
-"""Being asked to stop, as a pod is: the stage below hears of it, and has the pod's grace period to save."""
+"""Forwards SIGTERM to the stage, which saves within the pod's grace period."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adainf.kubernetes.launcher import tree
 
 
 class Stop:
-    """Whether this process was asked to stop; it passes that on once, as a second signal would cut the saving short."""
+    """Whether this process received SIGTERM or SIGINT. Forwards it once: a second signal would interrupt the save."""
 
     def __init__(self) -> None:
         self.received = self.passed_on = False
@@ -19,7 +19,7 @@ class Stop:
             signal.signal(number, self._handle)
 
     def pass_on(self) -> bool:
-        """Tell the processes that this one has started; False where there are none yet."""
+        """Send SIGTERM to the child processes. Returns False if there are none yet."""
         for pid in tree.children():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The processes below this one, by /proc: to pass a signal on, and to leave none behind."""
+"""Finds and kills the descendants of this process, by /proc."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from contextlib import suppress
 from pathlib import Path
 
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_PATIENCE_S = 10.0
+_KILL_TIMEOUT_S = 10.0
 
 
 def adopt_orphans() -> None:
-    """From now on a process whose parent below us dies becomes our child, not that of the machine's first process."""
+    """Make this process the subreaper of its descendants: it becomes the parent of orphans."""
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> list[int]:
-    """Our own children that are alive, adopted ones too."""
+    """Pids of the live child processes, adopted orphans included."""
     return _below()[os.getpid()]
 
 
 def end() -> None:
-    """Kill all that runs below this process, and reap it."""
-    deadline = time.monotonic() + _PATIENCE_S  # what the kernel holds cannot be killed: the container's end takes it
+    """Kill and reap all descendants."""
+    deadline = time.monotonic() + _KILL_TIMEOUT_S  # a process in uninterruptible sleep ends only with the container
     while time.monotonic() < deadline and (found := _descendants()):
         for pid in found:
             with suppress(ProcessLookupError):
@@ -39,17 +39,17 @@ def end() -> None:
 
 def _descendants() -> list[int]:
     below, found = _below(), [os.getpid()]
-    for pid in found:  # which grows
+    for pid in found:  # grows while it is iterated
         found.extend(below[pid])
     return found[1:]
 
 
 def _below() -> defaultdict[int, list[int]]:
-    """Parent → children, of all processes that are not dead; the dead wait for their parent only."""
+    """Parent → children, of all processes that are not zombies."""
     below: defaultdict[int, list[int]] = defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            state, parent = stat.read_text(errors="replace").rpartition(")")[2].split()[:2]  # a name may hold brackets
+            state, parent = stat.read_text(errors="replace").rpartition(")")[2].split()[:2]  # a name may contain brackets
             if state not in "ZX":
                 below[int(parent)].append(int(stat.parent.name))
     return below

@@ -1,52 +1,101 @@
-"""How far the stage is, for whoever asks: ``/progress`` as JSON, ``/metrics`` as Prometheus reads it.
+"""Serves the progress of the stage: ``/progress`` as JSON, ``/metrics`` in the Prometheus text format.
 
-The stage's reporter leaves what it knows in a small file, which is read when somebody asks: a stage that hangs still answers.
+The stage writes its progress to a small file, which each request reads. So a stage that hangs does not block the endpoints.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import socketserver
 import threading
 import time
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+_UNITS = {
+    "_per_s": ("_per_second", 1.0),
+    "_s": ("_seconds", 1.0),
+    "_pct": ("_ratio", 0.01),
+    "_mib": ("_bytes", 2.0**20),
+    "_gib": ("_bytes", 2.0**30),
+}
+"""Suffix of a value's name → suffix in the base unit of Prometheus, and the factor to convert it."""
+
 
 class Progress:
-    """What the reporter of the stage has written last."""
+    """Reads the progress file that the stage's reporter writes."""
 
     def __init__(self, stage: str, file: Path) -> None:
         self._stage, self._file = stage, file
 
     def now(self) -> dict[str, Any]:
-        """As ``/progress`` gives it; None where nothing is known, as on all nodes but the first."""
+        """The content of ``/progress``. Unknown fields are None: in a gang only the first node reports progress."""
         fields: dict[str, Any] = dict.fromkeys(("label", "done", "total", "rate", "eta_s"))
-        try:
-            told = json.loads(self._file.read_bytes())
-        except FileNotFoundError:
+        written = self._read()
+        if written is None:
             return {"stage": self._stage, **fields, "values": {}, "updated_s_ago": None}
-        ago_s = round(max(time.time() - told.pop("updated"), 0.0), 1)
-        eta_s = round((told["total"] - told["done"]) / told["rate"]) if told["rate"] else None
-        return {"stage": self._stage, **fields, **told, "eta_s": eta_s, "updated_s_ago": ago_s}
+        ago_s = round(max(time.time() - written.pop("updated"), 0.0), 1)
+        eta_s = round((written["total"] - written["done"]) / written["rate"]) if written["rate"] else None
+        return {"stage": self._stage, **fields, **written, "eta_s": eta_s, "updated_s_ago": ago_s}
 
     def metrics(self) -> str:
-        """The numbers of `now` in Prometheus' text format."""
-        now = self.now()
-        labels = f"stage={json.dumps(now['stage'])},label={json.dumps(now['label'] or '')}"
-        lines: list[str] = []
-        for name in ("done", "total", "rate", "eta_s", "updated_s_ago"):
-            if now[name] is not None:
-                lines += [f"# TYPE adainf_{name} gauge", f"adainf_{name}{{{labels}}} {now[name]}"]
-        if now["values"]:
-            lines.append("# TYPE adainf_value gauge")
-            lines += [f"adainf_value{{{labels},name={json.dumps(name)}}} {value}" for name, value in now["values"].items()]
-        return "".join(f"{line}\n" for line in lines)
+        """The content of ``/metrics``: one gauge per quantity, in base units. Empty while nothing is known."""
+        written = self._read()
+        if written is None:
+            return ""
+        labels = {"stage": self._stage, "loop": written["label"]}
+        return "".join(
+            f"# HELP {name} {text}\n# TYPE {name} gauge\n{name}{{{_labels(labels)}}} {_number(value)}\n"
+            for name, text, value in _gauges(written)
+        )
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            written: dict[str, Any] = json.loads(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        return written
 
 
-class _Server(socketserver.ThreadingTCPServer):  # not HTTPServer, which asks the DNS for its own name before it serves
+def _gauges(written: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Name, HELP text and value of each metric."""
+    done, total, rate = written["done"], written["total"], written["rate"]
+    yield "adainf_stage_items_done", "Items that the current loop of the stage has processed.", done
+    yield "adainf_stage_items", "Items of the current loop of the stage.", total
+    yield "adainf_stage_items_per_second", "Items per second since the start of the loop.", rate
+    if rate:
+        yield "adainf_stage_remaining_seconds", "Estimated time to the end of the loop.", (total - done) / rate
+    yield "adainf_stage_last_update_timestamp_seconds", "Unix time of the last progress report.", written["updated"]
+    for name, value in written["values"].items():
+        metric, factor = _base_unit(re.sub("[^a-zA-Z0-9_]", "_", name))
+        yield f"adainf_stage_{metric}", f"Value {name} of the current loop, in base units.", value * factor
+
+
+def _base_unit(name: str) -> tuple[str, float]:
+    """Name in base units, and the factor to convert a value."""
+    for suffix, (base, factor) in _UNITS.items():
+        if name.endswith(suffix):
+            return name.removesuffix(suffix) + base, factor
+    return name, 1.0
+
+
+def _labels(labels: dict[str, str]) -> str:
+    escapes = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+    return ",".join(f'{name}="{value.translate(escapes)}"' for name, value in labels.items())
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else f"{'+' if value > 0 else '-'}Inf"
+
+
+class _Server(socketserver.ThreadingTCPServer):  # not HTTPServer, whose constructor looks up its own name in DNS
     allow_reuse_address = True
     daemon_threads = True
 
@@ -61,13 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/progress":
-            self._answer(json.dumps(self.server.progress.now()), "application/json")
+            self._respond(json.dumps(self.server.progress.now()), "application/json")
         elif self.path == "/metrics":
-            self._answer(self.server.progress.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+            self._respond(self.server.progress.metrics(), "text/plain; version=0.0.4; charset=utf-8")
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
-    def _answer(self, text: str, kind: str) -> None:
+    def _respond(self, text: str, kind: str) -> None:
         body = text.encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
@@ -76,9 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: the output is the stage's."""
+        """Log nothing: the output belongs to the stage."""
 
 
 def serve(progress: Progress, host: str, port: int) -> None:
-    """Answer from now on, in a thread that ends with the process. Raises `OSError` where the port is taken."""
+    """Start the server in a daemon thread. Raises `OSError` if the port is in use."""
     threading.Thread(target=_Server((host, port), progress).serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A small API server over real HTTP: objects by path, list and watch, and whatever trouble a test asks for."""
+"""A small API server over real HTTP: objects by path, list and watch, and the faults that a test injects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Keeps objects by path. `troubles` are taken first: a status, "hang", "cut", or a list of lines for a watch."""
+    """Stores objects by path. `faults` are used up first, one per request: a status, "hang" or "cut"."""
 
     daemon_threads = True
 
@@ -28,18 +28,18 @@ class ApiServer(ThreadingHTTPServer):
         self.objects: dict[str, Object] = {}
         self.changed = threading.Condition()
         self.log: list[Object] = []
-        """Every change, as a watch tells it."""
-        self.troubles: list[Any] = []
-        self.forgotten = 0
-        """Versions up to here are answered with 410."""
+        """Every change, as a watch event."""
+        self.faults: list[Any] = []
+        self.expired = 0
+        """A watch from an older version gets 410."""
         self.calls: list[tuple[str, str]] = []
         self.tokens: list[str] = []
 
     def handle_error(self, *_: object) -> None:
-        """A client that was killed is no news."""
+        """Ignore clients that were killed."""
 
     def put(self, path: str, thing: Object, kind: str = "") -> Object:
-        """Write an object and tell the watches."""
+        """Write an object and notify the watches."""
         with self.changed:
             kind = kind or ("MODIFIED" if path in self.objects else "ADDED")
             version = str(len(self.log) + 1)
@@ -55,7 +55,7 @@ class ApiServer(ThreadingHTTPServer):
             return thing
 
     def api(self, sleeps: list[float] | None = None) -> Api:
-        """A client that notes its pauses instead of making them."""
+        """A client that appends its pauses to `sleeps` instead of sleeping."""
         configuration = Configuration()
         configuration.host = f"http://127.0.0.1:{self.server_address[1]}"
         configuration.retries = False
@@ -69,50 +69,50 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
     def do_GET(self) -> None:
-        if self.trouble():
+        if self.fault():
             return
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if "watch" in query:
             self.watch(url.path, int(query["resourceVersion"]))
         elif url.path in self.server.objects:
-            self.say(200, self.server.objects[url.path])
+            self.respond(200, self.server.objects[url.path])
         elif url.path.rpartition("/")[2] in ("jobs", "pods", "events", "cronjobs"):
             items = [thing for path, thing in self.server.objects.items() if path.rpartition("/")[0] == url.path]
-            self.say(200, {"items": items, "metadata": {"resourceVersion": str(len(self.server.log))}})
+            self.respond(200, {"items": items, "metadata": {"resourceVersion": str(len(self.server.log))}})
         else:
-            self.say(404, {"message": "not found"})
+            self.respond(404, {"message": "not found"})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.trouble():
+        if self.fault():
             return
         url = urlsplit(self.path)
         path = f"{url.path}/{body['metadata']['name']}"
         if path in self.server.objects:
-            self.say(409, {"message": "already exists"})
+            self.respond(409, {"message": "already exists"})
         else:
-            self.say(201, body if url.query else self.server.put(path, body))
+            self.respond(201, body if url.query else self.server.put(path, body))
 
     def do_PATCH(self) -> None:
         change = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.headers["Content-Type"] == "application/merge-patch+json"
-        if not self.trouble():
-            self.say(200, self.server.put(self.path, _merged(self.server.objects[self.path], change)))
+        if not self.fault():
+            self.respond(200, self.server.put(self.path, _merged(self.server.objects[self.path], change)))
 
-    def trouble(self) -> bool:
+    def fault(self) -> bool:
         self.server.calls.append((self.command, self.path))
         self.server.tokens.append(self.headers.get("Authorization", ""))
-        trouble = self.server.troubles.pop(0) if self.server.troubles else None
-        if trouble == "hang":
+        fault = self.server.faults.pop(0) if self.server.faults else None
+        if fault == "hang":
             time.sleep(1.5)
-        if trouble in ("hang", "cut"):
+        if fault in ("hang", "cut"):
             self.close_connection = True
-        elif isinstance(trouble, int):
-            self.say(trouble, {"message": f"trouble {trouble}"})
-        return trouble is not None
+        elif isinstance(fault, int):
+            self.respond(fault, {"message": f"fault {fault}"})
+        return fault is not None
 
-    def say(self, status: int, body: Object) -> None:
+    def respond(self, status: int, body: Object) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        if version < self.server.forgotten:
+        if version < self.server.expired:
             self.line({"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
             return
         with self.server.changed:
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
                     if event["path"].rpartition("/")[0] == path:
                         self.line(event)
                 version = len(self.server.log)
-                if not self.server.changed.wait(3) or "end the watch" in self.server.troubles:
+                if not self.server.changed.wait(3) or "end the watch" in self.server.faults:
                     return
 
     def line(self, event: Object) -> None:

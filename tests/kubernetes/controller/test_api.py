@@ -1,4 +1,4 @@
-"""The adapter and the mirror against a real HTTP server that misbehaves."""
+"""The API client and the informer against a real HTTP server with faults."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from adainf.kubernetes.controller import api as module
-from adainf.kubernetes.controller.api import JOBS, Refused, Unavailable, read_token
-from adainf.kubernetes.controller.informer import Mirror
+from adainf.kubernetes.controller.api import JOBS, ApiStatusError, Unavailable, read_token
+from adainf.kubernetes.controller.informer import Informer
 from tests.kubernetes.controller.api_server import ApiServer, api_server
 
 PATH = "/apis/batch/v1/namespaces/ns/jobs"
@@ -31,53 +31,53 @@ def until(condition: Callable[[], bool], seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("trouble", [429, 500, 503, 504, 408, 401, "cut"])
-def test_what_passes_is_tried_again(server: ApiServer, trouble: object) -> None:
+@pytest.mark.parametrize("fault", [429, 500, 503, 504, 408, 401, "cut"])
+def test_transient_errors_are_retried(server: ApiServer, fault: object) -> None:
     sleeps: list[float] = []
-    server.troubles = [trouble, trouble]
+    server.faults = [fault, fault]
     assert server.api(sleeps).get(JOBS, "jobs", "a")["metadata"]["name"] == "a"
     assert len(sleeps) == 2
-    assert (sleeps[0] >= 7) == (trouble == 429), "Retry-After is kept to"
+    assert (sleeps[0] >= 7) == (fault == 429), "Retry-After is honored"
 
 
-def test_a_hanging_server_is_left_and_asked_again(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_request_times_out_and_is_retried(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_S", (1, 0.2))
-    server.troubles = ["hang"]
+    server.faults = ["hang"]
     assert server.api().get(JOBS, "jobs", "a")["metadata"]["name"] == "a"
 
 
-def test_pauses_grow_and_end(server: ApiServer) -> None:
+def test_backoff_grows_and_retries_are_limited(server: ApiServer) -> None:
     sleeps: list[float] = []
-    server.troubles = [500] * 9
-    with pytest.raises(Unavailable, match="answers 500"):
+    server.faults = [500] * 9
+    with pytest.raises(Unavailable, match="responds with 500"):
         server.api(sleeps).get(JOBS, "jobs", "a")
     assert len(sleeps) == 4
     assert sleeps[3] > sleeps[0]
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
-def test_a_refusal_is_told_at_once(server: ApiServer, status: int) -> None:
-    server.troubles = [status]
-    with pytest.raises(Refused, match=f"trouble {status}") as refusal:
+def test_other_status_errors_are_not_retried(server: ApiServer, status: int) -> None:
+    server.faults = [status]
+    with pytest.raises(ApiStatusError, match=f"fault {status}") as refusal:
         server.api().create(JOBS, "jobs", {"metadata": {"name": "b"}})
     assert refusal.value.status == status
     assert len(server.calls) == 1
 
 
-def test_a_create_whose_answer_is_lost_is_a_conflict_and_not_two(server: ApiServer) -> None:
+def test_a_create_whose_response_is_lost_conflicts_on_retry(server: ApiServer) -> None:
     client = server.api()
     client.create(JOBS, "jobs", {"metadata": {"name": "b"}})
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ApiStatusError) as refusal:
         client.create(JOBS, "jobs", {"metadata": {"name": "b"}})
     assert refusal.value.status == 409
 
 
-def test_a_rehearsal_leaves_nothing(server: ApiServer) -> None:
+def test_a_dry_run_stores_nothing(server: ApiServer) -> None:
     server.api().create(JOBS, "jobs", {"metadata": {"name": "b"}}, dry_run=True)
     assert list(server.objects) == [f"{PATH}/a"]
 
 
-def test_the_token_is_read_for_each_request(server: ApiServer, tmp_path: Path) -> None:
+def test_the_token_is_read_before_each_request(server: ApiServer, tmp_path: Path) -> None:
     file = tmp_path / "token"
     client = server.api()
     client._configuration.api_key["BearerToken"] = "Bearer zero"
@@ -88,54 +88,54 @@ def test_the_token_is_read_for_each_request(server: ApiServer, tmp_path: Path) -
     assert server.tokens == ["Bearer one", "Bearer two"]
 
 
-def names(mirror: Mirror) -> set[str]:
-    return {thing["metadata"]["name"] for thing in mirror.objects()}
+def names(informer: Informer) -> set[str]:
+    return {thing["metadata"]["name"] for thing in informer.objects()}
 
 
-def test_a_mirror_follows_what_changes(server: ApiServer) -> None:
+def test_the_informer_follows_changes(server: ApiServer) -> None:
     woken = threading.Event()
-    mirror = Mirror(server.api(), JOBS, "jobs", "x=y", woken.set)
-    assert names(mirror) == {"a"}
+    informer = Informer(server.api(), JOBS, "jobs", "x=y", woken.set)
+    assert names(informer) == {"a"}
     server.put(f"{PATH}/b", {"metadata": {"name": "b"}})
     assert woken.wait(2)
-    assert names(mirror) == {"a", "b"}
+    assert names(informer) == {"a", "b"}
     server.put(f"{PATH}/a", server.objects[f"{PATH}/a"], "DELETED")
-    until(lambda: names(mirror) == {"b"})
-    assert sum("watch" not in path for _, path in server.calls) == 1, "one list, and the rest by the watch"
+    until(lambda: names(informer) == {"b"})
+    assert sum("watch" not in path for _, path in server.calls) == 1, "one list, then the watch"
 
 
-def test_a_mirror_lists_anew_when_its_version_is_forgotten(server: ApiServer) -> None:
-    mirror = Mirror(server.api(), JOBS, "jobs", "x=y", lambda: None)
-    server.forgotten = 2
-    assert names(mirror) == {"a"}
+def test_the_informer_lists_again_when_its_version_has_expired(server: ApiServer) -> None:
+    informer = Informer(server.api(), JOBS, "jobs", "x=y", lambda: None)
+    server.expired = 2
+    assert names(informer) == {"a"}
     server.put(f"{PATH}/b", {"metadata": {"name": "b"}})
-    until(lambda: names(mirror) == {"a", "b"})
+    until(lambda: names(informer) == {"a", "b"})
     assert sum("watch" not in path for _, path in server.calls) >= 2
 
 
-def test_a_mirror_goes_on_after_a_watch_that_is_cut(server: ApiServer) -> None:
-    mirror = Mirror(server.api(), JOBS, "jobs", "x=y", lambda: None)
-    assert names(mirror) == {"a"}
-    server.troubles = ["cut", "cut"]
+def test_the_informer_resumes_after_a_broken_watch(server: ApiServer) -> None:
+    informer = Informer(server.api(), JOBS, "jobs", "x=y", lambda: None)
+    assert names(informer) == {"a"}
+    server.faults = ["cut", "cut"]
     server.put(f"{PATH}/b", {"metadata": {"name": "b"}})
-    until(lambda: names(mirror) == {"a", "b"})
+    until(lambda: names(informer) == {"a", "b"})
     server.put(f"{PATH}/c", {"metadata": {"name": "c"}})
-    until(lambda: "c" in names(mirror), 8)
+    until(lambda: "c" in names(informer), 8)
 
 
-def test_a_late_answer_hides_nothing_that_a_watch_has_brought(server: ApiServer) -> None:
-    mirror = Mirror(server.api(), JOBS, "jobs", "x=y", lambda: None)
-    mirror.objects()
+def test_a_late_response_does_not_replace_a_newer_version(server: ApiServer) -> None:
+    informer = Informer(server.api(), JOBS, "jobs", "x=y", lambda: None)
+    informer.objects()
     made = server.put(f"{PATH}/b", {"metadata": {"name": "b"}})
     server.put(f"{PATH}/b", {"metadata": {"name": "b"}, "status": "ended"})
-    until(lambda: any(thing.get("status") == "ended" for thing in mirror.objects()))
-    mirror.put(made)
-    assert any(thing.get("status") == "ended" for thing in mirror.objects())
+    until(lambda: any(thing.get("status") == "ended" for thing in informer.objects()))
+    informer.put(made)
+    assert any(thing.get("status") == "ended" for thing in informer.objects())
 
 
-def test_a_silent_watch_is_mended_by_the_next_list(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_list_recovers_from_a_stalled_watch(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adainf.kubernetes.controller.informer.RELIST_S", 0.3)
-    mirror = Mirror(server.api(), JOBS, "jobs", "x=y", lambda: None)
-    assert names(mirror) == {"a"}
-    server.objects[f"{PATH}/b"] = {"metadata": {"name": "b"}}  # no watch tells of it
-    until(lambda: names(mirror) == {"a", "b"}, 2)
+    informer = Informer(server.api(), JOBS, "jobs", "x=y", lambda: None)
+    assert names(informer) == {"a"}
+    server.objects[f"{PATH}/b"] = {"metadata": {"name": "b"}}  # no watch reports it
+    until(lambda: names(informer) == {"a", "b"}, 2)

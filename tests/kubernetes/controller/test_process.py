@@ -1,4 +1,4 @@
-"""The controller as the process that it is, against an API server over HTTP and a run on real S3."""
+"""The controller as a real process, with an API server over HTTP and a run on real S3."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def controller(run: str, recipe: Path = RECIPE) -> Iterator[subprocess.Popen[str
 
 
 class Kubelet(threading.Thread):
-    """Ends each Job as soon as it is there: commits its artifacts and marks it Complete; `fail` says which fail first."""
+    """Ends each new Job: commits its artifacts and marks it Complete. `fail`: Job → termination record of its failure."""
 
     def __init__(self, server: ApiServer, run: str, fail: dict[str, dict[str, Any]] | None = None) -> None:
         super().__init__(daemon=True)
@@ -107,21 +107,21 @@ class Kubelet(threading.Thread):
 
 
 def commit(run: Run, task: str) -> None:
-    """Leave a task's artifacts, empty but answering the recipe."""
+    """Commit a task's artifacts: empty, but matching the recipe."""
     recipe = load_recipe(RECIPE)
     for name in tasks(recipe)[task]:
         names = list(build_graph(recipe)) if name == "report" else build_graph(recipe)[name].inputs
         inputs = {before: made for before in names if (made := run.find(before))}
         digests = {before: made.digest for before, made in inputs.items()}
-        answered = Request(stage="report", settings={}, inputs=digests) if name == "report" else request(recipe, name, inputs)
-        run.commit(name, Manifest(request=answered))
+        matching = Request(stage="report", settings={}, inputs=digests) if name == "report" else request(recipe, name, inputs)
+        run.commit(name, Manifest(request=matching))
 
 
 def events(server: ApiServer) -> dict[str, str]:
     return {thing["reason"]: thing["note"] for path, thing in server.objects.items() if path.startswith(EVENTS)}
 
 
-def test_a_chain_from_end_to_end(server: ApiServer, s3_env: str) -> None:
+def test_a_pipeline_from_end_to_end(server: ApiServer, s3_env: str) -> None:
     lost = {"exit_code": 1, "reason": "the connection was reset", "done": 3}
     kubelet = Kubelet(server, s3_env, fail={"adainf-fit-ab12-1": lost})
     kubelet.start()
@@ -137,18 +137,18 @@ def test_a_chain_from_end_to_end(server: ApiServer, s3_env: str) -> None:
         assert process.wait() == 0, lines
     kubelet.stop.set()
     assert lines[-1].endswith("every stage is done\n")
-    assert len(kubelet.seen_at) == len(tasks(load_recipe(RECIPE))) + 1, "each task once, and the one that failed twice"
+    assert len(kubelet.seen_at) == len(tasks(load_recipe(RECIPE))) + 1, "each task once, and the failed one twice"
     assert "the connection was reset" in events(server)["AttemptFailed"]
     assert events(server)["Finished"] == "every stage is done"
     gap_s = kubelet.seen_at["adainf-report-ab12-1"] - kubelet.ended_at["adainf-evaluate-ab12-1"]
     assert gap_s < 2
     dry = [path for verb, path in server.calls if path.endswith("dryRun=All")]
     first = next(n for n, (verb, path) in enumerate(server.calls) if verb == "POST" and path == JOBS)
-    assert len(dry) == len(tasks)
-    assert all("dryRun" not in path for _, path in server.calls[first:]), "asked before the first Job"
+    assert len(dry) == len(tasks(load_recipe(RECIPE)))
+    assert all("dryRun" not in path for _, path in server.calls[first:]), "dry runs come before the first Job"
 
 
-def test_killed_it_goes_on(server: ApiServer, s3_env: str) -> None:
+def test_it_resumes_after_kills(server: ApiServer, s3_env: str) -> None:
     kubelet = Kubelet(server, s3_env)
     kubelet.start()
     for _ in range(2):
@@ -160,10 +160,10 @@ def test_killed_it_goes_on(server: ApiServer, s3_env: str) -> None:
     with controller(s3_env) as process:
         assert process.wait(30) == 0
     kubelet.stop.set()
-    assert all(name.endswith("-1") for name in kubelet.seen_at), "nothing was done twice"
+    assert all(name.endswith("-1") for name in kubelet.seen_at), "nothing ran twice"
 
 
-def test_a_stage_that_fails_for_good(
+def test_a_permanent_failure(
     server: ApiServer, s3_env: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kubelet = Kubelet(server, s3_env, fail={"adainf-ingest-ab12-1": {"exit_code": 65, "reason": "no image is left"}})
@@ -181,34 +181,34 @@ def test_a_stage_that_fails_for_good(
     assert main(["status"]) == 0
     rows = table(capsys.readouterr().out)
     assert rows["ingest", ""][1:2] == ["failed"]
-    assert rows["generate", ""] == ["", "waits", "", "", "", "for fit, ingest"]
+    assert rows["generate", ""] == ["", "waiting", "", "", "", "for fit, ingest"]
 
 
-def test_status_tells_what_an_earlier_chain_has_done(
+def test_status_shows_tasks_of_an_earlier_run_of_the_controller(
     server: ApiServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would catch tasks without a Job that are left out, as if the chain ended before them."""
-    outline = {"ingest": None, "fit": [], "pretrain.none": ["fit"]}
-    about = {"name": "adainf", "uid": "ab12cd34", "annotations": {"adainf.dev/outline": json.dumps(outline)}}
+    """Would catch a table without the tasks that have no Job."""
+    summary = {"ingest": None, "fit": [], "pretrain.none": ["fit"]}
+    about = {"name": "adainf", "uid": "ab12cd34", "annotations": {"adainf.dev/outline": json.dumps(summary)}}
     server.put(f"{JOBS}/adainf", {"metadata": about, "status": {}})
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["status"]) == 0
     rows = table(capsys.readouterr().out)
     assert {task: row[1] for task, row in rows.items()} == {
-        ("ingest", ""): "done before", ("fit", ""): "next", ("pretrain", "none"): "waits",
+        ("ingest", ""): "already done", ("fit", ""): "next", ("pretrain", "none"): "waiting",
     }  # fmt: skip
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["status"]) == 0
-    assert "…" not in capsys.readouterr().out, "words are cut where the terminal is narrow"
+    assert "…" not in capsys.readouterr().out, "a narrow terminal truncates words"
 
 
 def table(shown: str) -> dict[tuple[str, str], list[str]]:
-    """Stage and arm to the other cells."""
+    """(stage, arm) → the other cells."""
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line.startswith("│")]
     return {(stage, arm): rest for stage, arm, *rest in rows}
 
 
-def test_sigterm_is_no_failure(server: ApiServer, s3_env: str) -> None:
+def test_sigterm_is_not_a_failure(server: ApiServer, s3_env: str) -> None:
     with controller(s3_env) as process:
         deadline = time.monotonic() + 20
         while f"{JOBS}/adainf-ingest-ab12-1" not in server.objects and time.monotonic() < deadline:
@@ -217,7 +217,7 @@ def test_sigterm_is_no_failure(server: ApiServer, s3_env: str) -> None:
         assert process.wait(10) == 75
 
 
-def test_bad_input_is_named_and_starts_nothing(
+def test_bad_input_is_reported_and_starts_nothing(
     server: ApiServer, s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "recipe.yaml"
@@ -237,16 +237,16 @@ def test_bad_input_is_named_and_starts_nothing(
 def test_a_store_that_starts_after_the_controller_is_waited_for(
     server: ApiServer, s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As that of jobs/adainf-cpu.yaml does. Would catch a chain that takes a store which is not there yet for bad input."""
+    """As that of jobs/adainf-cpu.yaml does. Would catch a store that is still starting being reported as bad input."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
     with controller(s3_env) as process:
         deadline = time.monotonic() + 30
-        while "StoreSilent" not in events(server) and time.monotonic() < deadline:
+        while "StoreUnreachable" not in events(server) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert "cannot be reached" in events(server)["StoreSilent"]
+        assert "cannot be reached" in events(server)["StoreUnreachable"]
         assert process.poll() is None
         with FaultyProxy(s3_server.port, lambda request: None, at=port):
             while f"{JOBS}/adainf-ingest-ab12-1" not in server.objects and time.monotonic() < deadline:
@@ -255,13 +255,13 @@ def test_a_store_that_starts_after_the_controller_is_waited_for(
 
 
 def test_progress_fits_a_line() -> None:
-    """Would catch a line of all that a trainer measures, in which nobody finds how far it is."""
+    """Would catch a line with all of a trainer's metrics, which hide the progress."""
     values = {"loss": 5.3081, "images_per_s": 1040.2, "rank_me": 44.6}
-    said: dict[str, object] = {"done": 48120, "total": 100000, "values": values, "rate": 4.9112, "eta_s": 7380}
-    assert progress_line(said) == "48120/100000 loss 5.31 4.911/s eta 2h03m"
+    progress: dict[str, object] = {"done": 48120, "total": 100000, "values": values, "rate": 4.9112, "eta_s": 7380}
+    assert progress_line(progress) == "48120/100000 loss 5.31 4.911/s eta 2h03m"
     assert progress_line({"done": None, "total": None, "values": None, "rate": None, "eta_s": None}) == ""
 
 
-def test_wait_for_what_is_not_there(server: ApiServer) -> None:
+def test_wait_for_a_missing_job(server: ApiServer) -> None:
     assert main(["wait", "--name", "other"]) == 64
     assert main(["wait", "--timeout", "0"]) == 1

@@ -1,90 +1,92 @@
-"""Single decisions: what ends a chain, what is tried again and when, what is told."""
+"""Reconcile on single states: what ends the pipeline, what is retried and when, and which Events are emitted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from adainf.kubernetes.controller.actions import Create, Finish, Mirror, Release, Tell
-from adainf.kubernetes.controller.reconcile import Patience, decide
-from adainf.kubernetes.controller.state import Observed, Pod, Record
-from tests.kubernetes.controller.seen import ALLOWED, NOW, TASKS, attempt, observed
+from adainf.kubernetes.controller.actions import Create, EmitEvent, Finish, RecordProgress, Terminate
+from adainf.kubernetes.controller.reconcile import Timeouts, reconcile
+from adainf.kubernetes.controller.state import ClusterState, Pod
+from adainf.kubernetes.termination_record import TerminationRecord
+from tests.kubernetes.controller.states import ALLOWED, NOW, TASKS, attempt, cluster_state
 
 FAILED = {"state": "failed", "since": NOW - 1000, "reason": "BackoffLimitExceeded", "message": "too many"}
 
 
-def created(seen: Observed) -> list[str]:
-    return [f"{a.task}#{a.attempt}" for a in decide(seen, Patience()) if isinstance(a, Create)]
+def created(state: ClusterState) -> list[str]:
+    return [f"{a.task}#{a.attempt}" for a in reconcile(state, Timeouts()) if isinstance(a, Create)]
 
 
-def end(seen: Observed) -> Finish | None:
-    return next((a for a in decide(seen, Patience()) if isinstance(a, Finish)), None)
+def end(state: ClusterState) -> Finish | None:
+    return next((a for a in reconcile(state, Timeouts()) if isinstance(a, Finish)), None)
 
 
-def told(seen: Observed) -> dict[str, str]:
-    return {a.reason: a.note for a in decide(seen, Patience()) if isinstance(a, Tell)}
+def events(state: ClusterState) -> dict[str, str]:
+    return {a.reason: a.note for a in reconcile(state, Timeouts()) if isinstance(a, EmitEvent)}
 
 
-def test_branches_run_at_once_and_joins_wait() -> None:
-    assert created(observed()) == ["ingest#1"]
-    assert sorted(created(observed(done="ingest"))) == ["fit#1", "pretrain.none#1"]
-    assert created(observed(done="ingest fit")) == ["pretrain.none#1"]
-    assert created(observed(done="ingest fit pretrain.none")) == ["evaluate#1"]
+def test_branches_run_in_parallel_and_joins_wait() -> None:
+    assert created(cluster_state()) == ["ingest#1"]
+    assert sorted(created(cluster_state(done="ingest"))) == ["fit#1", "pretrain.none#1"]
+    assert created(cluster_state(done="ingest fit")) == ["pretrain.none#1"]
+    assert created(cluster_state(done="ingest fit pretrain.none")) == ["evaluate#1"]
 
 
 def test_the_next_stage_waits_for_the_nodes_of_the_last() -> None:
     done = {"done": "ingest fit pretrain.none"}
-    assert created(observed(attempt("fit"), **done)) == []
+    assert created(cluster_state(attempt("fit"), **done)) == []
     going = attempt("fit", state="ending", reason="SuccessCriteriaMet", since=NOW - 89)
-    assert created(observed(going, **done)) == []
-    assert created(observed(replace(going, since=NOW - 91), **done)) == ["evaluate#1"], "a lost node holds nobody up"
+    assert created(cluster_state(going, **done)) == []
+    assert created(cluster_state(replace(going, since=NOW - 91), **done)) == ["evaluate#1"], "a lost node blocks nothing"
 
 
-def test_all_done_is_the_end() -> None:
-    assert end(observed(done=" ".join(TASKS))) == Finish(0, "every stage is done")
+def test_it_finishes_when_all_tasks_are_done() -> None:
+    assert end(cluster_state(done=" ".join(TASKS))) == Finish(0, "every stage is done")
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(64, 64), (65, 65)])
-def test_permanent_causes_end_the_chain_and_free_the_nodes(code: int, exit_code: int) -> None:
+def test_permanent_causes_end_the_pipeline_and_free_the_nodes(code: int, exit_code: int) -> None:
     failed = attempt("fit", **FAILED)
-    records = {failed.job: (Record(75, "stopped"), Record(code, "the recipe asks for a cat"))}
+    records = {failed.job: (TerminationRecord(75, "stopped"), TerminationRecord(code, "the recipe asks for a cat"))}
     other = attempt("pretrain.none")
-    actions = decide(observed(failed, other, done="ingest", records=records), Patience())
-    assert actions[-1] == Finish(exit_code, f"fit failed for good in attempt 1 ({failed.job}): the recipe asks for a cat")
-    assert Release(other.job) in actions
+    actions = reconcile(cluster_state(failed, other, done="ingest", records=records), Timeouts())
+    assert actions[-1] == Finish(exit_code, f"fit failed permanently in attempt 1 ({failed.job}): the recipe asks for a cat")
+    assert Terminate(other.job) in actions
 
 
-def test_the_exit_code_in_the_condition_is_enough() -> None:
+def test_the_exit_code_in_the_condition_suffices() -> None:
     message = "Container fit for pod ns/x-0-abc failed with exit code 64 matching FailJob rule at index 1"
     failed = attempt("fit", **{**FAILED, "reason": "PodFailurePolicy", "message": message})
-    ended = end(observed(failed, done="ingest"))
+    ended = end(cluster_state(failed, done="ingest"))
     assert ended is not None
     assert ended.code == 64
 
 
 def test_backoff_doubles_without_progress_and_ends() -> None:
-    def wait_s(barren: int) -> float:
-        attempts = [attempt("ingest", n + 1, **{**FAILED, "since": NOW}) for n in range(barren)]
-        return next(s for s in range(1000) if created(observed(*attempts, now=NOW + s)))
+    def wait_s(without_progress: int) -> float:
+        attempts = [attempt("ingest", n + 1, **{**FAILED, "since": NOW}) for n in range(without_progress)]
+        return next(s for s in range(1000) if created(cluster_state(*attempts, now=NOW + s)))
 
     assert [round(wait_s(n) / (10 * 2 ** (n - 1)), 0) for n in range(1, ALLOWED)] == [1, 1]
-    exhausted = end(observed(*(attempt("ingest", n + 1, **FAILED) for n in range(ALLOWED))))
+    exhausted = end(cluster_state(*(attempt("ingest", n + 1, **FAILED) for n in range(ALLOWED))))
     assert exhausted is not None
-    assert (exhausted.code, "the last of 3 in a row without progress" in exhausted.sentence) == (65, True)
+    assert (exhausted.code, "after 3 attempts without progress" in exhausted.message) == (65, True)
 
 
 def test_an_attempt_with_progress_does_not_count() -> None:
     attempts = [attempt("ingest", n, **FAILED, started_with=f"c{n}") for n in range(1, 9)]
-    assert created(observed(*attempts, tokens={"ingest": "c9"})) == ["ingest#9"]
-    assert created(observed(*attempts, tokens={"ingest": "c8"})) == ["ingest#9"]
+    assert created(cluster_state(*attempts, tokens={"ingest": "c9"})) == ["ingest#9"]
+    assert created(cluster_state(*attempts, tokens={"ingest": "c8"})) == ["ingest#9"]
 
 
 @pytest.mark.parametrize(("steps", "permanent"), [((40, 40), True), ((40, 41), False)])
 def test_the_same_failure_at_the_same_step_twice_is_permanent(steps: tuple[int, int], permanent: bool) -> None:
     attempts = [attempt("ingest", n, **FAILED) for n in (1, 2)]
-    records = {one.job: (Record(1, "the loss is NaN", step),) for one, step in zip(attempts, steps, strict=True)}
-    assert (end(observed(*attempts, records=records)) is not None) == permanent
+    records = {one.job: (TerminationRecord(1, "the loss is NaN", step),) for one, step in zip(attempts, steps, strict=True)}
+    assert (end(cluster_state(*attempts, records=records)) is not None) == permanent
 
 
 @pytest.mark.parametrize("code", [75, 137])
@@ -92,85 +94,85 @@ def test_preemption_twice_is_not_permanent(code: int) -> None:
     attempts = [
         attempt("ingest", n, **{**FAILED, "reason": "PodFailurePolicy", "message": "Pod has condition x"}) for n in (1, 2)
     ]
-    records = {one.job: (Record(code, "stopped", 7),) for one in attempts}
-    assert created(observed(*attempts, records=records)) == ["ingest#3"]
+    records = {one.job: (TerminationRecord(code, "stopped", 7),) for one in attempts}
+    assert created(cluster_state(*attempts, records=records)) == ["ingest#3"]
 
 
 def test_complete_without_artifacts_is_a_failure() -> None:
-    seen = observed(attempt("ingest", state="complete", since=NOW - 1000, reason="CompletionsReached"))
-    assert "not all of its artifacts" in told(seen)["AttemptFailed"]
-    assert created(seen) == ["ingest#2"]
+    state = cluster_state(attempt("ingest", state="complete", since=NOW - 1000, reason="CompletionsReached"))
+    assert "some of its artifacts are not in the run" in events(state)["AttemptFailed"]
+    assert created(state) == ["ingest#2"]
 
 
-def test_complete_for_a_recipe_that_asked_for_less_is_none() -> None:
-    seen = observed(attempt("ingest", state="complete", since=NOW, recipe_sha256="before"))
-    assert created(seen) == ["ingest#2"]
-    assert told(seen) == {}
+def test_complete_for_a_recipe_that_asked_for_less_is_not_a_failure() -> None:
+    state = cluster_state(attempt("ingest", state="complete", since=NOW, recipe_sha256="before"))
+    assert created(state) == ["ingest#2"]
+    assert events(state) == {}
 
 
 def test_a_changed_template_gives_a_new_budget() -> None:
     attempts = [attempt("ingest", n + 1, **FAILED, template_hash="before") for n in range(ALLOWED)]
-    assert created(observed(*attempts)) == [f"ingest#{ALLOWED + 1}"]
+    assert created(cluster_state(*attempts)) == [f"ingest#{ALLOWED + 1}"]
 
 
-def test_superseded_waits_for_the_other_start() -> None:
+def test_superseded_waits_for_the_other_attempt() -> None:
     failed = attempt("ingest", **{**FAILED, "since": NOW})
-    records = {failed.job: (Record(66, "another start has taken over"),)}
-    assert created(observed(failed, records=records, now=NOW + 290)) == []
-    assert created(observed(failed, records=records, now=NOW + 320)) == ["ingest#2"]
+    records = {failed.job: (TerminationRecord(66, "another attempt has taken over"),)}
+    assert created(cluster_state(failed, records=records, now=NOW + 290)) == []
+    assert created(cluster_state(failed, records=records, now=NOW + 320)) == ["ingest#2"]
 
 
-def test_drift_is_told_and_changes_nothing_that_runs() -> None:
-    seen = observed(attempt("ingest", template_hash="before", recipe_sha256="before"))
-    assert set(told(seen)) == {"TemplateChanged", "RecipeChanged"}
-    assert all(isinstance(action, Tell) for action in decide(seen, Patience()))
+def test_drift_is_reported_and_does_not_change_running_attempts() -> None:
+    state = cluster_state(attempt("ingest", template_hash="before", recipe_sha256="before"))
+    assert set(events(state)) == {"TemplateChanged", "RecipeChanged"}
+    assert all(isinstance(action, EmitEvent) for action in reconcile(state, Timeouts()))
 
 
-def test_progress_is_mirrored_once() -> None:
-    seen = observed(attempt("ingest"), progress={attempt("ingest").job: "5/10"})
-    assert decide(seen, Patience()) == [Mirror(attempt("ingest").job, "5/10")]
-    assert decide(replace(seen, attempts=(attempt("ingest", progress="5/10"),)), Patience()) == []
+def test_progress_is_recorded_once() -> None:
+    state = cluster_state(attempt("ingest"), progress={attempt("ingest").job: "5/10"})
+    assert reconcile(state, Timeouts()) == [RecordProgress(attempt("ingest").job, "5/10")]
+    assert reconcile(replace(state, attempts=(attempt("ingest", progress="5/10"),)), Timeouts()) == []
 
 
-def pod(**fields: object) -> Pod:
-    given = {"name": "p-0", "job": attempt("ingest").job, "index": 0, "phase": "Pending", "created": NOW - 40}
+def pod(**fields: Any) -> Pod:
+    given: dict[str, Any] = {"name": "p-0", "job": attempt("ingest").job, "index": 0, "phase": "Pending", "created": NOW - 40}
     return Pod(**{**given, **fields})
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "Unschedulable"])
-def test_what_keeps_a_pod_from_starting_is_told(reason: str) -> None:
-    seen = observed(attempt("ingest"), pods=(pod(waiting=reason, message="because"),))
-    assert told(seen)[reason].startswith("pod p-0 does not start: because; ")
-    assert not any(isinstance(action, Release) for action in decide(seen, Patience()))
+def test_a_pod_that_does_not_start_is_reported(reason: str) -> None:
+    state = cluster_state(attempt("ingest"), pods=(pod(waiting=reason, message="because"),))
+    assert events(state)[reason].startswith("pod p-0 does not start: because; ")
+    assert not any(isinstance(action, Terminate) for action in reconcile(state, Timeouts()))
 
 
-def test_quota_is_told_and_released_in_the_end() -> None:
+def test_a_quota_is_reported_and_the_attempt_times_out() -> None:
     one = attempt("ingest", created=NOW - 60)
-    seen = observed(one, refused={one.job: "exceeded quota: gpus"})
-    assert "exceeded quota" in told(seen)["PodsRefused"]
-    assert Release(one.job) not in decide(seen, Patience())
-    assert Release(one.job) in decide(replace(seen, now=NOW + 900), Patience())
+    state = cluster_state(one, create_failures={one.job: "exceeded quota: gpus"})
+    assert "exceeded quota" in events(state)["PodCreationFailed"]
+    assert Terminate(one.job) not in reconcile(state, Timeouts())
+    assert Terminate(one.job) in reconcile(replace(state, now=NOW + 900), Timeouts())
 
 
-def test_a_gang_that_does_not_start_is_released_once() -> None:
+def test_a_gang_that_does_not_start_is_terminated_once() -> None:
     one = attempt("ingest", gang=True, pods_wanted=2)
-    late = observed(one, pods=(pod(phase="Running"), pod(name="p-1", index=1, created=NOW - 901)))
-    assert Release(one.job) in decide(late, Patience())
-    assert "StartTimeout" in told(late)
-    assert decide(replace(late, attempts=(replace(one, released=True),)), Patience()) == []
+    late = cluster_state(one, pods=(pod(phase="Running"), pod(name="p-1", index=1, created=NOW - 901)))
+    assert Terminate(one.job) in reconcile(late, Timeouts())
+    assert "StartTimeout" in events(late)
+    assert reconcile(replace(late, attempts=(replace(one, stop_requested=True),)), Timeouts()) == []
 
 
-@pytest.mark.parametrize(("gang", "released"), [(True, True), (False, False)])
-def test_a_pod_on_a_lost_node(gang: bool, released: bool) -> None:
+@pytest.mark.parametrize(("gang", "terminated"), [(True, True), (False, False)])
+def test_a_pod_on_a_lost_node(gang: bool, terminated: bool) -> None:
     one = attempt("ingest", gang=gang)
     stuck = pod(phase="Running", node="n7", deleted=NOW - 61)
-    seen = observed(one, pods=(stuck, pod(name="p-1", phase="Running")))
-    assert "node n7" in told(seen)["PodStuck"]
-    assert (Release(one.job) in decide(seen, Patience())) == released
-    assert Release(one.job) in decide(replace(seen, pods=(stuck,)), Patience())
-    assert decide(replace(seen, now=NOW - 2), Patience()) == []
+    state = cluster_state(one, pods=(stuck, pod(name="p-1", phase="Running")))
+    assert "node n7" in events(state)["PodStuckTerminating"]
+    assert (Terminate(one.job) in reconcile(state, Timeouts())) == terminated
+    assert Terminate(one.job) in reconcile(replace(state, pods=(stuck,)), Timeouts())
+    assert reconcile(replace(state, now=NOW - 2), Timeouts()) == []
 
 
-def test_what_is_wrong_ends_the_chain() -> None:
-    actions = decide(observed(attempt("ingest"), wrong="real/ was written by another recipe"), Patience())
-    assert actions == [Release(attempt("ingest").job), Finish(64, "real/ was written by another recipe")]
+def test_bad_input_ends_the_pipeline() -> None:
+    actions = reconcile(cluster_state(attempt("ingest"), bad_input="real/ was written by another recipe"), Timeouts())
+    assert actions == [Terminate(attempt("ingest").job), Finish(64, "real/ was written by another recipe")]

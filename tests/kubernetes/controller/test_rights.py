@@ -1,4 +1,4 @@
-"""The Role of the controller is exactly what it needs on a day on which everything happens."""
+"""The Role grants exactly the rights that the controller uses in a run with every kind of trouble."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import yaml
 from tests.cluster import Cluster
 from tests.cluster.access import Call
 from tests.cluster.statuses import Refusal
-from tests.kubernetes.controller.chain import RECIPE, ROOT, Chain
+from tests.kubernetes.controller.pipeline import RECIPE, ROOT, Pipeline
 
 
 def granted() -> set[tuple[str, str, str, str]]:
-    """(group, resource, name or nothing, verb) of the Role of jobs/adainf.yaml."""
+    """(group, resource, name or empty, verb) of each right of the Role in jobs/adainf.yaml."""
     role = next(each for each in yaml.safe_load_all((ROOT / "jobs" / "adainf.yaml").read_text()) if each["kind"] == "Role")
     return {
         (group, resource, name, verb)
@@ -26,7 +26,7 @@ def granted() -> set[tuple[str, str, str, str]]:
 
 
 def test_each_right_is_used_and_no_other(tmp_path: Path) -> None:
-    """A quota keeps the first pod back until its attempt is given up; and an answer is lost, so that a Job is there already."""
+    """A quota blocks the first pod until its attempt times out, and a response is lost, so that a Job already exists."""
     with Cluster(tmp_path, speed=1000) as cluster:
         lost: list[str] = []
 
@@ -34,22 +34,22 @@ def test_each_right_is_used_and_no_other(tmp_path: Path) -> None:
             names = [job["metadata"]["name"] for job in cluster.store.list("jobs") if job["metadata"]["name"] != "adainf"]
             if (call.verb, call.resource) == ("create", "jobs") and names and not lost:
                 lost.extend(names)
-                raise Refusal(500, "the Job is made, and its maker is not told")
+                raise Refusal(500, "the Job is created, but the response is lost")
 
         cluster.faults.after = lose
         cluster.request("POST", "resourcequotas", {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}})
-        chain = Chain(cluster, tmp_path)
-        chain.recipe = tmp_path / "verified.yaml"  # so that it has every stage
-        chain.recipe.write_text(
+        pipeline = Pipeline(cluster, tmp_path)
+        pipeline.recipe = tmp_path / "verified.yaml"  # so that it has every stage
+        pipeline.recipe.write_text(
             "arms: [none, vanilla, adainf, verified]\n" + RECIPE.read_text().replace("plan:", "plan:\n  verify: {}")
         )
-        chain.start_timeout_s = 3
-        chain.apply()
-        cluster.until(lambda: "ingest-2" in chain.jobs(), 60)
+        pipeline.start_timeout_s = 3
+        pipeline.apply()
+        cluster.until(lambda: "ingest-2" in pipeline.jobs(), 60)
         cluster.request("DELETE", "resourcequotas/small")
-        assert chain.end()["type"] == "Complete"
+        assert pipeline.end()["type"] == "Complete"
         assert lost
-        assert "is there already and taken over" in chain.log()
+        assert "already exists; adopted" in pipeline.log()
         assert "exceeded quota: small" in str(cluster.events("adainf"))
         calls = cluster.calls_of("adainf-controller")
     used = {(call.group, call.resource, call.name if call.resource == "cronjobs" else "", call.verb) for call in calls}

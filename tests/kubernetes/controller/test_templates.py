@@ -10,19 +10,19 @@ import pytest
 from adainf.errors import BadInput
 from adainf.kubernetes.controller.parse import read_attempt, read_pod
 from adainf.kubernetes.controller.tasks import tasks_of
-from adainf.kubernetes.controller.templates import Owner, Source, make_job, read_template
+from adainf.kubernetes.controller.templates import Owner, RecipeRef, make_job, read_template
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.stages import STAGES
 
 OWNER = Owner("adainf", "ab12cd34-0000", "ns")
-SOURCE = Source("s3://b/r/recipes/0123456789ab.yaml", "f" * 64)
+SOURCE = RecipeRef("s3://b/r/recipes/0123456789ab.yaml", "f" * 64)
 
 
 def cronjob(stage: str, **annotations: str) -> dict[str, Any]:
     env = [{"name": "ADAINF_RECIPE", "value": "/etc/adainf/recipe.yaml"}, {"name": "OTHER", "value": "$(ADAINF_RECIPE)"}]
     containers = [{"name": stage, "image": "i", "env": env}]
     labels = {"kueue.x-k8s.io/queue-name": "q"}
-    spec = {
+    spec: dict[str, Any] = {
         "completions": 2,
         "parallelism": 2,
         "template": {"metadata": {"labels": {"adainf.dev/gang": "workers"}}, "spec": {}},
@@ -37,7 +37,7 @@ def cronjob(stage: str, **annotations: str) -> dict[str, Any]:
     }
 
 
-def test_a_job_is_its_template_and_its_place_in_the_chain() -> None:
+def test_a_job_is_its_template_plus_its_labels_and_owner() -> None:
     source = cronjob("pretrain")
     before = copy.deepcopy(source)
     job = make_job(read_template("pretrain", source), OWNER, "pretrain.adainf", 3, SOURCE, "c5")
@@ -63,7 +63,7 @@ def test_a_job_is_its_template_and_its_place_in_the_chain() -> None:
     assert (seen.task, seen.number, seen.started_with, seen.gang, seen.state) == ("pretrain.adainf", 3, "c5", True, "active")
 
 
-def test_the_hash_is_of_the_job_template_alone() -> None:
+def test_the_hash_covers_only_the_job_template() -> None:
     hashes = {read_template("fit", cronjob("fit", attempts=n)).hash for n in ("4", "5")}
     changed = cronjob("fit")
     changed["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"] = "j"
@@ -78,16 +78,16 @@ def test_times(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     ("annotations", "sentence"),
-    [({"start_timeout": "soon"}, "start-timeout is no time"), ({"attempts": "0"}, "attempts is '0'")],
+    [({"start_timeout": "soon"}, "start-timeout is not a duration"), ({"attempts": "0"}, "attempts is '0'")],
 )
-def test_annotations_that_cannot_be_read(annotations: dict[str, str], sentence: str) -> None:
+def test_invalid_annotations(annotations: dict[str, str], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         read_template("fit", cronjob("fit", **annotations))
 
 
-def test_names_that_are_too_long_and_containers_of_another_name() -> None:
+def test_long_names_and_unknown_containers() -> None:
     owner = Owner("a" * 40, "ab12", "ns")
-    with pytest.raises(BadInput, match="more than 63 letters"):
+    with pytest.raises(BadInput, match="more than 63 characters"):
         make_job(read_template("pretrain", cronjob("pretrain")), owner, "pretrain.vanilla", 1, SOURCE, "")
     with pytest.raises(BadInput, match="no container 'fit'"):
         read_template("fit", cronjob("generate"))
@@ -112,20 +112,20 @@ def test_the_graph_of_the_demo() -> None:
     assert tasks["report"] == set(tasks) - {"report"}
 
 
-def test_annotations_add_and_take_nothing_away() -> None:
+def test_annotations_only_add_dependencies() -> None:
     assert graph("demo", fit="pretrain.none")["fit"] == {"ingest", "pretrain.none"}
     assert graph("demo", evaluate="")["evaluate"] == graph("demo")["evaluate"]
     assert "pretrain.none" in graph("demo", evaluate="pretrain")["evaluate"]
 
 
-def test_unknown_names_and_circles() -> None:
+def test_unknown_names_and_cycles() -> None:
     with pytest.raises(BadInput, match="names 'fitt', which is not a task"):
         graph("demo", generate="fitt")
     with pytest.raises(BadInput, match="form a cycle"):
         graph("demo", ingest="report")
 
 
-def test_conditions_of_a_job_by_their_rank() -> None:
+def test_precedence_of_job_conditions() -> None:
     job = make_job(read_template("fit", cronjob("fit")), OWNER, "fit", 1, SOURCE, "")
     job["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     conditions = [
@@ -137,7 +137,7 @@ def test_conditions_of_a_job_by_their_rank() -> None:
     assert read_attempt(job).state == "failed"
 
 
-def test_why_a_pod_waits() -> None:
+def test_reasons_of_a_waiting_pod() -> None:
     meta = {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"batch.kubernetes.io/job-name": "j"}}
     waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
     seen = read_pod({"metadata": meta, "status": {"phase": "Pending", "containerStatuses": [waiting]}})
@@ -148,8 +148,8 @@ def test_why_a_pod_waits() -> None:
     assert read_pod({"metadata": meta, "status": {"containerStatuses": [creating]}}).waiting == ""
 
 
-def test_a_silent_node_uses_no_grace() -> None:
-    meta = {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}
+def test_an_unreachable_node_uses_no_grace_period() -> None:
+    meta: dict[str, Any] = {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}
     assert read_pod({"metadata": meta, "status": {}}).deleted is None
     meta |= {"deletionTimestamp": "2026-01-01T00:05:00Z", "deletionGracePeriodSeconds": 300}
 
@@ -159,5 +159,5 @@ def test_a_silent_node_uses_no_grace() -> None:
         return (pod.deleted or 0) - pod.created
 
     assert grace_left_s("True", "True") == 300
-    assert grace_left_s("False", "True") == 0  # what a cluster showed 60 s after the power of a node was cut
-    assert grace_left_s("False", "False") == 300  # its containers have ended, and its kubelet says so
+    assert grace_left_s("False", "True") == 0  # as on a real cluster, 60 s after the power of a node was cut
+    assert grace_left_s("False", "False") == 300  # its containers have ended, and its kubelet reports it

@@ -1,4 +1,4 @@
-"""Launchers as pods start them: real processes on loopback addresses of their own, whose names a hosts file knows."""
+"""Launchers as pods: real processes on separate loopback addresses, with DNS names from a hosts table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import json, os, socket
 known, look_up = json.loads(os.environ["TEST_HOSTS"]), socket.getaddrinfo
 socket.getaddrinfo = lambda host, *others, **more: look_up(known.get(host, host), *others, **more)
 """
-"""A sitecustomize: what the cluster's DNS does."""
+"""A sitecustomize that replaces the cluster's DNS."""
 
 
 def free_port() -> int:
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class Gang:
-    """The pods of one Job on one run; each is `python -m adainf.kubernetes.launcher STAGE …`."""
+    """The pods of one Job. Each is a process `python -m adainf.kubernetes.launcher STAGE …`."""
 
     def __init__(self, folder: Path, job: str, nodes: int, stage: str, *arguments: str | Path) -> None:
         self._folder, self.job, self.nodes = folder, job, nodes
@@ -41,7 +41,7 @@ class Gang:
         return self
 
     def wait(self) -> list[int]:
-        """Exit codes, in the order of indexes."""
+        """Exit codes by index."""
         for pod in self.pods:
             pod.wait(120)
         return [pod.returncode for pod in self.pods]
@@ -71,13 +71,13 @@ class Gang:
 
 
 def record(run: Path, job: str, index: int = 0) -> dict[str, Any]:
-    """What the launcher has left in the run."""
+    """The termination record in the run."""
     found: dict[str, Any] = json.loads((run / "logs" / "pods" / f"{job}-{index}.json").read_text())
     return found
 
 
 def below(pid: int) -> list[int]:
-    """All processes below one, by `ps`."""
+    """All descendants of a process, by `ps`."""
     table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
     found = [pid]

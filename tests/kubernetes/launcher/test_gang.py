@@ -1,4 +1,4 @@
-"""Two nodes as two launchers: they train what one process trains, stop together, go on together, and die together."""
+"""A gang of two launchers: same result as one process; they stop, resume and fail together."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ def asked(address: str, port: int, path: str) -> str:
 
 
 def training(pods: Gang) -> dict[str, Any]:
-    """What /progress of the first pod says when it trains."""
+    """/progress of the first pod, once it trains."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            told: dict[str, Any] = json.loads(asked(pods.address(0), pods.progress_port, "/progress"))
-            if told["label"]:
+            progress: dict[str, Any] = json.loads(asked(pods.address(0), pods.progress_port, "/progress"))
+            if progress["label"]:
                 time.sleep(0.3)  # the other node may be a little behind
-                return told
+                return progress
         except OSError:
-            pass  # it does not listen yet
+            pass  # not listening yet
         assert pods.pods[0].poll() is None, pods.output(0)
         time.sleep(0.05)
     raise AssertionError(pods.output(0) + pods.output(1))
 
 
 @pytest.mark.parametrize("stage", ["fit", "pretrain"])
-def test_two_nodes_train_what_one_process_trains(ingested: Path, tmp_path: Path, stage: str) -> None:
+def test_two_nodes_match_one_process(ingested: Path, tmp_path: Path, stage: str) -> None:
     one = tmp_path / "one"
     shutil.copytree(ingested, one)
     arm = ["--arm", "none"] if stage == "pretrain" else []
@@ -74,8 +74,8 @@ def test_two_nodes_train_what_one_process_trains(ingested: Path, tmp_path: Path,
     assert "Warning" not in pods.output(0)
     manifests = [Run(str(run)).find(FOLDERS[stage]) for run in (one, tmp_path / "run")]
     alone, together = (np.array(manifest.content["curve"]) for manifest in manifests if manifest)
-    np.testing.assert_allclose(together, alone, rtol=1e-5, err_msg="losses are those of the whole batch")
-    if stage == "pretrain":  # Adam magnifies the last digits of a generator's gradients
+    np.testing.assert_allclose(together, alone, rtol=1e-5, err_msg="losses are those of the global batch")
+    if stage == "pretrain":  # Adam amplifies rounding differences in a generator's gradients
         expected, found = (
             decode((run / FOLDERS[stage] / "encoder.safetensors").read_bytes(), "encoder")[0] for run in (one, tmp_path / "run")
         )
@@ -86,11 +86,11 @@ def test_two_nodes_train_what_one_process_trains(ingested: Path, tmp_path: Path,
     assert (first["exit_code"], first["reason"], first["done"]) == (OK, "done", first["total"])
 
 
-def test_killed_then_stopped_then_gone_on_it_is_the_run_that_was_left_alone(ingested: Path, tmp_path: Path) -> None:
-    """Three attempts, each a Job with another name: the first is killed in one process, the second stopped on one node."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    alone = gang(whole, ingested, LONG, "whole", "pretrain").start()
+def test_killed_stopped_and_resumed_it_equals_an_undisturbed_run(ingested: Path, tmp_path: Path) -> None:
+    """Three attempts with different Job names: in the first a process is killed, in the second a node is stopped."""
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    alone = gang(undisturbed, ingested, LONG, "undisturbed", "pretrain").start()
     assert alone.wait() == [OK, OK], alone.output(0)
 
     killed = gang(tmp_path, ingested, LONG, "killed", "pretrain").start()
@@ -107,10 +107,10 @@ def test_killed_then_stopped_then_gone_on_it_is_the_run_that_was_left_alone(inge
     assert not [pid for tree in trees for pid in tree if Path(f"/proc/{pid}").exists()], "orphans"
 
     stopped = gang(tmp_path, ingested, LONG, "stopped", "pretrain").start()
-    told = training(stopped)
-    assert (told["stage"], told["label"], told["total"]) == ("pretrain", "pretrain none (seed 0)", 150)
+    progress = training(stopped)
+    assert (progress["stage"], progress["label"], progress["total"]) == ("pretrain", "pretrain none (seed 0)", 150)
     metrics = asked(stopped.address(0), stopped.progress_port, "/metrics")
-    assert 'adainf_total{stage="pretrain",label="pretrain none (seed 0)"} 150\n' in metrics
+    assert 'adainf_stage_items{stage="pretrain",loop="pretrain none (seed 0)"} 150\n' in metrics
     stopped.pods[1].send_signal(signal.SIGTERM)  # not the one that saves
     assert stopped.wait() == [INTERRUPTED, INTERRUPTED], stopped.output(0) + stopped.output(1)
     step = Checkpoints(Run(str(tmp_path / "run")), FOLDERS["pretrain"]).newest()
@@ -123,4 +123,4 @@ def test_killed_then_stopped_then_gone_on_it_is_the_run_that_was_left_alone(inge
 
     last = gang(tmp_path, ingested, LONG, "last", "pretrain").start()
     assert last.wait() == [OK, OK], last.output(0)
-    assert artifact_hashes(tmp_path / "run") == artifact_hashes(whole / "run")
+    assert artifact_hashes(tmp_path / "run") == artifact_hashes(undisturbed / "run")

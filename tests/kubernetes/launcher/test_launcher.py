@@ -1,6 +1,6 @@
-"""One process below the launcher: what its end means, what is left of it, and what is refused before it starts.
+"""One child process of the launcher: exit codes, termination records, and environments that are rejected before it starts.
 
-Stand-in stages take the place of ``python -m adainf`` in the child alone; the launcher is the real one.
+The child runs a short program in place of ``python -m adainf``. The launcher is the real one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from adainf.kubernetes.launcher.stop import Stop
 from tests.kubernetes.launcher.pods import ROOT, below, record
 from tests.tiny import RECIPE, write_recipe
 
-STAND_IN = """
+PROGRAM = """
 import os, sys
 if "adainf" in sys.orig_argv:
     exec(os.environ["TEST_STAGE"])
@@ -35,7 +35,7 @@ if "adainf" in sys.orig_argv:
 
 def start(folder: Path, stage: str, code: str, **environment: str) -> subprocess.Popen[str]:
     (folder / "site").mkdir(exist_ok=True)
-    (folder / "site" / "sitecustomize.py").write_text(STAND_IN)
+    (folder / "site" / "sitecustomize.py").write_text(PROGRAM)
     recipe = write_recipe(folder, RECIPE)
     command = [sys.executable, "-m", "adainf.kubernetes.launcher", stage, str(recipe), "--run", str(folder / "run")]
     pod = {"JOB_NAME": "job", "ADAINF_PROGRESS_PORT": "0", "ADAINF_TERMINATION_LOG": str(folder / "term")}
@@ -52,21 +52,21 @@ def ended(folder: Path, stage: str, code: str, **environment: str) -> tuple[int,
     return process.returncode, out, errors
 
 
-SAYS = "print('adainf: a sentence; mend it', file=sys.stderr, flush=True); os._exit({})"
+FAILS = "print('adainf: a sentence; fix it', file=sys.stderr, flush=True); os._exit({})"
 
 
 @pytest.mark.parametrize(
     ("code", "expected", "reason"),
     [
         ("print('hello')", OK, "done"),
-        (SAYS.format(64), BAD_INPUT, "a sentence; mend it"),
-        (SAYS.format(75), INTERRUPTED, "a sentence; mend it"),
+        (FAILS.format(64), BAD_INPUT, "a sentence; fix it"),
+        (FAILS.format(75), INTERRUPTED, "a sentence; fix it"),
         ("print('Traceback'); print('ValueError: seven', flush=True); os._exit(3)", 3, "exit code 3: ValueError: seven"),
         ("os.kill(os.getpid(), 9)", 137, "killed (137): out of memory?"),
         ("os.kill(os.getpid(), 11)", 139, "killed by SIGSEGV (139)"),
     ],
 )
-def test_how_a_stage_ends_is_how_its_pod_ends(tmp_path: Path, code: str, expected: int, reason: str) -> None:
+def test_the_pod_ends_with_the_exit_code_of_the_stage(tmp_path: Path, code: str, expected: int, reason: str) -> None:
     assert ended(tmp_path, "fit", code)[0] == expected
     left = record(tmp_path / "run", "job")
     assert (left["exit_code"], left["reason"], left["done"]) == (expected, reason, None)
@@ -84,7 +84,7 @@ def test_output_passes_through_and_its_last_lines_fit_a_termination_log(tmp_path
     assert {"no end", "wrong"} & set(json.loads(data)["lines"])
 
 
-def test_whom_the_stage_leaves_behind_is_ended(tmp_path: Path) -> None:
+def test_processes_that_the_stage_leaves_behind_are_killed(tmp_path: Path) -> None:
     code = "import subprocess; print(subprocess.Popen(['sleep', '1000'], start_new_session=True).pid, flush=True)"
     code_, out, _ = ended(tmp_path, "fit", code)
     assert code_ == OK
@@ -94,8 +94,8 @@ def test_whom_the_stage_leaves_behind_is_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "key"), [("generate", "generated/a/train-000000.index.json"), ("evaluate", "evaluate/none.json")]
 )
-def test_an_interrupted_worker_that_left_nothing_new_has_failed(tmp_path: Path, stage: str, key: str) -> None:
-    """Kubernetes starts it again as often as it says 75."""
+def test_an_interrupted_worker_without_progress_has_failed(tmp_path: Path, stage: str, key: str) -> None:
+    """Kubernetes restarts it without a limit if it ends with 75."""
     stop = "os._exit(75)"
     assert ended(tmp_path, stage, stop)[0] == 1
     leave = f"from pathlib import Path; p = Path({str(tmp_path / 'run' / key)!r}); p.parent.mkdir(parents=True); p.touch(); "
@@ -103,7 +103,7 @@ def test_an_interrupted_worker_that_left_nothing_new_has_failed(tmp_path: Path, 
     assert ended(tmp_path, stage, stop)[0] == 1
 
 
-def test_a_stop_is_passed_on_once_and_waited_for(tmp_path: Path) -> None:
+def test_sigterm_is_forwarded_once_and_the_stage_is_waited_for(tmp_path: Path) -> None:
     saves = (
         "import signal, time; got = []; signal.signal(signal.SIGTERM, lambda *_: got.append(1)); print('ready', flush=True)\n"
         "while not got: time.sleep(0.01)\n"
@@ -119,7 +119,7 @@ def test_a_stop_is_passed_on_once_and_waited_for(tmp_path: Path) -> None:
     assert (process.returncode, out) == (INTERRUPTED, "signals 1\n")
 
 
-def test_stopped_before_the_stage_can_hear_it_nothing_is_lost(tmp_path: Path) -> None:
+def test_sigterm_before_the_stage_handles_it_is_an_interruption(tmp_path: Path) -> None:
     process = start(tmp_path, "fit", "import time; print('ready', flush=True); time.sleep(60)")
     assert process.stdout is not None
     process.stdout.readline()
@@ -132,14 +132,14 @@ def test_stopped_before_the_stage_can_hear_it_nothing_is_lost(tmp_path: Path) ->
     ("environment", "words"),
     [
         ({"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "2"}, "MASTER_ADDR, WORLD_SIZE are set in the pod's environment"),
-        ({"ADAINF_NNODES": "two"}, "ADAINF_NNODES is 'two', and should be a number from 1 on"),
+        ({"ADAINF_NNODES": "two"}, "ADAINF_NNODES is 'two', but must be an integer of at least 1"),
         ({"ADAINF_NNODES": "2"}, "JOB_COMPLETION_INDEX is not set"),
         ({"ADAINF_NNODES": "2", "JOB_COMPLETION_INDEX": "2"}, "JOB_COMPLETION_INDEX is 2, but ADAINF_NNODES is 2"),
         ({"ADAINF_NPROC": "0"}, "ADAINF_NPROC is '0'"),
         ({"ADAINF_NPROC": "auto", "CUDA_VISIBLE_DEVICES": ""}, "torch sees no GPU here"),
     ],
 )
-def test_an_environment_that_does_not_fit_is_bad_input(tmp_path: Path, environment: dict[str, str], words: str) -> None:
+def test_an_invalid_environment_is_bad_input(tmp_path: Path, environment: dict[str, str], words: str) -> None:
     code, out, errors = ended(tmp_path, "fit", "print('started')", **environment)
     assert (code, out) == (BAD_INPUT, "")
     assert words in errors
@@ -152,10 +152,10 @@ def test_an_environment_that_does_not_fit_is_bad_input(tmp_path: Path, environme
         ([(1, 100), (64, 100)], False, BAD_INPUT),
         ([(1, 100), (-15, 100), (66, 101)], False, SUPERSEDED),
         ([(65, 100), (75, 100)], False, STAGE_FAILED),
-        ([(75, 100), (-9, 130)], False, INTERRUPTED),  # one saved, another hung and was ended by elastic
-        ([(-9, 100), (75, 100)], False, 137),  # elastic asked the other to stop: nobody saved
-        ([(1, 100), (-9, 100)], False, 137),  # the other noticed the death first
-        ([(1, 100), (-9, 130)], False, 1),  # elastic's own kill of one that hung
+        ([(75, 100), (-9, 130)], False, INTERRUPTED),  # one saved, another hung and was killed by elastic
+        ([(-9, 100), (75, 100)], False, 137),  # elastic stopped the other: none saved
+        ([(1, 100), (-9, 100)], False, 137),  # the other failed because of the killed one
+        ([(1, 100), (-9, 130)], False, 1),  # elastic killed one that hung
         ([(1, 100), (75, 100)], False, 1),
         ([(1, 100), (75, 100)], True, INTERRUPTED),
         ([(-15, 100)], True, INTERRUPTED),
@@ -163,11 +163,11 @@ def test_an_environment_that_does_not_fit_is_bad_input(tmp_path: Path, environme
         ([(3, 100)], False, 3),
     ],
 )
-def test_processes_of_a_node_mean_what_ended_first(codes: list[tuple[int, int]], stopped: bool, expected: int) -> None:
+def test_exit_code_of_several_processes(codes: list[tuple[int, int]], stopped: bool, expected: int) -> None:
     assert exit_code_of([Failure(*each) for each in codes], stopped) == expected
 
 
-def test_a_first_pod_without_a_name_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_pod_that_does_not_resolve_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise OSError(-2, "Name or service not known")
 
@@ -175,8 +175,8 @@ def test_a_first_pod_without_a_name_is_explained(monkeypatch: pytest.MonkeyPatch
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     environment = {"JOB_NAME": "job", "JOB_COMPLETION_INDEX": "1", "ADAINF_NNODES": "2", "POD_NAMESPACE": "ns"}
     try:
-        with pytest.raises(AdaInfError, match=r"^job-0\.adainf-workers\.ns\.svc\.cluster\.local has no address") as found:
-            gang.wait_for_master(Pod.here("fit", environment), Stop(), patience_s=0)
+        with pytest.raises(AdaInfError, match=r"^job-0\.adainf-workers\.ns\.svc\.cluster\.local does not resolve") as found:
+            gang.wait_for_master(Pod.here("fit", environment), Stop(), timeout_s=0)
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
             signal.signal(number, handler)

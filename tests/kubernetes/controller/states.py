@@ -1,10 +1,10 @@
-"""What tests of decisions look at, made short: a chain of four tasks, beside which one more runs."""
+"""Short cluster states for tests: a pipeline of four tasks, and one in parallel."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from adainf.kubernetes.controller.state import Attempt, Observed
+from adainf.kubernetes.controller.state import Attempt, ClusterState
 from adainf.kubernetes.controller.tasks import Task
 from adainf.kubernetes.controller.templates import Template
 
@@ -45,7 +45,7 @@ def attempt(task: str, number: int = 1, **fields: Any) -> Attempt:
     return Attempt(**{**given, **fields})
 
 
-def observed(*attempts: Attempt, done: str = "", **fields: Any) -> Observed:
+def cluster_state(*attempts: Attempt, done: str = "", **fields: Any) -> ClusterState:
     given: dict[str, Any] = {
         "now": NOW,
         "tasks": TASKS,
@@ -55,4 +55,4 @@ def observed(*attempts: Attempt, done: str = "", **fields: Any) -> Observed:
         "attempts": attempts,
         "tokens": dict.fromkeys(TASKS, "m0"),
     }
-    return Observed(**{**given, **fields})
+    return ClusterState(**{**given, **fields})

@@ -1,4 +1,4 @@
-"""The chain of jobs/adainf.yaml on a simulated cluster: the controller is its real process, stages are scripts."""
+"""jobs/adainf.yaml on a simulated cluster: the controller is a real process, stages are scripts."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Play = Callable[[Object], Script | None]
 FOREVER = Script(after_s=float("inf"), on_sigterm=Exit(75))
 
 
-class Chain:
-    """Applies jobs/adainf.yaml with the recipe of the demo and a run in a folder. `play` may replace a stage pod's script."""
+class Pipeline:
+    """Applies jobs/adainf.yaml with the demo recipe and a run in a folder. `play` can replace the script of a stage's pod."""
 
     def __init__(self, cluster: Cluster, folder: Path, play: Play = lambda pod: None) -> None:
         self.cluster, self.play = cluster, play
         self.run = Run(str(folder / "run"))
         self.recipe = RECIPE
         self.env = {"ADAINF_BACKOFF_S": "0.2", "ADAINF_STUCK_S": "1"}
-        """Of the controller."""
+        """Environment of the controller."""
         self.images: dict[str, str] = {}
-        """CronJob to the image of its stage; others have the manifest's."""
+        """CronJob → image of its stage. Default: the manifest's."""
         self.grace_s: int | None = None
-        """Of stage pods; None: the manifest's."""
+        """Grace period of stage pods. None: the manifest's."""
         self.start_timeout_s: int | None = None
-        """Of stages; None: the manifest's."""
+        """Start time-out of stages. None: the manifest's."""
         self.started: list[str] = []
-        """Tasks in the order in which their first pods began."""
+        """Tasks in the order in which their pods started."""
         cluster.on_pod(self._play)
 
     def apply(self, check: bool = True) -> str:
@@ -67,12 +67,12 @@ class Chain:
         return self.cluster.until_ended("adainf", timeout_s)
 
     def jobs(self) -> list[str]:
-        """Tasks with their attempts, of all stage Jobs that are there."""
+        """TASK-ATTEMPT of each stage Job that exists."""
         labels = [job["metadata"]["labels"] for job in self.cluster.store.list("jobs") if job["metadata"]["name"] != "adainf"]
         return sorted(f"{task(label)}-{label['adainf.dev/attempt']}" for label in labels)
 
     def pod(self, name: str, index: int = 0) -> Object:
-        """A pod of a task, once it runs."""
+        """A pod of a task, once it is running."""
 
         def look() -> Object | None:
             for pod in self.cluster.pods():
@@ -87,7 +87,7 @@ class Chain:
         return found
 
     def finish(self, pod: Object) -> None:
-        """Ends a pod well, with the artifacts of its task."""
+        """Commit the artifacts of a pod's task and end the pod with exit code 0."""
         self.commit(task(pod["metadata"]["labels"]))
         self.cluster.finish(pod, Exit(0))
 
@@ -96,21 +96,21 @@ class Chain:
         self.cluster.kubelet.runs[self.pod("controller")["metadata"]["uid"]].kill()
 
     def log(self) -> str:
-        """Of all controllers."""
+        """Log of all processes of the controller."""
         return "".join(self.cluster.kubelet.log(pod) for pod in self.cluster.pods("adainf"))
 
     def notes(self) -> dict[str, str]:
-        """The latest event of each reason on job/adainf, of the controller."""
+        """Reason → latest note of the controller's Events on job/adainf."""
         return {event["reason"]: event["message"] for event in self.cluster.events("adainf")}
 
     def record(self, pod: Object, code: int, reason: str, done: int | None = None) -> None:
-        """What the launcher of a pod leaves in the run."""
+        """Write the termination record of a pod, as its launcher does."""
         label = pod["metadata"]["labels"]
         written: dict[str, Any] = {"exit_code": code, "reason": reason, "done": done, "total": None, "lines": []}
         self.run.store.put(f"logs/pods/{label['job-name']}-{label.get(INDEX, '0')}.json", json.dumps(written).encode())
 
     def commit(self, name: str) -> None:
-        """A task's artifacts, empty but answering the recipe."""
+        """Commit a task's artifacts: empty, but matching the recipe."""
         recipe = load_recipe(self.recipe)
         for artifact in tasks(recipe)[name]:
             if self.run.find(artifact):

@@ -1,4 +1,4 @@
-"""jobs/adainf-cpu.yaml on a simulated cluster whose pods are real: the controller, the launchers and S3, as processes."""
+"""jobs/adainf-cpu.yaml on a simulated cluster with real pods: the controller, the launchers and S3 are processes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from adainf.pipeline.serialization import decode
 from tests.cluster import Cluster, Process
 from tests.cluster.store import Object
 from tests.conftest import S3Server
-from tests.kubernetes.controller.chain import ROOT, task
+from tests.kubernetes.controller.pipeline import ROOT, task
 from tests.storage.faulty_proxy import Fault, FaultyProxy
 from tests.tiny import RECIPE, write_recipe
 
 SHORT = RECIPE.replace("name: tiny", "name: tiny\narms: [none, adainf]").replace("  steps: 12\n", "  steps: 5\n")
-"""Five steps: with more the last digits of sums in another order grow."""
+"""Five steps: with more, rounding differences from another order of summation grow."""
 LONG = RECIPE.replace("name: tiny", "name: tiny\narms: [none]").replace("  steps: 12\n", "  steps: 300\n")
 OUTAGE_S = 60
 SPEED = 10
-"""Seconds of the cluster in one of ours: its back-offs are short, its deadlines still far."""
+"""Seconds of the cluster per real second: back-offs are short, deadlines still far."""
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-class RealChain:
-    """The manifest with another recipe and another store, and every pod its own command."""
+class RealPipeline:
+    """The manifest with another recipe and another store. Every pod runs its own command."""
 
     def __init__(self, cluster: Cluster, server: S3Server, run: str, recipe: str) -> None:
         self.cluster, self.server, self.uri, self.recipe = cluster, server, run, recipe
@@ -55,13 +55,13 @@ class RealChain:
         self.cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def log(self) -> str:
-        """What all pods printed, and what those that are gone have left."""
+        """Logs of all pods, and termination records of the deleted ones."""
         printed = [f"--- {pod['metadata']['name']}\n{self.cluster.kubelet.log(pod)}" for pod in self.cluster.pods()]
         left = [f"--- {each.key}\n{self.run.store.get(each.key).decode()}" for each in self.run.store.list("logs/pods/")]
         return "".join([*printed, *left])
 
     def tasks(self) -> list[str]:
-        """With their attempts, of all stage Jobs."""
+        """TASK-ATTEMPT of each stage Job."""
         labels = [job["metadata"]["labels"] for job in self.cluster.store.list("jobs") if job["metadata"]["name"] != "adainf"]
         return sorted(f"{task(label)}-{label['adainf.dev/attempt']}" for label in labels)
 
@@ -79,7 +79,7 @@ class RealChain:
         return True
 
     def _play(self, pod: Object) -> Process:
-        """On one machine gangs that run at once need ports of their own: torch listens at all addresses."""
+        """On one machine, concurrent gangs need different ports: torch listens on all addresses."""
         label = pod["metadata"]["labels"]
         if task(label) == "controller":
             return Process({"ADAINF_BACKOFF_S": "0.2"})
@@ -100,8 +100,8 @@ def encoder(run: Run) -> bytes:
 def test_from_apply_to_complete(
     cluster: Cluster, s3_server: S3Server, s3_env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each stage once, by the workers and nodes of the manifest; what they leave is a run as `adainf run` leaves it."""
-    real = RealChain(cluster, s3_server, s3_env, SHORT)
+    """Each stage runs once, with the workers and nodes of the manifest. The run is as `adainf run` would leave it."""
+    real = RealPipeline(cluster, s3_server, s3_env, SHORT)
     real.apply()
     real.complete(300)
     arms = ["pretrain.adainf-1", "pretrain.none-1"]
@@ -125,7 +125,7 @@ def test_from_apply_to_complete(
 
 @pytest.fixture(scope="module")
 def undisturbed(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The encoder of a gang that nothing befell."""
+    """The encoder of an undisturbed gang."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.env.items():
             patch.setenv(name, value)
@@ -136,9 +136,9 @@ def undisturbed(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["one", "all"])
-def test_a_preempted_gang_goes_on(who: str, undisturbed: bytes, s3_server: S3Server, s3_env: str, tmp_path: Path) -> None:
-    """SIGTERM to one of two pods, or to every pod there is, the controller's too: the next attempt begins at what was saved,
-    and makes the same bytes as none before it."""
+def test_a_preempted_gang_resumes(who: str, undisturbed: bytes, s3_server: S3Server, s3_env: str, tmp_path: Path) -> None:
+    """SIGTERM to one of two pods, or to every pod including the controller's: the next attempt resumes from the checkpoint,
+    and its encoder has the same bytes as that of an undisturbed gang."""
 
     def preempt(cluster: Cluster, pod: Object) -> None:
         running = [each for each in cluster.pods() if each["status"]["phase"] == "Running"]
@@ -152,10 +152,10 @@ def test_a_preempted_gang_goes_on(who: str, undisturbed: bytes, s3_server: S3Ser
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["503", "silence"])
-def test_a_store_that_is_out_for_a_minute_costs_no_run(
+def test_a_store_outage_of_a_minute_does_not_fail_the_run(
     fault: Fault, undisturbed: bytes, s3_server: S3Server, s3_env: str, tmp_path: Path
 ) -> None:
-    """Would catch attempts that are used up by the outage, and an controller that ends with it."""
+    """Would catch an outage that uses up the attempts or ends the controller."""
     out = threading.Event()
 
     def outage(cluster: Cluster, pod: Object) -> None:
@@ -167,29 +167,29 @@ def test_a_store_that_is_out_for_a_minute_costs_no_run(
         port = urlsplit(proxy.endpoint).port
         assert port
         made, _, log = encoder_of_gang(tmp_path, replace(s3_server, port=port), s3_env, outage)
-        assert any(befell for _, befell in proxy.requests)
+        assert any(fault for _, fault in proxy.requests)
     assert made == undisturbed, log
 
 
 def encoder_of_gang(
     folder: Path, server: S3Server, uri: str, trouble: Callable[[Cluster, Object], None] | None = None
 ) -> tuple[bytes, int, str]:
-    """Of a chain in which `trouble` befalls a pod at work; beside it, how many attempts that took, and all logs."""
+    """The encoder of a pipeline in which `trouble` disturbs a running pod; the number of attempts; and all logs."""
     with Cluster(folder, speed=SPEED) as cluster:
-        real = RealChain(cluster, server, uri, LONG)
+        real = RealPipeline(cluster, server, uri, LONG)
         real.apply()
         if trouble:
             pod = cluster.until(lambda: at_work(real), 90)
             assert pod
             trouble(cluster, pod)
-        cluster.until(lambda: mirrored(cluster), 90)
+        cluster.until(lambda: has_progress(cluster), 90)
         real.complete(300)
         attempts = [each for each in real.tasks() if each.startswith("pretrain")]
         return encoder(real.run), len(attempts), real.log()
 
 
-def at_work(real: RealChain) -> Object | None:
-    """The second pod of arm none, once there is a checkpoint."""
+def at_work(real: RealPipeline) -> Object | None:
+    """The second pod of arm none, once a checkpoint exists."""
     for pod in real.cluster.pods():
         label = pod["metadata"]["labels"]
         if task(label) == "pretrain.none" and label["batch.kubernetes.io/job-completion-index"] == "1":
@@ -198,8 +198,8 @@ def at_work(real: RealChain) -> Object | None:
     return None
 
 
-def mirrored(cluster: Cluster) -> bool:
-    """Whether a Job of arm none tells its progress, as its launcher says it on port 8080."""
+def has_progress(cluster: Cluster) -> bool:
+    """Whether a Job of arm none is annotated with its progress, which its launcher reports on port 8080."""
     return any(
         "/300" in job["metadata"].get("annotations", {}).get("adainf.dev/progress", "") for job in cluster.store.list("jobs")
     )
