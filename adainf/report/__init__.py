@@ -1,1 +1,1 @@
-"""The report: what a run found, as a table on the terminal and as one self-contained HTML page. Imports no torch."""
+"""The report of a run: a results table for the terminal and one self-contained HTML page. Does not import torch."""

@@ -1,7 +1,7 @@
-"""The report's plots as SVG for inlining: same data, same bytes; colours are CSS variables, so the page themes them.
+"""The report's plots as inline SVG: the same data give the same bytes; colours are CSS variables, so the page themes them.
 
-Matplotlib's object interface only (no pyplot, no global figure). Text stays text in the page's own font; its room is
-laid out with the DejaVu Sans that matplotlib brings, which is wider than most.
+Uses only matplotlib's object interface (no pyplot, no global figure). Text remains text in the font of the page. The layout
+uses matplotlib's DejaVu Sans, which is wider than most fonts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from adainf.inflation.policy import PAPER_MIN_SCALES, PAPER_SIZES, RECIPE_MIN_SC
 from adainf.inflation.record import EFFECTIVE, PAPER_REFERENCE_IMAGES, InflationPlan
 from adainf.pipeline.graph import UNTRAINED
 from adainf.recipe import Recipe
+from adainf.report.comparison import Accuracy, digits_for, percent
 from adainf.report.summary import CHANCE, Curve, Row
-from adainf.report.verdict import Score, digits_for, percent
 
 INK, MUTED, FAINT, PAPER = "#1f2328", "#656d78", "#d8dde3", "#fefefd"
 ARM_COLOURS = {
@@ -68,11 +68,11 @@ _STYLE = {
     "legend.fontsize": 10.5,
 }
 _DEFAULTS = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
-_WIDTH_INCHES = 6.0  # 432 px at the SVG's 72 per inch: about what a column of the page, or a phone, is wide
+_WIDTH_INCHES = 6.0  # 432 px at 72 px per inch: the width of a column of the page, or of a phone
 
 
 def loss_curves(by_arm: Mapping[str, Sequence[Curve]]) -> str | None:
-    """Contrastive loss against step, one line per arm and seed; None where no arm logged a point."""
+    """Contrastive loss by step, one line per arm and seed; None if no arm logged a point."""
     curves = [(arm, curve) for arm, seeds in by_arm.items() for curve in seeds if curve]
     if not curves:
         return None
@@ -92,7 +92,7 @@ def loss_curves(by_arm: Mapping[str, Sequence[Curve]]) -> str | None:
 
 
 def generator_curve(curve: Curve) -> str | None:
-    """Loss of a generator's fit against step; None for an empty curve."""
+    """Loss of a generator by step; None for an empty curve."""
     if not curve:
         return None
 
@@ -105,9 +105,9 @@ def generator_curve(curve: Curve) -> str | None:
 
 
 def accuracy(rows: Sequence[Row], test_images: int) -> str | None:
-    """Linear probe (filled) and kNN (hollow) by arm, with bars of one standard error; None without labels.
+    """Linear probe (filled) and kNN (hollow) by arm, with error bars of one standard error; None without labels.
 
-    A dot carries its value by position alone, so the axis need not start at zero; chance is named where it lies off it.
+    A dot encodes its value only by position, so the axis need not start at zero. An arrow marks chance outside of the axis.
     """
     arms = [row for row in rows if row.linear and row.name not in (CHANCE, UNTRAINED)]
     if not arms:
@@ -116,8 +116,8 @@ def accuracy(rows: Sequence[Row], test_images: int) -> str | None:
     chance = next((row.linear.mean for row in rows if row.name == CHANCE and row.linear), None)
 
     def draw(axes: Axes) -> None:
-        reach = [_draw_arm(axes, place, row, test_images) for place, row in enumerate(arms)]
-        values = [value for pair in reach for value in pair]
+        ranges = [_draw_arm(axes, position, row, test_images) for position, row in enumerate(arms)]
+        values = [value for pair in ranges for value in pair]
         if untrained and untrained.linear:
             values.append(100 * untrained.linear.mean)
             _mark_level(axes, untrained.linear.mean, "untrained", len(arms), test_images)
@@ -134,7 +134,7 @@ def accuracy(rows: Sequence[Row], test_images: int) -> str | None:
 
 
 def crop_policy(plan: InflationPlan, recipe: Recipe) -> str:
-    """Min crop scale against effective data size: the policy, the paper's four points, and this run's point."""
+    """Min crop scale by effective data size: the policy, the four points of the paper, and the point of this run."""
     reference, base = plan.inputs.reference_images, default_views(recipe.pretrain.augmentation)[0].min_scale
     effective = plan.choice(EFFECTIVE).value
     here = effective / reference
@@ -145,7 +145,7 @@ def crop_policy(plan: InflationPlan, recipe: Recipe) -> str:
         if recipe.plan.augmentation_rule == "recipe":
             cap = max(RECIPE_MIN_SCALE, base)
             if curve.max() > cap:
-                axes.plot(ratios, curve, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)), label="crop alone")
+                axes.plot(ratios, curve, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)), label="crop only")
             axes.plot(ratios, np.minimum(curve, cap), color=MUTED, label="policy, with weaker jitter")
         else:
             axes.plot(ratios, curve, color=MUTED, label="policy")
@@ -164,23 +164,23 @@ def crop_policy(plan: InflationPlan, recipe: Recipe) -> str:
 
 
 def _powers_of_two(low: float, high: float) -> list[float]:
-    """Every power of two in the range, or every second, third … where those are too many for labels; 1 is one of them."""
+    """The powers of two in the range, or every second, third … if there are too many labels. Always includes 1."""
     first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
     stride = math.ceil((last - first + 1) / 8)
     return [2.0**exponent for exponent in range(first, last + 1) if exponent % stride == 0]
 
 
-def _draw_arm(axes: Axes, place: int, row: Row, test_images: int) -> tuple[float, float]:
-    """Dots and error bars of one arm; returns the least and greatest percentage drawn."""
-    reach: list[float] = []
-    for score, offset, hollow in ((row.linear, -0.13, False), (row.knn, 0.17, True)):
-        if score is None:
+def _draw_arm(axes: Axes, position: int, row: Row, test_images: int) -> tuple[float, float]:
+    """Draws the dots and error bars of one arm. Returns the smallest and largest percentage drawn."""
+    drawn: list[float] = []
+    for accuracy, offset, hollow in ((row.linear, -0.13, False), (row.knn, 0.17, True)):
+        if accuracy is None:
             continue
         colour = ARM_COLOURS[row.name]
-        centre, error = 100 * score.mean, 100 * score.standard_error(test_images)
+        centre, error = 100 * accuracy.mean, 100 * accuracy.standard_error(test_images)
         axes.errorbar(
             centre,
-            place + offset,
+            position + offset,
             xerr=error,
             fmt="o",
             markersize=6.5,
@@ -188,25 +188,25 @@ def _draw_arm(axes: Axes, place: int, row: Row, test_images: int) -> tuple[float
             markerfacecolor=PAPER if hollow else colour,
             elinewidth=1.3,
         )
-        _write_value(axes, score, place + offset, centre + error, test_images)
-        reach += [centre - error, centre + error]
-    return min(reach), max(reach)
+        _write_value(axes, accuracy, position + offset, centre + error, test_images)
+        drawn += [centre - error, centre + error]
+    return min(drawn), max(drawn)
 
 
-def _write_value(axes: Axes, score: Score, place: float, right: float, test_images: int) -> None:
-    text = percent(score.mean, digits_for(test_images))
-    axes.annotate(text, (right, place), (5, 0), textcoords="offset points", va="center", fontsize=9.5, color=MUTED)
+def _write_value(axes: Axes, accuracy: Accuracy, position: float, right: float, test_images: int) -> None:
+    text = percent(accuracy.mean, digits_for(test_images))
+    axes.annotate(text, (right, position), (5, 0), textcoords="offset points", va="center", fontsize=9.5, color=MUTED)
 
 
 def _mark_level(axes: Axes, value: float, name: str, arms: int, test_images: int) -> None:
-    """A vertical line across all arms, named above them."""
+    """Draws a vertical line across all arms, with its name above."""
     axes.vlines(100 * value, -0.45, arms - 0.65, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
     text = f"{name} {percent(value, digits_for(test_images))}"
     axes.annotate(text, (100 * value, -0.62), ha="center", va="center", fontsize=9.5, color=MUTED)
 
 
 def _mark_chance(axes: Axes, chance: float | None, low: float, arms: int, test_images: int) -> None:
-    """A line, or where that is off the axis an arrow at the bottom left."""
+    """Draws chance as a line or, outside of the axis, as an arrow at the bottom left."""
     if chance is None:
         return
     if 100 * chance >= low:
@@ -223,24 +223,24 @@ def _accuracy_legend(axes: Axes) -> None:
 
 
 def _axis(values: Sequence[float]) -> tuple[float, float]:
-    """Limits around percentages: a margin for the labels, at least five points wide, within what can be."""
+    """Axis limits in percent: with a margin for the labels, at least five points wide, within the possible range."""
     low, high = min(values), max(values)
     margin = max(0.18 * (high - low), (5 - (high - low)) / 2, 0.5)
     return max(low - margin, -2.0), min(high + margin, 103.0)
 
 
 def _mark(curve: Curve) -> str:
-    return "o" if len(curve) == 1 else ""  # a line needs two points to be seen
+    return "o" if len(curve) == 1 else ""  # a line of one point is invisible
 
 
 def style(name: str) -> AbstractContextManager[None]:
-    """The look of all plots, and of the same data the same bytes: a reader's own matplotlibrc must not change them."""
+    """The style of all plots, independent of the user's matplotlibrc, so that the same data give the same bytes."""
     settings: Any = {**_DEFAULTS, **_STYLE, "svg.hashsalt": f"adainf-{name}"}
     return matplotlib.rc_context(settings)
 
 
 def _figure(name: str, height_inches: float, draw: Callable[[Axes], None]) -> str:
-    """One plot, drawn by `draw`. `name` keeps the ids inside the SVG apart from those of the page's other plots."""
+    """One plot, drawn by `draw`. `name` makes the ids inside the SVG unique within the page."""
     with style(name):
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         draw(figure.add_subplot())
@@ -250,8 +250,8 @@ def _figure(name: str, height_inches: float, draw: Callable[[Axes], None]) -> st
 
 
 def _for_inlining(svg: str) -> str:
-    """The bare <svg> element: sized by the page, coloured by its variables, with no ids that two plots would share."""
-    # Its <style> would rule the whole page; the page's own says the same of its plots.
+    """The bare <svg> element: sized by the page, coloured by its variables, without ids that two plots could share."""
+    # Its <style> would apply to the complete page, which has its own style for plots.
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert size is not None
@@ -260,5 +260,5 @@ def _for_inlining(svg: str) -> str:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable}, {colour})")
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # the page's font, in the size that was made room for
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # the font of the page, in the size of the layout
     return re.sub(r"font-family: [^;\"]*;? ?", "", svg).strip()

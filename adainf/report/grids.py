@@ -15,13 +15,13 @@ from adainf.shards.format.png import Pixels, decode_image
 COLUMNS = 8
 ROWS = 8
 TILE_PX = 48
-"""Width that small images are enlarged to at least, by a whole factor."""
-LARGEST_TILE_PX = 96
+"""Minimum width of a tile; smaller images are enlarged by an integer factor."""
+MAX_TILE_PX = 96
 GAP_PX = 4
 
 
 def first_images(folder: ShardFolder, split: str = "train", count: int = COLUMNS * ROWS) -> list[Pixels]:
-    """The split's first images, at most `count`; reads no more shards than hold them. Raises `BadInput`."""
+    """The first images of the split, at most `count`. Reads only the shards that contain them. Raises `BadInput`."""
     images: list[Pixels] = []
     for shard in folder.shards.splits[split].shards:
         if len(images) >= count:
@@ -38,7 +38,7 @@ def first_images(folder: ShardFolder, split: str = "train", count: int = COLUMNS
 
 
 def grid_png(images: list[Pixels], columns: int = COLUMNS) -> bytes | None:
-    """A PNG of the images (uint8 H x W x 3, all of one size) in rows of `columns`, gaps transparent; None for none."""
+    """A PNG of the images (uint8 H x W x 3, one size) in rows of `columns` with transparent gaps; None without images."""
     if not images:
         return None
     tiles = [_tile(image) for image in images[: columns * ROWS]]
@@ -55,10 +55,10 @@ def grid_png(images: list[Pixels], columns: int = COLUMNS) -> bytes | None:
 
 
 def _tile(image_HWC: Pixels) -> Pixels:
-    """Enlarged by a whole factor to at least `TILE_PX` wide; reduced where the page would be heavy with it."""
+    """The image enlarged by an integer factor to at least `TILE_PX` wide, or reduced to at most `MAX_TILE_PX`."""
     height, width = image_HWC.shape[:2]
-    if max(height, width) > LARGEST_TILE_PX:
-        factor = LARGEST_TILE_PX / max(height, width)
+    if max(height, width) > MAX_TILE_PX:
+        factor = MAX_TILE_PX / max(height, width)
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         return np.asarray(Image.fromarray(image_HWC).resize(size, Image.Resampling.BOX))
     factor = max(1, math.ceil(TILE_PX / width))

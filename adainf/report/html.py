@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: same artifacts, same bytes; it asks no other host for anything."""
+"""The report as one self-contained HTML page: the same artifacts give the same bytes, and it loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated, measured
 from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
+from adainf.report.comparison import digits_for
 from adainf.report.grids import first_images, grid_png
-from adainf.report.measures import beside_published
-from adainf.report.measures import measured as measures
+from adainf.report.measures import compare_with_published, measure_rows
 from adainf.report.overfitting import overfitting
 from adainf.report.quality import by_space, extremes, of_pixels, shards_text
-from adainf.report.summary import Inflation, Summary, Trained
-from adainf.report.table import COLUMNS, NOTHING, amount, cells
-from adainf.report.verdict import digits_for
+from adainf.report.summary import SourceSummary, Summary, Trained
+from adainf.report.table import COLUMNS, NOT_AVAILABLE, amount, cells
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Split
 
 PATH = "PATH"
-"""Stands for where data lie on a user's machine: that is no part of an experiment."""
+"""Replaces the paths of a user's machine, which are no part of an experiment."""
 
 _KINDS = {"diffusion": "diffusion model", "gan": "generative adversarial network"}
 
 _PATHS = ("path", "checkpoint")
 
-_SHOWN_CLASSES = 30
+_MAX_CLASSES = 30
 
 _BADGES = {"paper's point": "paper", "interpolation": "between", "our prior": "prior"}
 
@@ -54,7 +53,7 @@ class Grid:
 
 
 def render(summary: Summary, run: Run) -> bytes:
-    """The page of a run. Reads the first shards for the sample grids; raises `BadInput` where one is damaged."""
+    """The page of a run. Reads the first shards for the sample grids. Raises `BadInput` for a corrupt shard."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["amount"] = amount
     template = environment.from_string(files("adainf.report").joinpath("report.html").read_text(encoding="utf-8"))
@@ -62,36 +61,36 @@ def render(summary: Summary, run: Run) -> bytes:
 
 
 def shown_recipe(recipe: Recipe) -> dict[str, JsonValue]:
-    """The recipe as the report prints it: without what changes no artifact, and with `PATH` for the paths."""
-    unseen = {"checkpoint_every_steps", "time_limit_s"}
+    """The recipe as the report prints it: without settings that change no artifact, and with `PATH` for paths."""
+    excluded = {"checkpoint_every_steps", "time_limit_s"}
     shown: dict[str, Any] = recipe.model_dump(
         mode="json",
         exclude={
             "real": {"download"},
-            "generator": unseen,
-            "generators": {"__all__": {"generator": unseen}},
+            "generator": excluded,
+            "generators": {"__all__": {"generator": excluded}},
             "pretrain": {"checkpoint_every_steps": True, "stream": {"prefetch_batches", "check_every_steps", "on_device"}},
             "evaluate": {"batch"},
             "quality": {"batch"},
         },
     )
     del shown["generator" if recipe.generator is None else "generators"]
-    for holder in (shown, *shown.get("generators", {}).values()):
+    for section in (shown, *shown.get("generators", {}).values()):
         for name in ("real", "generator"):
-            if name in holder:
-                holder[name] = _without_paths(holder[name])
+            if name in section:
+                section[name] = _without_paths(section[name])
     if recipe.quality is not None and recipe.quality.inception is not None:
         shown["quality"]["inception"]["weights"] = PATH
     return shown
 
 
 def _without_paths(section: dict[str, Any]) -> dict[str, Any]:
-    """The section, its kind first, which says what its other settings mean."""
+    """The section with its kind first and its paths replaced."""
     return {"kind": section["kind"], **section} | {field: PATH for field in _PATHS if field in section}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists on one line: those of a recipe hold a few numbers or names each."""
+    """Writes lists on one line: those of a recipe are short."""
 
 
 def _on_one_line(dumper: _Dumper, data: list[Any]) -> yaml.SequenceNode:
@@ -113,11 +112,11 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
     return {
         "summary": summary,
         "version": __version__,
-        "facts": _facts(summary),
+        "overview": _overview(summary),
         "columns": COLUMNS,
         "table": [(row, cells(row, digits)) for row in summary.rows],
-        "measures": measures(summary.scores, digits),
-        "published": beside_published(recipe.published, summary.rows, digits),
+        "measures": measure_rows(summary.scores, digits),
+        "published": compare_with_published(recipe.published, summary.rows, digits),
         "overfitting": overfitting(summary.scores),
         "grids": _grids(summary, run),
         "qualities": [found for one in summary.sources if (found := _quality(summary, one, run))],
@@ -136,12 +135,12 @@ def _context(summary: Summary, run: Run) -> dict[str, Any]:
         "views": [view for arm in first.values() for view in _views(arm)],
         "real_origin": _real_origin(summary),
         "generated_origins": {one.source.name: _generated_origin(summary, one) for one in summary.sources},
-        "labels_declared": _declared(summary),
+        "labels_declared": _labels_declared(summary),
         "recipe_yaml": recipe_yaml,
         "has_paths": f": {PATH}\n" in recipe_yaml,
         "digests": {name: manifest.digest for name, manifest in summary.manifests.items()},
         "makers": sorted({manifest.made_by for manifest in summary.manifests.values()}),
-        "nothing": NOTHING,
+        "not_available": NOT_AVAILABLE,
     }
 
 
@@ -150,16 +149,16 @@ def _markup(svg: str | None) -> Markup | None:
     return None if svg is None else Markup(svg)
 
 
-def _facts(summary: Summary) -> list[str]:
-    """The experiment's size in a few words each."""
+def _overview(summary: Summary) -> list[str]:
+    """The size of the experiment in short phrases."""
     seeds = f"{summary.seeds} seeds" if summary.seeds > 1 else "one seed"
-    facts = [f"{summary.real.splits['train'].images:,} real training images"]
+    phrases = [f"{summary.real.splits['train'].images:,} real training images"]
     if summary.sources:
         of = f" of {len(summary.sources)} sources" if len(summary.sources) > 1 else ""
-        facts.append(f"{sum(one.images.splits['train'].images for one in summary.sources):,} generated{of}")
+        phrases.append(f"{sum(one.images.splits['train'].images for one in summary.sources):,} generated{of}")
     pretrain = summary.recipe.pretrain
     return [
-        *facts,
+        *phrases,
         f"{summary.real.width_px} × {summary.real.height_px} px",
         f"{pretrain.backbone.name}, {pretrain.method.kind}",
         f"{pretrain.steps:,} steps of {pretrain.global_batch} for every arm",
@@ -183,8 +182,8 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _quality(summary: Summary, one: Inflation, run: Run) -> dict[str, Any] | None:
-    """What the section about the quality of a source's images shows; None where it was not measured."""
+def _quality(summary: Summary, one: SourceSummary, run: Run) -> dict[str, Any] | None:
+    """The content of a source's quality section; None if its quality was not measured."""
     quality = one.quality
     if quality is None:
         return None
@@ -202,25 +201,25 @@ def _quality(summary: Summary, one: Inflation, run: Run) -> dict[str, Any] | Non
 
 def _plan_inputs(plan: InflationPlan) -> list[tuple[str, str]]:
     inputs = plan.inputs
-    of_sources = []
+    by_source = []
     for name, source in inputs.sources.items():
-        worth = plan.choice(choice_name(QUALITY, name, len(inputs.sources)))
+        score = plan.choice(choice_name(QUALITY, name, len(inputs.sources)))
         copies = "not measured" if source.measured is None else f"{100 * source.measured.copy_rate:g} %"
         images = "generated images" if len(inputs.sources) == 1 else f"images of {name}"
-        of_sources += [
+        by_source += [
             (f"M, {images}", f"{source.images:,}"),
-            (f"q, quality of the {images} (1 is the paper's best generator)", f"{worth.value:g} ({worth.formula})"),
-            ("share of copies among them (M' = M less the copies)", copies),
+            (f"q, quality score of the {images} (1 is the paper's best generator)", f"{score.value:g} ({score.formula})"),
+            ("share of near-duplicates among them (M' = M minus the near-duplicates)", copies),
         ]
     return [
         ("N, real training images", f"{inputs.real_images:,}"),
-        *of_sources,
-        ("reference images, at which the default crop is right", f"{inputs.reference_images:,}"),
+        *by_source,
+        ("reference size, at which the default crop applies", f"{inputs.reference_images:,}"),
     ]
 
 
 def _shares(arms: Mapping[str, Trained]) -> dict[str, Any]:
-    """How much of a batch each source has in each arm."""
+    """The share of each source in the batches of each arm."""
     sources = ["real", *sorted({source for arm in arms.values() for source in arm.shares} - {"real"})]
     return {
         "sources": sources,
@@ -229,7 +228,7 @@ def _shares(arms: Mapping[str, Trained]) -> dict[str, Any]:
 
 
 def _views(arm: Trained) -> list[tuple[str, str, Profile]]:
-    """(arm, which views, profile): one line where both views are alike."""
+    """(arm, which views, profile): one row if both views have the same profile."""
     first, second = arm.views
     if first == second:
         return [(arm.arm, "both views", first)]
@@ -241,8 +240,8 @@ def _real_origin(summary: Summary) -> list[tuple[str, str]]:
     origin = [("Source", str(real.origin.get("kind", summary.recipe.real.kind)))]
     origin += [(f"{name.capitalize()} split", f"{split.images:,} images") for name, split in _in_order(real.splits)]
     if real.classes:
-        more = f" and {len(real.classes) - _SHOWN_CLASSES} more" if len(real.classes) > _SHOWN_CLASSES else ""
-        origin.append((f"{len(real.classes)} classes", ", ".join(real.classes[:_SHOWN_CLASSES]) + more))
+        more = f" and {len(real.classes) - _MAX_CLASSES} more" if len(real.classes) > _MAX_CLASSES else ""
+        origin.append((f"{len(real.classes)} classes", ", ".join(real.classes[:_MAX_CLASSES]) + more))
     return [*origin, ("SHA-256 of the manifest", summary.manifests["real"].digest)]
 
 
@@ -251,22 +250,22 @@ def _in_order(splits: dict[str, Split]) -> list[tuple[str, Split]]:
     return sorted(splits.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 
 
-def _declared(summary: Summary) -> str:
-    """Who says that labels were used, where somebody does."""
+def _labels_declared(summary: Summary) -> str:
+    """Where the use of labels is declared; empty if nothing declares it."""
     generators = [one.source.generator for one in summary.sources if one.used_labels]
     if any(isinstance(generator, ImportedImages) for generator in generators):
         return "The recipe declares it."
     return "The generator's manifest declares it." if any(isinstance(generator, External) for generator in generators) else ""
 
 
-def _generated_origin(summary: Summary, one: Inflation) -> list[tuple[str, str]]:
-    """Where the images of a source came from: the run's own generator, or what the user declared."""
+def _generated_origin(summary: Summary, one: SourceSummary) -> list[tuple[str, str]]:
+    """The provenance of a source's images: the generator of the run, or the declaration of the user."""
     images = ("Images", f"{one.images.splits['train'].images:,}")
     digest = ("SHA-256 of the manifest", summary.manifests[generated(one.source.name)].digest)
     labels = ("Labels used", "yes" if one.used_labels else "no")
     origin = {key: str(value) for key, value in one.images.origin.items()}
-    own = origin.get("trained_on") == summary.manifests["real"].digest
-    fitted_on = "the real training images above, and nothing else" if own else origin.get("trained_on", "unknown")
+    fitted_on_run = origin.get("trained_on") == summary.manifests["real"].digest
+    fitted_on = "only the real training images above" if fitted_on_run else origin.get("trained_on", "unknown")
     if isinstance(one.source.generator, External):
         return [
             ("Kind", "external generator, as its manifest declares"),

@@ -1,4 +1,4 @@
-"""Every measure of every arm as texts, for the page; the results table has the two that matter most."""
+"""Rows of the page's tables: every measure of every arm, and a comparison with published accuracies."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 
 from adainf.evaluation.scores import ArmScores
 from adainf.recipe import Published
+from adainf.report.comparison import Accuracy, percent
 from adainf.report.summary import Row
-from adainf.report.table import score_text
-from adainf.report.verdict import Score, percent
+from adainf.report.table import accuracy_text
 
 
 @dataclass(frozen=True)
-class Line:
+class MeasureRow:
     arm: str
     title: str
     accuracy: str
-    """The mean over the seeds, in per cent."""
+    """The mean over the seeds, in percent."""
     interval: str
 
 
-def measured(scores: Mapping[str, ArmScores], digits: int) -> list[Line]:
-    """Measure by measure, so that the arms stand below each other."""
-    lines = []
-    for arm, judged in scores.items():
-        seeds = [seed.measures for seed in judged.seeds.values()]
-        for place, measures in enumerate(zip(*seeds, strict=True)):  # one protocol, so the same measures in the same order
-            score = Score(tuple(one.accuracy for one in measures))
-            low, high = (percent(end, digits) for end in score.interval(judged.test_images))
-            lines.append((place, Line(arm, measures[0].title, percent(score.mean, digits), f"{low} to {high}")))
-    return [line for _, line in sorted(lines, key=lambda line: line[0])]
+def measure_rows(scores: Mapping[str, ArmScores], digits: int) -> list[MeasureRow]:
+    """Sorted by measure, so that the arms of a measure are adjacent."""
+    rows = []
+    for arm, of_arm in scores.items():
+        seeds = [seed.measures for seed in of_arm.seeds.values()]
+        for position, measures in enumerate(zip(*seeds, strict=True)):  # all seeds have the same measures in the same order
+            accuracy = Accuracy(tuple(one.accuracy for one in measures))
+            low, high = (percent(end, digits) for end in accuracy.interval(of_arm.test_images))
+            rows.append((position, MeasureRow(arm, measures[0].title, percent(accuracy.mean, digits), f"{low} to {high}")))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
-def beside_published(published: Published | None, rows: Sequence[Row], digits: int) -> list[tuple[str, str, str]]:
-    """Arm, our linear probe and the published one, for every arm that has the latter; ours is empty where it was not run."""
-    ours = {row.name: row.linear for row in rows}
-    given = published.linear_pct if published else {}
-    return [(arm, score_text(ours.get(arm), digits), f"{value:g}") for arm, value in given.items()]
+def compare_with_published(published: Published | None, rows: Sequence[Row], digits: int) -> list[tuple[str, str, str]]:
+    """(arm, accuracy in this run, published accuracy) on the linear probe, for every arm with a published one."""
+    measured = {row.name: row.linear for row in rows}
+    reference = published.linear_pct if published else {}
+    return [(arm, accuracy_text(measured.get(arm), digits), f"{value:g}") for arm, value in reference.items()]

@@ -1,4 +1,4 @@
-"""What a generator makes while it is fitted, for people to look at; nothing of it is an artifact."""
+"""Previews of a generator during its fit: sample images and loss curve, as log files, not artifacts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from adainf.report.grids import grid_png
 from adainf.storage import Store
 
 IMAGES = 32
-SHARE = 0.02
-"""Of the time of the fit, that drawing may take."""
+MAX_TIME_SHARE = 0.02
+"""Maximum share of the fit's time that previews take."""
 
 
 class Preview:
-    """``logs/fit/samples.png`` and ``loss.png`` of a run, written anew every so often; of several sources, in a folder each."""
+    """Periodically overwrites ``logs/fit/samples.png`` and ``loss.png`` of a run; with several sources, in a folder each."""
 
     def __init__(self, store: Store, open_draw: Callable[[], DrawBatch], source: str = "", every_s: float = 30.0) -> None:
         self._store, self._open, self._every_s = store, open_draw, every_s
@@ -27,20 +27,20 @@ class Preview:
         self._due_s = time.monotonic() + every_s
 
     def __call__(self, curve: Curve) -> None:
-        """Draw the first images of the generator as it is now, where it is time to."""
-        began_s = time.monotonic()
-        if began_s < self._due_s:
+        """Write the first images of the current generator, if a preview is due."""
+        started_s = time.monotonic()
+        if started_s < self._due_s:
             return
         grid = grid_png(list(self._open()(range(IMAGES))))
         assert grid is not None
         self._store.put(f"{self._folder}/samples.png", grid)
         self._store.put(f"{self._folder}/loss.png", loss_png(curve))
         now_s = time.monotonic()
-        self._due_s = now_s + max(self._every_s, (now_s - began_s) / SHARE)
+        self._due_s = now_s + max(self._every_s, (now_s - started_s) / MAX_TIME_SHARE)
 
 
 def loss_png(curve: Curve) -> bytes:
-    """The loss against the step, logarithmic."""
+    """The loss by step as a PNG, with a logarithmic axis."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
     axes.plot(*zip(*curve, strict=True), linewidth=1)

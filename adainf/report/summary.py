@@ -72,7 +72,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class GeneratedSource:
+class SourceSummary:
     """One source of generated images."""
 
     source: GeneratedSource
@@ -100,7 +100,7 @@ class Summary:
     manifests: dict[str, Manifest]
     """By name: every artifact that was read, in the order of the pipeline graph."""
     real: ShardSet
-    sources: list[GeneratedSource]
+    sources: list[SourceSummary]
     """Sorted by name; empty if no arm trains on generated images."""
     plan: InflationPlan | None
     verified: VerifyResult | None
@@ -130,7 +130,7 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     """Read the manifests of a finished run. Raises `BadInput` as `graph.require` does."""
     manifests = require(recipe, run, build_graph(recipe))
     real = manifests["real"].content_as(ShardSet)
-    sources = [_generated_source(source, manifests) for source in recipe.sources.values()] if recipe.uses_generated else []
+    sources = [_source_summary(source, manifests) for source in recipe.sources.values()] if recipe.uses_generated else []
     trained: dict[str, list[Trained]] = {
         arm: [manifests[pretrained(arm, s)].content_as(Trained) for s in recipe.pretrain.seeds] for arm in recipe.arms
     }
@@ -160,9 +160,9 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     )
 
 
-def _generated_source(source: GeneratedSource, manifests: Mapping[str, Manifest]) -> GeneratedSource:
+def _source_summary(source: GeneratedSource, manifests: Mapping[str, Manifest]) -> SourceSummary:
     quality, is_fitted = manifests.get(measured(source.name)), isinstance(source.generator, FittedGenerator)
-    return GeneratedSource(
+    return SourceSummary(
         source=source,
         images=manifests[generated(source.name)].content_as(ShardSet),
         fitted=manifests[fitted(source.name)].content_as(Fitted) if is_fitted else None,

@@ -1,4 +1,4 @@
-"""Figures of the theory as PNG: four for the toy, three for a run."""
+"""Figures of the theory as PNG: four for the toy data, three for a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOURS = {"real": ARM_COLOURS["none"], "inflated": ARM_COLOURS["adainf"], "mor
 
 
 def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
-    """File name → bytes of the four plots, connectivity and bound for k = `features`."""
+    """File name → PNG of four plots; connectivity and bound are those of k = `features`."""
     curves = [curve for curve in toy.curves if curve.features == features]
     radii, symbol = toy.radii, rf"$\lambda_{{{features + 1}}}$"
 
@@ -38,9 +38,9 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
 
     def by_points(axes: Axes) -> None:
         chosen = range(2, len(radii), 2)
-        for colour, place in zip(_shades(len(chosen)), chosen, strict=True):
-            values = [curve.connectivity[place] for curve in curves]
-            axes.plot([curve.points for curve in curves], values, color=colour, marker="o", label=f"radius {radii[place]:g}")
+        for colour, index in zip(_shades(len(chosen)), chosen, strict=True):
+            values = [curve.connectivity[index] for curve in curves]
+            axes.plot([curve.points for curve in curves], values, color=colour, marker="o", label=f"radius {radii[index]:g}")
         axes.set(xlabel="points", ylabel=f"connectivity {symbol}", xscale="log")
         _legend(axes)
 
@@ -57,7 +57,7 @@ def toy_figures(toy: Toy, features: int) -> dict[str, bytes]:
 
 
 def run_figures(theory: Theory) -> dict[str, bytes]:
-    """File name → bytes: labelling error, ACR and connectivity against the crop's min scale, strongest at the right."""
+    """File name → PNG: labelling error, ACR and connectivity by the crop's min scale, with strong crops at the right."""
     scales = [rung.min_scale for rung in theory.rungs]
 
     def error(axes: Axes) -> None:
@@ -96,12 +96,12 @@ def run_figures(theory: Theory) -> dict[str, bytes]:
 
 
 def _shades(count: int) -> list[str]:
-    """From light (least) to dark (most)."""
-    return [_SHADES[min(place, len(_SHADES) - 1)] for place in range(count)]
+    """Shades from light (smallest) to dark (largest)."""
+    return [_SHADES[min(index, len(_SHADES) - 1)] for index in range(count)]
 
 
 def _legend(axes: Axes) -> None:
-    """Above the plot, where no line can be behind it."""
+    """Draws the legend above the plot, where it covers no line."""
     columns = 3 if len(axes.get_legend_handles_labels()[0]) == 3 else 2
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0, columnspacing=1.2)
 

@@ -14,7 +14,7 @@ from tests.report.synthetic_run import Made, write_run
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., tuple[Recipe, Run]]:
-    """build(made, folder="run") → recipe and finished run, all but the report."""
+    """build(made, folder="run") → recipe and a run with every artifact except the report."""
 
     def make(made: Made | None = None, folder: str = "run") -> tuple[Recipe, Run]:
         made = made or Made()

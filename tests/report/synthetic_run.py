@@ -1,4 +1,4 @@
-"""A small run on disk, made by hand: every artifact that the report reads, with numbers that a test chooses."""
+"""A small synthetic run on disk: every artifact that the report reads, with values that a test sets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EDM: dict[str, Any] = {"kind": "diffusion", "steps": 300}
 
 @dataclass
 class Made:
-    """What a synthetic run is made of; a test changes what it is about."""
+    """Parameters of a synthetic run; a test overrides what it is about."""
 
     linear: dict[str, list[float]] = field(
         default_factory=lambda: {"none": [0.90], "vanilla": [0.88], "adainf": [0.95], "untrained": [0.80]}
@@ -44,7 +44,7 @@ class Made:
     classes: list[str] = field(default_factory=lambda: ["zero", "one"])
     labelled: bool = True
     one_class: bool = False
-    """In the scores alone: no probe, though train and test have labels."""
+    """Only in the scores: no probe, although train and test have labels."""
     test_images: int = 400
     image_px: int = 8
     images: int = 70
@@ -52,10 +52,10 @@ class Made:
     augmentation: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] | None = field(default_factory=dict)
-    """The recipe's section; None does not measure."""
+    """The section of the recipe; None disables the measurement."""
     fitted_with_labels: bool = False
     image: Callable[[str, int], np.ndarray[Any, np.dtype[np.uint8]]] | None = None
-    """(source, index) → image; noise where it is None."""
+    """(source, index) → image; None gives noise."""
 
     @property
     def arms(self) -> list[str]:
@@ -121,7 +121,7 @@ def _shards(run: Run, made: Made, name: str, splits: tuple[str, ...], origin: An
     labelled = made.labelled and name == "real"
 
     def sample(index: int) -> Sample:
-        # Addressed by the index alone: other shard sizes must not change the images.
+        # Depends only on the index: the shard size must not change the images.
         noise = np.random.default_rng([index, name == "real"]).integers(0, 256, (made.image_px, made.image_px, 3), np.uint8)
         return Sample(made.image(name, index) if made.image else noise, index % 2 if labelled else None)
 
@@ -136,7 +136,7 @@ def _shards(run: Run, made: Made, name: str, splits: tuple[str, ...], origin: An
 
 
 def _generator(run: Run, made: Made, real: Manifest) -> dict[str, Any]:
-    """The generator's artifact where the run fits one; returns the origin of the generated images."""
+    """Write the generator's artifact if the run fits one. Returns the origin of the generated images."""
     if made.generator["kind"] == "import":
         return {**made.generator["provenance"], "kind": "import", "channel_order_in_file": "RGB"}
     steps = made.generator["steps"]
@@ -154,15 +154,15 @@ def _generator(run: Run, made: Made, real: Manifest) -> dict[str, Any]:
 
 
 SPACES = {"rand": 128, "ssl": 512}
-"""With so many features."""
+"""Space → number of features."""
 BY_SPACE = ("fd", "kd", "precision", "recall", "density", "coverage", "classifier", "total_variation", "authenticity")
 PIXELS = ("copy_rate", "authenticity_pixels", "exact_copy_rate", "duplicate_rate")
 AS_REAL = ("coverage_ssl", "authenticity_pixels")
-"""What the plan goes by is as of real images, so that it refuses nothing."""
+"""The metrics that the plan uses equal those of real images, so that it rejects nothing."""
 
 
 def _quality(run: Run, made: Made) -> Quality:
-    """Every score 0.25 with its null 0.75, kernel distances -0.5 with an interval; sheets of 8 black pairs."""
+    """Every score is 0.25, and 0.75 for real images; kernel distances are -0.5 with an interval; sheets have 8 black pairs."""
     names = [*PIXELS, *(f"{metric}_{space}" for space in SPACES for metric in BY_SPACE)]
     scores = {name: Score.of(Estimate(-0.5, -0.6, 0.1) if "kd" in name else Estimate(0.25), 0.75) for name in names}
     scores |= dict.fromkeys(AS_REAL, Score.of(Estimate(0.75), 0.75))
@@ -220,7 +220,7 @@ def _scores(made: Made, arm: str, accuracies: list[float]) -> ArmScores:
 
 
 def _gap(accuracy: float) -> InfoNceGap:
-    """A gap of as many nats as the accuracy, less a half, and half an interval of 0.05."""
+    """The gap in nats is the accuracy minus 0.5; half of its interval is 0.05."""
     gap = round(accuracy - 0.5, 6)
     interval = (round(gap - 0.05, 6), round(gap + 0.05, 6))
     return InfoNceGap(images=64, batch=64, temperature=0.2, train=3.0, held_out=3 + gap, gap=gap, interval=interval)

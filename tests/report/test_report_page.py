@@ -1,4 +1,4 @@
-"""The page and the stage, on small runs made by hand."""
+"""The report page and the report stage, on small synthetic runs."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def table_text(recipe: Recipe, run: Run) -> str:
     return written.getvalue()
 
 
-def lose(run: Run, damaged: bytes | None) -> None:
-    """Delete the page, or put something else in its place."""
-    if damaged is None:
+def corrupt_page(run: Run, corrupt: bytes | None) -> None:
+    """Delete the page, or overwrite it."""
+    if corrupt is None:
         run.store.delete(PAGE)
     else:
-        run.store.put(PAGE, damaged)
+        run.store.put(PAGE, corrupt)
 
 
 def seeds(*, win: bool = True) -> Made:
@@ -68,37 +68,39 @@ def test_finished_report_is_skipped_and_still_shown(build: Build, capsys: pytest
     first = report(recipe, run, Reporter(None))
     capsys.readouterr()
     assert report(recipe, run, Reporter(None)) == first
-    said = capsys.readouterr().out
-    assert "report: done already (same recipe and inputs); skipped" in said
-    assert "vanilla" in said
-    assert "adainf wins here" in said
-    assert said.endswith(f"report: {run.locate('report/index.html')}\n")
+    printed = capsys.readouterr().out
+    assert "report: done already (same recipe and inputs); skipped" in printed
+    assert "vanilla" in printed
+    assert "adainf significantly outperforms every control" in printed
+    assert printed.endswith(f"report: {run.locate('report/index.html')}\n")
 
 
-@pytest.mark.parametrize("damaged", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
+@pytest.mark.parametrize("corrupt", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
 def test_lost_page_of_a_finished_report_is_made_again(
-    build: Build, capsys: pytest.CaptureFixture[str], damaged: bytes | None
+    build: Build, capsys: pytest.CaptureFixture[str], corrupt: bytes | None
 ) -> None:
     recipe, run = build()
     first = report(recipe, run, Reporter(None))
     page = run.store.get(PAGE)
-    lose(run, damaged)
+    corrupt_page(run, corrupt)
     assert report(recipe, run, Reporter(None)) == first
     assert run.store.get(PAGE) == page
-    assert "its page was missing or damaged; made it again" in capsys.readouterr().out
+    assert "its page was missing or corrupt; recreated" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damaged", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
-def test_lost_page_that_would_come_out_otherwise_is_refused(
-    build: Build, monkeypatch: pytest.MonkeyPatch, damaged: bytes | None
+@pytest.mark.parametrize("corrupt", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
+def test_lost_page_that_would_be_recreated_differently_is_refused(
+    build: Build, monkeypatch: pytest.MonkeyPatch, corrupt: bytes | None
 ) -> None:
     recipe, run = build()
     report(recipe, run, Reporter(None))
-    lose(run, damaged)
+    corrupt_page(run, corrupt)
     monkeypatch.setattr("adainf.report.html.__version__", "another")
-    with pytest.raises(BadInput, match=r"another page than its manifest names .*; delete .*/report/ and run `adainf report`"):
+    with pytest.raises(
+        BadInput, match=r"a new page differs from the one in its manifest .*; delete .*/report/ and run `adainf report`"
+    ):
         report(recipe, run, Reporter(None))
-    assert (run.store.get(PAGE) if run.store.head(PAGE) else None) == damaged, "nothing is put that the manifest does not name"
+    assert (run.store.get(PAGE) if run.store.head(PAGE) else None) == corrupt, "nothing is put that the manifest does not name"
 
 
 def test_another_recipe_is_refused(build: Build) -> None:
@@ -109,16 +111,16 @@ def test_another_recipe_is_refused(build: Build) -> None:
         report(other, run, Reporter(None))
 
 
-def test_a_report_gives_way_to_one_of_more_arms_and_not_back(build: Build) -> None:
-    """Would catch a report that refuses the arm it has asked for, and a later one that an earlier recipe takes back."""
+def test_a_report_is_replaced_by_one_of_more_arms_and_not_back(build: Build) -> None:
+    """Would catch a report that rejects an added arm, and a recipe of fewer arms that replaces the report."""
     fewer = {arm: of for arm, of in seeds().linear.items() if arm != "adainf"}
     recipe, run = build(Made(linear=fewer))
     before = page_of(recipe, run)
     more, _ = build(seeds())
-    run.store.put(PAGE, b"of a start that was killed before its commit")
+    run.store.put(PAGE, b"of an attempt that was killed before its commit")
     assert page_of(recipe, run) == before
     page = page_of(more, run)
-    assert "adainf wins here" in page
+    assert "adainf significantly outperforms every control" in page
     with pytest.raises(BadInput, match=r"report/ was written by another recipe"):
         report(recipe, run, Reporter(None))
     assert page_of(more, run) == page
@@ -148,8 +150,8 @@ def test_manifest_holds_the_rows(build: Build) -> None:
 
 
 def test_the_page_has_every_measure_with_its_interval(build: Build) -> None:
-    """Measure by measure; each arm's own numbers, and the interval that belongs to the number of seeds."""
-    _, page = page_of(*build(seeds())).split("<summary>Every measure")
+    """Sorted by measure, with the values of each arm, and the interval that applies to the number of seeds."""
+    _, page = page_of(*build(seeds())).split("<summary>All measures")
     lines = re.findall(r'<span class="dot (\w+)">\1</span></th><td>([^<]*)</td><td>([\d.]+)</td><td>([^<]*)</td>', page)
     assert [line[:2] for line in lines[:5]] == [
         *((arm, "linear probe, lbfgs") for arm in ("none", "vanilla", "adainf", "untrained")),
@@ -160,8 +162,8 @@ def test_the_page_has_every_measure_with_its_interval(build: Build) -> None:
     assert "Wilson" in page_of(*build(folder="one"))
 
 
-def test_overfitting_stands_beside_the_untrained_encoder(build: Build) -> None:
-    """Would catch sides that are swapped, and an interval that more seeds narrow although they share the images."""
+def test_overfitting_is_shown_beside_the_untrained_encoder(build: Build) -> None:
+    """Would catch swapped sides, and an interval that more seeds narrow although they share the images."""
     recipe, run = build(seeds())
     rows = {row["name"]: row["infonce"] for row in report(recipe, run, Reporter(None)).content["rows"]}
     assert rows["adainf"] == {"images": 64, "train": 3.0, "held_out": 3.46, "gap": 0.46, "interval": [0.41, 0.51]}
@@ -181,7 +183,7 @@ def test_seeds_that_differ_more_than_images_widen_the_interval(build: Build) -> 
     assert row["interval"] == pytest.approx([0.35 - half, 0.35 + half], abs=1e-6)
 
 
-def test_page_asks_no_other_host_and_runs_nothing(build: Build) -> None:
+def test_page_loads_nothing_from_other_hosts_and_runs_no_script(build: Build) -> None:
     page = page_of(*build(seeds()))
     assert "<script" not in page
     assert "@import" not in page
@@ -213,22 +215,24 @@ def test_labels_behind_the_generated_images_give_a_warning(build: Build) -> None
     assert "Labels were used for the generated images." in page_of(*build(Made(generator=used), "used"))
     imported = page_of(*build(Made(generator=IMPORT), "not-used"))
     assert "Labels were used" not in imported
-    assert "The generator's fit." not in imported
+    assert "Fit of the generator." not in imported
     assert "CIFAR-10 train" in imported
 
 
-def test_verdict_and_losses_are_plain(build: Build) -> None:
+def test_conclusion_of_a_run_without_a_win(build: Build) -> None:
     page = page_of(*build(seeds(win=False)))
-    assert "adainf does not win here: 81.0 % on the linear probe, 10.0 points below none" in page
-    assert 'class="verdict no-win"' in page
-    assert "4.30 standard errors (Student&#39;s t, 95 %) of the difference paired by seed over 3 seeds" in page
+    assert (
+        "adainf does not significantly outperform every control: 81.0 % linear-probe accuracy, 10.0 points below none" in page
+    )
+    assert 'class="conclusion no-win"' in page
+    assert "4.30 standard errors (Student&#39;s t) of the differences paired by seed over 3 seeds" in page
     assert "two accuracies on the 400 test images that all seeds share." in page
 
 
-def test_quality_stands_beside_its_null(build: Build) -> None:
+def test_quality_is_shown_beside_that_of_real_images(build: Build) -> None:
     page = page_of(*build())
-    section = page[page.index("<h2>Quality of the generated images</h2>") : page.index("<h2>The plan, and why</h2>")]
-    assert "64 generated images against as many of the validation split" in section
+    section = page[page.index("<h2>Quality of the generated images</h2>") : page.index("<h2>Inflation plan</h2>")]
+    assert "64 generated images compared with as many images of the validation split" in section
     assert "<strong>Warning.</strong> Generated images are made up." in section
     found = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)<td class="text">', section)
     pair, as_real = "<td>0.25</td><td>0.75</td>", "<td>0.75</td><td>0.75</td>"
@@ -239,9 +243,12 @@ def test_quality_stands_beside_its_null(build: Build) -> None:
         **dict.fromkeys(PIXELS, pair),
         "authenticity_pixels": as_real,
     }
-    assert "(rand), which sees noise and texture more than content, 128 numbers, and of this run's" in unescape(section)
-    assert "(ssl), 512 numbers." in section
-    assert "(there are 2), coverage_ssl is 0.5 to 1.5 and fd_ssl 0.5 to 1.5." in section
+    assert (
+        "(rand), which is more sensitive to noise and texture than to content, 128 dimensions, and of this run's"
+        in unescape(section)
+    )
+    assert "(ssl), 512 dimensions." in section
+    assert "By shard (2 shards), coverage_ssl is 0.5 to 1.5 and fd_ssl 0.5 to 1.5." in section
     sheets = [Image.open(io.BytesIO(base64.b64decode(png))) for png in re.findall(r"data:image/png;base64,([^\"]+)", section)]
     assert [sheet.size for sheet in sheets] == [(8 * 48 + 7 * 4, 2 * 48 + 4)] * 2, "8 pairs, one above the other"
 
@@ -252,7 +259,7 @@ def test_quality_that_was_not_measured_is_not_shown(build: Build) -> None:
     assert "Quality of the generated images" not in page_of(recipe, run)
 
 
-def test_where_weights_lie_is_not_shown(build: Build) -> None:
+def test_paths_of_weights_are_not_shown(build: Build) -> None:
     page = page_of(*build(Made(quality={"inception": {"weights": "/data/of/this/machine.pth", "sha256": "ab" * 32}})))
     assert "/data/of/this/machine.pth" not in page
     assert "weights: PATH" in page
@@ -261,11 +268,11 @@ def test_where_weights_lie_is_not_shown(build: Build) -> None:
 def test_a_lost_sheet_of_images_is_named(build: Build) -> None:
     recipe, run = build()
     run.store.delete("quality/worst.png")
-    with pytest.raises(BadInput, match=r"quality/worst\.png is named by its manifest but missing"):
+    with pytest.raises(BadInput, match=r"quality/worst\.png is listed in its manifest but missing"):
         report(recipe, run, Reporter(None))
 
 
-def test_many_classes_are_cut_short(build: Build) -> None:
+def test_many_classes_are_truncated(build: Build) -> None:
     page = page_of(*build(Made(classes=[f"class {number}" for number in range(200)])))
     assert "class 29 and 170 more" in page
     assert "class 30" not in page
@@ -285,7 +292,7 @@ def test_plan_is_explained(build: Build) -> None:
     assert summary.manifests["plan"].digest in page
 
 
-def test_views_that_differ_are_told_apart(build: Build) -> None:
+def test_views_that_differ_have_a_row_each(build: Build) -> None:
     assert "both views" in page_of(*build(Made(), "symmetric"))
     page = page_of(*build(Made(augmentation={"family": "asymmetric"}), "asymmetric"))
     assert "both views" not in page
@@ -294,15 +301,15 @@ def test_views_that_differ_are_told_apart(build: Build) -> None:
 
 def test_only_real_images(build: Build) -> None:
     page = page_of(*build(Made(linear={"none": [0.9], "untrained": [0.5]})))
-    assert "Only none was trained: 90.0 % on the linear probe" in page
+    assert "Only none was trained: 90.0 % linear-probe accuracy" in page
     assert page.count("<img") == 1
-    assert "The plan, and why" not in page
+    assert "Inflation plan" not in page
 
 
 def test_without_labels(build: Build) -> None:
     recipe, run = build(Made(labelled=False))
     page = page_of(recipe, run)
-    assert "The data have no labels, so no probe" in page
+    assert "The data have no labels, so no probe was trained" in page
     assert "Dot plot" not in page
     text = table_text(recipe, run)
     assert "no labels, so no probe" in text
@@ -310,21 +317,21 @@ def test_without_labels(build: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "lacking"),
+    ("made", "reason"),
     [
         (Made(test_images=0), "no labelled test images"),
         (Made(one_class=True), "fewer than two labelled classes to train on"),
     ],
 )
-def test_labels_that_allow_no_probe_are_not_called_missing(build: Build, made: Made, lacking: str) -> None:
+def test_labels_that_allow_no_probe_are_not_called_missing(build: Build, made: Made, reason: str) -> None:
     recipe, run = build(made)
     page = page_of(recipe, run)
-    assert f"<strong>The data have {lacking}, so no probe: this run cannot say which arm is better.</strong>" in page
-    assert f'<p class="lead">The data have {lacking}, so no probe: the encoders are there' in page
+    assert f"<strong>The data have {reason}, so no probe was trained: this run does not rank the arms.</strong>" in page
+    assert f'<p class="lead">The data have {reason}, so no probe was trained: the encoders exist' in page
     assert "have no labels" not in page
     assert "Dot plot" not in page
     text = table_text(recipe, run)
-    assert f"toy: {lacking}, so no probe" in text
+    assert f"toy: {reason}, so no probe" in text
     assert "chance" not in text
 
 
@@ -366,7 +373,7 @@ def test_missing_artifact_names_the_command(build: Build, missing: str, command:
     assert run.store.head("report/request.json") is None
 
 
-def test_damaged_shard_is_refused_and_nothing_is_committed(build: Build) -> None:
+def test_corrupt_shard_is_refused_and_nothing_is_committed(build: Build) -> None:
     recipe, run = build()
     run.store.put("generated/train-000000.tar", b"not what it was")
     with pytest.raises(BadInput, match=r"generated/train-000000\.tar does not match its manifest"):
@@ -374,16 +381,16 @@ def test_damaged_shard_is_refused_and_nothing_is_committed(build: Build) -> None
     assert run.find("report") is None
 
 
-def test_a_generator_that_used_labels_is_not_kept_quiet(build: Build) -> None:
+def test_a_generator_that_used_labels_gives_a_warning(build: Build) -> None:
     assert "Labels were used for the generated images." in page_of(*build(Made(fitted_with_labels=True)))
 
 
-def test_published_numbers_stand_beside_ours_and_what_was_not_run_is_empty(build: Build) -> None:
-    """Would catch numbers beside another arm, or in parts of one where the others are in percent."""
+def test_published_accuracies_are_shown_and_missing_arms_are_empty(build: Build) -> None:
+    """Would catch values of another arm, or fractions where the others are in percent."""
     recipe, run = build(seeds())
     published = Published(source="some <table>", linear_pct={"adainf": 93.42, "weak": 90.5})
     page = page_of(recipe.model_copy(update={"published": published}), run)
-    section = page.partition("Beside published numbers</h3>")[2].partition("</table>")[0]
-    assert "Published: some &lt;table&gt;." in section
+    section = page.partition("Comparison with published accuracies</h3>")[2].partition("</table>")[0]
+    assert "Source: some &lt;table&gt;." in section
     cells = [re.sub(r"<[^>]*>", "|", row).strip("|\n ") for row in section.partition("<tbody>")[2].split("</tr>")[:2]]
     assert [re.split(r"\|+", row) for row in cells] == [["adainf", "96.0 ± 1.0", "93.42"], ["weak", "–", "90.5"]]

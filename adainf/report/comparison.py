@@ -1,0 +1,226 @@
+"""Comparison of the arms by linear-probe accuracy: differences, their margins of error, and the conclusion of a run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from adainf.evaluation.intervals import Interval, half_width, student_interval, t_quantile, wilson_interval
+
+CONTROLS = ("none", "none-weak", "vanilla")
+
+LABELS_NOTE = "The generated images depend on labels, so this run is no evidence for inflation without labels."
+
+OTHER_IMAGES_NOTE = (
+    "The generator was fitted on images other than this run's real ones, so this run is no evidence for inflation from the "
+    "real images only."
+)
+
+NONE_WEAK_NOTE = (
+    "The gain from weaker augmentation without generated images was not measured: add none-weak to the arms of the recipe."
+)
+
+NO_LABELS = "no labels"
+NO_TEST_LABELS = "no labelled test images"
+ONE_CLASS = "fewer than two labelled classes to train on"
+"""Why no encoder can be probed, as an object of "The data have ...\""""
+
+Outcome = Literal["win", "no win", "open"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One accuracy (0..1) of one arm: a value per seed, with the same order of seeds for all arms."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds; None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def interval(self, test_images: int) -> Interval:
+        """The 95 % interval: Student's of the mean over several seeds, or Wilson's of one seed on `test_images`."""
+        return wilson_interval(self.mean, test_images) if self.std is None else student_interval(self.values)
+
+    def standard_error(self, test_images: int) -> float:
+        """The standard error of the mean over several seeds, or the binomial one of one seed on `test_images`."""
+        if self.std is not None:
+            return self.std / math.sqrt(len(self.values))
+        return self.binomial_error(test_images)
+
+    def binomial_error(self, test_images: int) -> float:
+        """The standard error of an accuracy on `test_images`. More seeds do not reduce it, because they share the images."""
+        return math.sqrt(self.mean * (1 - self.mean) / max(test_images, 1))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The linear-probe accuracy of one arm minus that of another."""
+
+    other: str
+    difference: float
+    """-1..1; positive where the arm is above the other."""
+    margin: float
+    """Margin of error: half of the 95 % interval of the difference; see `compare`."""
+
+    @property
+    def is_equal(self) -> bool:
+        return math.isclose(self.difference, 0.0, abs_tol=1e-12)
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference exceeds its margin of error."""
+        return not self.is_equal and abs(self.difference) > self.margin
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The result of a run. `outcome` is `open` where nothing can be compared."""
+
+    outcome: Outcome
+    headline: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return " ".join((self.headline, *self.notes))
+
+
+def digits_for(test_images: int) -> int:
+    """The number of decimals of a percentage that a test set of this size supports."""
+    return 1 if test_images < 2000 else 2
+
+
+def percent(value: float, digits: int) -> str:
+    """0.9131 → "91.3"."""
+    return f"{100 * value:.{digits}f}"
+
+
+def points(value: float, digits: int) -> str:
+    """The absolute value of a difference in percentage points; a nonzero difference is never printed as 0."""
+    shown = f"{100 * abs(value):.{digits}f}"
+    if value and not float(shown):
+        shown = f"under {10**-digits:.{digits}f}"
+    return f"{shown} point" if shown == f"{1:.{digits}f}" else f"{shown} points"
+
+
+def compare(accuracies: Mapping[str, Accuracy], arm: str, other: str, test_images: int) -> Comparison:
+    """`arm` against `other` on the linear probe.
+
+    The margin of error of one seed is two binomial standard errors of the difference of two accuracies on the test images,
+    with the errors of the arms taken as independent. Over several seeds it is that or, where larger, half of the 95 %
+    Student's t interval of the mean difference, paired by seed.
+    """
+    one, two = accuracies[arm], accuracies[other]
+    margin = 2 * math.hypot(one.binomial_error(test_images), two.binomial_error(test_images))
+    differences = [a - b for a, b in zip(one.values, two.values, strict=True)]
+    if len(differences) > 1:
+        margin = max(margin, half_width(differences))
+    return Comparison(other, one.mean - two.mean, margin)
+
+
+def conclude(
+    linear: Mapping[str, Accuracy],
+    arms: Sequence[str],
+    test_images: int,
+    used_labels: bool = False,
+    no_probe_reason: str = NO_LABELS,
+    other_images: bool = False,
+) -> Conclusion:
+    """The conclusion on the arms of a recipe, by linear-probe accuracy.
+
+    `linear` contains the accuracies of the arms and optionally of `untrained`. It is empty where no encoder could be probed
+    because the data have `no_probe_reason`. `adainf` wins only if it is significantly above every control that was trained.
+    `used_labels` and `other_images`: the generated images depend on labels, or on images other than the real ones, which
+    weakens the evidence of a win.
+    """
+    conclusion = _conclude(linear, arms, test_images, no_probe_reason)
+    caveats = [note for note, applies in ((LABELS_NOTE, used_labels), (OTHER_IMAGES_NOTE, other_images)) if applies]
+    return replace(conclusion, notes=(*conclusion.notes, *caveats))
+
+
+def _conclude(linear: Mapping[str, Accuracy], arms: Sequence[str], test_images: int, no_probe_reason: str) -> Conclusion:
+    if not linear:
+        return Conclusion("open", f"The data have {no_probe_reason}, so no probe was trained: this run does not rank the arms.")
+    digits = digits_for(test_images)
+    subject = next((arm for arm in ("adainf", "verified", "vanilla") if arm in arms), None)
+    controls = [arm for arm in CONTROLS if arm in arms and arm != subject]
+    untrained = _untrained_note(linear, arms, digits)
+    if subject is None:
+        headline = f"Only none was trained: {_accuracy(linear['none'], digits)}, without an inflated arm to compare with."
+        return Conclusion("open", headline, untrained)
+    if not controls:
+        headline = (
+            f"{subject} has no control in this run: {_accuracy(linear[subject], digits)}, which does not measure the effect of "
+            "inflation without arm none."
+        )
+        return Conclusion("open", headline, untrained)
+
+    def against_controls(arm: str) -> tuple[str, bool]:
+        """The differences as text, and whether the arm is significantly above every control."""
+        comparisons = [compare(linear, arm, control, test_images) for control in controls]
+        text = f"{_accuracy(linear[arm], digits)}, {_and([_clause(one, digits) for one in comparisons])}."
+        return text, all(one.difference > 0 and one.is_significant for one in comparisons)
+
+    differences, wins = against_controls(subject)
+    verified = (f"verified, tuned by the probe runs: {against_controls('verified')[0]}",) if "verified" in arms else ()
+    notes = (_margin_note(len(linear[subject].values), test_images), *untrained)
+    if subject != "adainf":
+        return Conclusion("open", f"This run has no arm adainf. {subject}: {differences}", notes)
+    if not wins:
+        return Conclusion(
+            "no win", f"adainf does not significantly outperform every control: {differences}", (*verified, *notes)
+        )
+    not_measured = () if "none-weak" in controls else (NONE_WEAK_NOTE,)
+    headline = f"adainf significantly outperforms every control: {differences}"
+    return Conclusion("win", headline, (*not_measured, *verified, *notes))
+
+
+def _accuracy(accuracy: Accuracy, digits: int) -> str:
+    return f"{percent(accuracy.mean, digits)} % linear-probe accuracy"
+
+
+def _clause(one: Comparison, digits: int) -> str:
+    if one.is_equal:
+        return f"equal to {one.other}"
+    side = "above" if one.difference > 0 else "below"
+    significance = "significant" if one.is_significant else "not significant"
+    return f"{points(one.difference, digits)} {side} {one.other} ({significance}, margin of error {points(one.margin, digits)})"
+
+
+def _margin_note(seeds: int, test_images: int) -> str:
+    if seeds > 1:
+        return (
+            "The margin of error is half of the 95 % interval of the difference, the larger of two estimates. Between seeds: "
+            f"{t_quantile(seeds - 1):.2f} standard errors (Student's t) of the differences paired by seed over {seeds} seeds. "
+            f"Test set: two binomial standard errors of the difference of two accuracies on the {test_images:,} test images "
+            "that all seeds share."
+        )
+    return (
+        "The margin of error is half of the 95 % interval of the difference: two binomial standard errors of the difference of "
+        f"two accuracies on {test_images:,} test images. One seed does not measure the variance between seeds."
+    )
+
+
+def _untrained_note(linear: Mapping[str, Accuracy], arms: Sequence[str], digits: int) -> tuple[str, ...]:
+    """Names the arms whose pretraining does not improve on random weights, whatever the outcome."""
+    untrained = linear.get("untrained")
+    if untrained is None:
+        return ()
+    not_above = [arm for arm in arms if linear[arm].mean <= untrained.mean]
+    if not not_above:
+        return ()
+    verb = "is" if len(not_above) == 1 else "are"
+    return (f"{_and(not_above)} {verb} not above the untrained encoder ({percent(untrained.mean, digits)} %).",)
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
