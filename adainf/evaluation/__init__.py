@@ -1,1 +1,1 @@
-"""How good an encoder is, by one protocol for every encoder: its features, probes on them, and fine-tuning."""
+"""Evaluation of encoders by one protocol: features, linear and kNN probes, fine-tuning, and InfoNCE."""

@@ -1,4 +1,4 @@
-"""Images to put an encoder to use on: a set of shards, or what users bring as it lies."""
+"""Data sets for `transfer` and `embed`: a set of shards, or a user's images in their original format."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from adainf.sources import BadData, SourceImages, kind_of, open_source
 from adainf.storage import open_store
 
 
-class Keyed(NamedTuple):
-    """Images N x H x W x 3 (uint8, RGB), labels N (-1 is none) and the name of each image."""
+class KeyedImages(NamedTuple):
+    """Images N x H x W x 3 (uint8, RGB), labels N (-1: none) and the key of each image."""
 
     images: Pixels
     labels: NDArray[np.int64]
@@ -25,9 +25,9 @@ class Keyed(NamedTuple):
 
 
 class Dataset:
-    """The splits that lie at `uri`: a set of shards; or an image folder, a folder of tars or a .npz.
+    """The splits at `uri`: a set of shards, an image folder, a folder of tars or a .npz.
 
-    `image_size_px` brings every image to that square. Raises `BadInput` where no images lie there.
+    `image_size_px` resizes every image to that square. Raises `BadInput` if there are no images.
     """
 
     def __init__(self, uri: str, image_size_px: int | None = None) -> None:
@@ -44,19 +44,19 @@ class Dataset:
             self._images = {"train": source.train} | ({} if source.test is None else {"test": source.test})
             self.splits = list(self._images)
 
-    def read(self, split: str) -> Keyed:
-        """All images of a split, in memory or mapped. Raises `BadInput` where there is none, or sizes differ."""
+    def read(self, split: str) -> KeyedImages:
+        """All images of a split, in memory or memory-mapped. Raises `BadInput` for an unknown split or differing sizes."""
         if split not in self.splits:
-            raise BadInput(f"{self.uri} has no images in split {split!r}; it has {', '.join(self.splits) or 'none at all'}")
+            raise BadInput(f"{self.uri} has no images in split {split!r}; choose from: {', '.join(self.splits) or 'no split'}")
         if self._folder is None:
             return self._stacked(self._images[split])
         images, labels = read_split(self._folder, split)
         if self._size_px is not None:
             images = np.stack([resized(image, self._size_px) for image in images])
         keys = [key for shard in self._folder.split(split).shards for key in self._folder.index(shard).keys]
-        return Keyed(images, labels, keys)
+        return KeyedImages(images, labels, keys)
 
-    def _stacked(self, source: SourceImages) -> Keyed:
+    def _stacked(self, source: SourceImages) -> KeyedImages:
         images: list[Pixels] = []
         labels: list[int] = []
         for index in range(len(source)):
@@ -67,7 +67,7 @@ class Dataset:
             if images[0].shape != images[-1].shape:
                 height, width, _ = image.shape
                 raise BadData(
-                    f"{source.locate(index)} is {height} x {width} px and others are {images[0].shape[0]} x "
-                    f"{images[0].shape[1]} px; bring them to one size with --image-size"
+                    f"{source.locate(index)} is {height} x {width} px, but others are {images[0].shape[0]} x "
+                    f"{images[0].shape[1]} px; resize them with --image-size"
                 )
-        return Keyed(np.stack(images), np.array(labels, np.int64), [source.locate(index) for index in range(len(source))])
+        return KeyedImages(np.stack(images), np.array(labels, np.int64), [source.locate(index) for index in range(len(source))])

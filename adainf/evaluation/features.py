@@ -1,4 +1,4 @@
-"""The features that a frozen encoder gives to images, computed by all processes of a launch."""
+"""Features of a frozen encoder, computed by all processes of a launch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adainf.shards.format.png import Pixels
 
 
 class Features(NamedTuple):
-    """Features N x D (float32) and the labels N (int64) of their images."""
+    """Features N x D (float32) and labels N (int64)."""
 
     values: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -24,27 +24,27 @@ class Features(NamedTuple):
 def extract(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> NDArray[np.float32]:
     """N x H x W x 3 uint8 → N x D float32, in evaluation mode and without augmentation; the encoder stays in that mode.
 
-    Every process calls this with the same images and gets the features of all. Each computes a contiguous run of whole
-    batches, so that batches, and with them the bits, are those of one process. All features lie on the device for a moment.
-    Raises `BadInput` where the backbone does not take images of this size.
+    Every process calls this with the same images and gets all features. Each process computes a contiguous range of full
+    batches, so the batches, and the bits of the result, are those of one process. All features must fit on the device.
+    Raises `BadInput` if the backbone does not accept images of this size.
     """
     count, width = len(images), encoder.backbone.num_features
     batches = -(-count // batch)
     rows = -(-batches // distributed.world_size()) * batch
     start, stop = (min(count, rows * (distributed.rank() + more)) for more in (0, 1))
-    # As many rows on every rank, for the collective; only the last ranks lack any, so the surplus is the end of the whole.
+    # The collective needs equal row counts. Only the last ranks are padded, so the padding is at the end of the result.
     local_RD = torch.zeros(rows, width, device=device)
     local_RD[: stop - start] = _features(encoder, images[start:stop], batch, device)
     return distributed.gather_rows(local_RD)[:count].cpu().numpy()
 
 
-def extract_alone(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> NDArray[np.float32]:
-    """The same by this process, whatever the others do."""
+def extract_local(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> NDArray[np.float32]:
+    """As `extract`, in this process only and without collectives."""
     return _features(encoder, images, batch, device).cpu().numpy()
 
 
 def _features(encoder: Encoder, images: Pixels, batch: int, device: torch.device) -> torch.Tensor:
-    encoder = encoder.to(device).eval()  # not in inference mode: weights that were moved there could not be trained any more
+    encoder = encoder.to(device).eval()  # outside inference mode: parameters moved inside it could not be trained later
     features_ND = torch.empty(len(images), encoder.backbone.num_features, device=device)
     with torch.inference_mode():
         for first in range(0, len(images), batch):
@@ -56,9 +56,9 @@ def _features(encoder: Encoder, images: Pixels, batch: int, device: torch.device
 def _forward(encoder: Encoder, images_BHWC: torch.Tensor) -> torch.Tensor:
     try:
         return encoder(images_BHWC).float()
-    except AssertionError as error:  # as transformers of a fixed number of patches say it
+    except AssertionError as error:  # raised by transformers with a fixed number of patches
         height, width = images_BHWC.shape[1:3]
         raise BadInput(
-            f"a {encoder.config.name} of this kind takes no images of {height} x {width} px ({error}); bring them to the size "
+            f"this {encoder.config.name} does not accept images of {height} x {width} px ({error}); resize them to the size "
             "that it was trained on"
         ) from None

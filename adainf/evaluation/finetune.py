@@ -1,4 +1,4 @@
-"""Fine-tuning: the whole network trained on with labels, of some of the training images or of all."""
+"""Fine-tuning of the complete network on the labels of all or a fraction of the training images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MOMENTUM = 0.9
 def finetune_accuracy(
     encoder: Encoder, train: Labelled, test: Labelled, config: Finetune, seed: int, device: torch.device
 ) -> float:
-    """Test accuracy, 0..1, of a copy of the encoder with a linear layer on top, after training both; `encoder` stays as it is.
+    """Test accuracy, 0..1, of a copy of the encoder with a linear layer on top, after training both; `encoder` is unchanged.
 
-    SGD with momentum 0.9, no weight decay, cosine decay to zero without warm-up, cross entropy on un-augmented images. The
-    last batch of an epoch is dropped where it is not full, as batch normalisation needs more than one image. `seed` draws the
-    labelled images, the layer's weights and the order of images.
+    SGD with momentum 0.9, no weight decay, cosine decay to zero without warm-up, cross entropy on un-augmented images. An
+    incomplete last batch of an epoch is dropped, as batch normalisation needs more than one image. `seed` determines the
+    labelled images, the layer's initial weights and the order of images.
     """
     images, labels = train
     rows = labelled_rows(labels, config.label_fraction, seed)
@@ -55,7 +55,7 @@ def finetune_accuracy(
 
 
 def labelled_rows(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Ascending indices of `fraction` of the images of each class, one at least, drawn by `seed`."""
+    """Ascending indices of `fraction` of the images of each class, at least one, sampled by `seed`."""
     order = epoch_order(len(labels), 0, seed)
     kept = [order[labels[order] == label] for label in np.unique(labels)]
     return np.sort(np.concatenate([rows[: max(1, round(fraction * len(rows)))] for rows in kept]))

@@ -1,4 +1,4 @@
-"""How well an encoder tells images apart, without labels; and how much better it does those that it was trained on."""
+"""InfoNCE of an encoder on held-out images, without labels, and its gap to training images (overfitting)."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from adainf.shards.format.png import Pixels
 
 TEMPERATURE, BATCH, MOST_IMAGES = 0.2, 256, 2048
 GAP_IMAGES = 512
-"""Most of either side of the gap, which every encoder gets: their views cost as much as the features of 2,048 images."""
+"""Most images of either side of the gap, which every encoder gets: their views cost as much as features of 2,048 images."""
 _LEAST_IMAGES = 3
-"""Of a batch: without any one of them, the others still need negatives."""
+"""Per batch: the jackknife leaves one image out, and the others still need negatives."""
 
 
 class InfoNce(NamedTuple):
-    """In nats; less is better."""
+    """In nats; lower is better."""
 
     loss: float
     standard_error: float
-    """What other images would change."""
+    """Over images."""
 
 
 def infonce(encoder: Encoder, images: Pixels, views: Views, hue: Hue, device: torch.device, most: int = MOST_IMAGES) -> InfoNce:
-    """InfoNCE of the encoder's own features for two views of each image, in batches of 256.
+    """InfoNCE of the encoder's features for two views of each image, in batches of 256.
 
-    As batches grow it is alignment plus uniformity (Wang and Isola 2020, theorem 1), so it needs no choice of how much each
-    counts. Losses under different views cannot be compared, so `views` must be the same for all encoders. The draws are the
-    same for all, too, and so are the images: at most `most`, by a fixed permutation, as sets may be sorted by class. Of a last
-    batch that is not full the images are left out, unless there is no other.
+    For large batches it is alignment plus uniformity (Wang and Isola 2020, theorem 1), so no weighting of the two is needed.
+    Losses under different views are not comparable, so `views` must be the same for all encoders. All encoders get the same
+    random views of the same images: at most `most`, by a fixed permutation, as sets may be sorted by class. An incomplete last
+    batch is dropped, unless it is the only one.
 
-    Every process of a launch calls this with the same images and gets the same bits: each batch is one process's.
+    Every process of a launch calls this with the same images and gets the same bits: each batch is computed by one process.
     """
     encoder = encoder.to(device).eval()
     count = min(len(images), most)
@@ -52,7 +52,7 @@ def infonce(encoder: Encoder, images: Pixels, views: Views, hue: Hue, device: to
     for number in range(distributed.rank(), len(rows_MB), distributed.world_size()):
         images_BHWC = torch.from_numpy(np.ascontiguousarray(images[rows_MB[number]])).to(device)
         identities = torch.arange(number * batch, (number + 1) * batch, device=device)
-        found_M2[number] = torch.stack(of_batch(*_embedded(encoder, images_BHWC, identities, views, hue)))
+        found_M2[number] = torch.stack(batch_infonce(*_embedded(encoder, images_BHWC, identities, views, hue)))
     loss, variance = distributed.all_reduce_sum(found_M2).mean(0).tolist()
     return InfoNce(loss, math.sqrt(variance / len(rows_MB)))
 
@@ -60,7 +60,7 @@ def infonce(encoder: Encoder, images: Pixels, views: Views, hue: Hue, device: to
 def infonce_gap(
     encoder: Encoder, train: Pixels, held_out: Pixels, views: Views, hue: Hue, device: torch.device
 ) -> InfoNceGap | None:
-    """Of as many training as held-out images, in batches of one size under the same views; None where they are too few."""
+    """InfoNCE gap of equally many training and held-out images, with the same batch size and views; None if too few images."""
     count = min(len(train), len(held_out), GAP_IMAGES)
     if count < _LEAST_IMAGES:
         return None
@@ -78,15 +78,15 @@ def infonce_gap(
     )
 
 
-def of_batch(z1_BD: Tensor, z2_BD: Tensor) -> tuple[Tensor, Tensor]:
+def batch_infonce(z1_BD: Tensor, z2_BD: Tensor) -> tuple[Tensor, Tensor]:
     """InfoNCE of the 2 B rows of a batch, and its jackknife variance over the images, as float64 scalars.
 
-    The loss is NT-Xent (Chen et al. 2020, equation 1). Every image is a negative of all others, so their losses are not
-    independent and the deviation of these says too little: the jackknife leaves out each image with both its views.
+    The loss is NT-Xent (Chen et al. 2020, equation 1). Every image is a negative of all others, so the losses are dependent
+    and their deviation underestimates the error. The jackknife leaves out each image with both its views.
     """
     batch = len(z1_BD)
     z = F.normalize(torch.cat([z1_BD, z2_BD]).double(), dim=1)
-    logits = (z @ z.T - 1) / TEMPERATURE  # at most 0, so that no power overflows
+    logits = (z @ z.T - 1) / TEMPERATURE  # at most 0, so that exp does not overflow
     rows = torch.arange(2 * batch, device=z.device)
     positives = logits[rows, rows.roll(batch)]
     powers = logits.exp().fill_diagonal_(0)

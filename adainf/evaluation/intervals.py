@@ -1,4 +1,4 @@
-"""95 % intervals of accuracies: Wilson's for one encoder on test images, Student's for the mean over several."""
+"""95 % confidence intervals of accuracies: Wilson's for one encoder over test images, Student's t for a mean over seeds."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _T_QUANTILES = (
 
 
 class Interval(NamedTuple):
-    """0..1 each."""
+    """Both ends in 0..1."""
 
     low: float
     high: float
 
 
-def wilson(accuracy: float, images: int) -> Interval:
-    """Of an accuracy on so many test images (one or more): Wilson's score interval (1927), which never leaves 0..1."""
+def wilson_interval(accuracy: float, images: int) -> Interval:
+    """Wilson's score interval (1927) of an accuracy on `images` ≥ 1 test images; always within 0..1."""
     z2 = NORMAL_QUANTILE**2 / images
     centre = (accuracy + z2 / 2) / (1 + z2)
     half = NORMAL_QUANTILE / (1 + z2) * math.sqrt(accuracy * (1 - accuracy) / images + z2 / (4 * images))
     return Interval(max(centre - half, 0.0), min(centre + half, 1.0))
 
 
-def student(accuracies: Sequence[float]) -> Interval:
-    """Of the mean accuracy over two seeds or more: what other seeds would change, but not other test images."""
-    mean, half = statistics.fmean(accuracies), margin(accuracies)
+def student_interval(accuracies: Sequence[float]) -> Interval:
+    """Student's t interval of the mean accuracy over two or more seeds: variation over seeds, not over test images."""
+    mean, half = statistics.fmean(accuracies), half_width(accuracies)
     return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
 
 
-def margin(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of the mean over two values or more: its standard error times Student's t."""
+def half_width(values: Sequence[float]) -> float:
+    """Half width of the 95 % interval of the mean of two or more values: standard error times Student's t quantile."""
     return t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def t_quantile(freedom: int) -> float:
-    """Student's t, 97.5 %, for 1 degree of freedom or more; above 30 that of 30, which is slightly too large."""
-    return _T_QUANTILES[min(freedom, len(_T_QUANTILES)) - 1]
+def t_quantile(degrees_of_freedom: int) -> float:
+    """97.5 % quantile of Student's t for one or more degrees of freedom; above 30 that of 30, which is slightly too large."""
+    return _T_QUANTILES[min(degrees_of_freedom, len(_T_QUANTILES)) - 1]

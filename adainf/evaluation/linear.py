@@ -1,7 +1,7 @@
 """The linear probe: multinomial logistic regression on frozen features, by L-BFGS or by SGD.
 
-Features are standardised by the mean and deviation of `train`. A grid of strengths (of the penalty, or learning rates) is
-tried on `train`, and the one with the best accuracy on `validation` counts; `test` is read once, at the end.
+Features are standardised by the mean and standard deviation of `train`. A grid of penalties or learning rates is fitted on
+`train`, the best accuracy on `validation` selects one, and `test` is read once, at the end.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class LinearScore(NamedTuple):
     accuracy: float
     """0..1, on `test`."""
     chosen: float
-    """The penalty or the learning rate that `validation` chose."""
+    """The selected penalty or learning rate."""
 
 
 def lbfgs_probe(train: Features, validation: Features, test: Features, l2_grid: Sequence[float]) -> LinearScore:
-    """Scikit-learn's L-BFGS to the optimum of mean cross entropy + l / 2 |W|^2.
+    """Scikit-learn's L-BFGS on mean cross entropy + l / 2 |W|^2.
 
-    Of penalties l that are equal on `validation` the strongest counts; where there is no validation split, the middle one.
+    Ties on `validation` go to the largest penalty l; without a validation split the middle one is used.
     """
 
     def fit(x_ND: Matrix, labels_N: Labels, l2: float) -> Classifier:
@@ -48,12 +48,12 @@ def lbfgs_probe(train: Features, validation: Features, test: Features, l2_grid: 
 
 
 def sgd_probe(train: Features, validation: Features, test: Features, learning_rates: Sequence[float]) -> LinearScore:
-    """The schedule with which the paper probes (solo-learn's), on cached features.
+    """The paper's linear evaluation (solo-learn's) on cached features.
 
-    100 epochs of SGD in batches of 256 (the last one of an epoch may be smaller), momentum 0.9, no weight decay, the learning
-    rate divided by 10 after 60 and after 80 epochs; weights and biases start at zero, and the order of an epoch is a function
-    of its number alone. Unlike the paper's, the images are not augmented, features are standardised, and `validation` chooses
-    the learning rate: of equals the smallest, without validation the middle one.
+    100 epochs of SGD in batches of 256 (the last of an epoch may be smaller), momentum 0.9, no weight decay, the learning rate
+    divided by 10 after 60 and after 80 epochs. Weights and biases start at zero, and the order of an epoch depends only on its
+    number. Unlike the paper, images are not augmented, features are standardised, and `validation` selects the learning rate:
+    ties go to the smallest; without a validation split the middle one is used.
     """
 
     def fit(x_ND: Matrix, labels_N: Labels, learning_rate: float) -> Classifier:
@@ -96,7 +96,7 @@ def _probe(
     grid: Sequence[float],
     fit: Callable[[Matrix, Labels, float], Classifier],
 ) -> LinearScore:
-    """`grid`: in the order in which equals are preferred."""
+    """`grid`: in the order of preference for ties."""
     scaler = StandardScaler().fit(train.values.astype(np.float64))
 
     def scaled(features: Features) -> Matrix:
@@ -105,7 +105,7 @@ def _probe(
     def accuracy(predict: Classifier, features: Features) -> float:
         return float(np.mean(predict(scaled(features)) == features.labels))
 
-    with threadpool_limits(1):  # sums in one order, whatever the machine
+    with threadpool_limits(1):  # a fixed order of summation on every machine
         x_ND = scaled(train)
         if len(validation.labels) == 0:
             grid = [grid[len(grid) // 2]]

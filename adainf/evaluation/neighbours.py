@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, exact, and the two votes that are taken of them."""
+"""Exact k-nearest-neighbour classification by cosine similarity: majority and weighted vote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEST_IMAGES_AT_ONCE = 256
 
 
 class Neighbours(NamedTuple):
-    """The k training images that are nearest to each of n test images, the nearest first."""
+    """The k nearest training images of each of n test images, nearest first."""
 
     cosines: NDArray[np.float32]
     """n x k."""
@@ -23,11 +23,11 @@ class Neighbours(NamedTuple):
 
 
 def nearest(train: Features, test: Features, count: int) -> Neighbours:
-    """The `count` nearest training images (all of them, where there are fewer) of every test image."""
+    """The `count` nearest training images (all, if there are fewer) of every test image."""
     count = min(count, len(train.labels))
     train_ND, test_nD = _unit(train.values), _unit(test.values)
     cosines, labels = np.empty((len(test_nD), count), np.float32), np.empty((len(test_nD), count), np.int64)
-    with threadpool_limits(1):  # sums in one order, whatever the machine
+    with threadpool_limits(1):  # a fixed order of summation on every machine
         for first in range(0, len(test_nD), _TEST_IMAGES_AT_ONCE):
             part = slice(first, first + _TEST_IMAGES_AT_ONCE)
             near_bN = test_nD[part] @ train_ND.T
@@ -38,14 +38,14 @@ def nearest(train: Features, test: Features, count: int) -> Neighbours:
     return Neighbours(cosines, labels)
 
 
-def plain_vote(found: Neighbours, neighbours: int) -> NDArray[np.int64]:
-    """The label that most of the nearest `neighbours` have, the lowest of equals: scikit-learn's `KNeighborsClassifier`."""
+def majority_vote(found: Neighbours, neighbours: int) -> NDArray[np.int64]:
+    """Most frequent label of the nearest `neighbours`; ties go to the lowest, as in scikit-learn's `KNeighborsClassifier`."""
     return _vote(found.labels[:, :neighbours], np.ones_like(found.cosines[:, :neighbours], np.float64))
 
 
 def weighted_vote(found: Neighbours, neighbours: int, temperature: float) -> NDArray[np.int64]:
-    """Each of the nearest `neighbours` votes with exp(cos / T): Wu et al. 2018, section 3.4, as lightly and DINO have it."""
-    # Less the nearest's, which changes no vote and cannot overflow.
+    """Each of the nearest `neighbours` votes with weight exp(cos / T) (Wu et al. 2018, section 3.4), as in lightly and DINO."""
+    # Subtract the largest cosine: the vote is the same, and exp does not overflow.
     cosines = found.cosines[:, :neighbours].astype(np.float64)
     return _vote(found.labels[:, :neighbours], np.exp((cosines - cosines[:, :1]) / temperature))
 
@@ -57,6 +57,6 @@ def _vote(labels_nk: NDArray[np.int64], weights_nk: NDArray[np.float64]) -> NDAr
 
 
 def _unit(values_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1; a row of zeros stays one."""
+    """Rows of unit length; a zero row stays zero."""
     lengths = np.linalg.norm(values_ND, axis=1, keepdims=True)
     return (values_ND / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""The one protocol by which every encoder is judged."""
+"""The evaluation protocol of every encoder: linear probe, kNN, and optional fine-tuning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adainf.evaluation.features import Features, extract
 from adainf.evaluation.finetune import finetune_accuracy
 from adainf.evaluation.linear import lbfgs_probe, sgd_probe
-from adainf.evaluation.neighbours import nearest, plain_vote, weighted_vote
+from adainf.evaluation.neighbours import majority_vote, nearest, weighted_vote
 from adainf.evaluation.scores import Measure, SeedScores
 from adainf.models.encoder import Encoder
 from adainf.recipe import Evaluate
@@ -20,8 +20,8 @@ from adainf.shards.loader.read_all import Labelled
 SPLITS = ("train", "validation", "test")
 
 
-def can_judge(splits: Mapping[str, Labelled]) -> bool:
-    """Whether a probe can be fitted and judged: labels in train (of two classes at least) and in test."""
+def can_evaluate(splits: Mapping[str, Labelled]) -> bool:
+    """Whether a probe can be fitted and scored: labels of at least two classes in train, and labels in test."""
     train, test = (splits[name].labels[splits[name].labels >= 0] for name in ("train", "test"))
     return len(np.unique(train)) > 1 and len(test) > 0
 
@@ -29,10 +29,10 @@ def can_judge(splits: Mapping[str, Labelled]) -> bool:
 def measure(
     encoder: Encoder, splits: Mapping[str, Labelled], config: Evaluate, seed: int | None, device: torch.device
 ) -> SeedScores:
-    """Every measure of one encoder on the images that have a label; see `can_judge`.
+    """All measures of one encoder on the labelled images; see `can_evaluate`.
 
-    `splits` are train, validation (perhaps empty) and test. Every process of a launch calls this: features are computed
-    together, and then all fit the same probes, so that none waits longer than a collective may take.
+    `splits` are train, validation (possibly empty) and test. Every process of a launch calls this: features are computed by all
+    processes together, and then each fits the same probes, so that no process runs into a collective's timeout.
     """
     labelled = {name: _labelled(splits[name]) for name in SPLITS}
     train, validation, test = (
@@ -40,7 +40,7 @@ def measure(
     )
     measures = [_linear(train, validation, test, config, seed), *_neighbours(train, test, config, seed)]
     if config.finetune is not None:
-        # The encoder of a lone file has no seed: draw as the first one would.
+        # An encoder file has no seed: use the first one's.
         accuracy = finetune_accuracy(encoder, labelled["train"], labelled["test"], config.finetune, seed or 0, device)
         settings = config.finetune.model_dump(mode="json")
         measures.append(Measure.of("finetune", accuracy, len(test.labels), seed, settings))
@@ -49,7 +49,7 @@ def measure(
 
 def _labelled(split: Labelled) -> Labelled:
     known = split.labels >= 0
-    return split if known.all() else Labelled(split.images[known], split.labels[known])  # a map need not be in memory whole
+    return split if known.all() else Labelled(split.images[known], split.labels[known])  # no copy of a memory-mapped split
 
 
 def _linear(train: Features, validation: Features, test: Features, config: Evaluate, seed: int | None) -> Measure:
@@ -65,14 +65,14 @@ def _linear(train: Features, validation: Features, test: Features, config: Evalu
 def _neighbours(train: Features, test: Features, config: Evaluate, seed: int | None) -> list[Measure]:
     found = nearest(train, test, max(config.knn_neighbours, *config.weighted_knn_neighbours))
 
-    def accuracy(voted: NDArray[np.int64]) -> float:
-        return float(np.mean(voted == test.labels))
+    def accuracy(predicted: NDArray[np.int64]) -> float:
+        return float(np.mean(predicted == test.labels))
 
     images, temperature = len(test.labels), config.knn_temperature
-    plain = accuracy(plain_vote(found, config.knn_neighbours))
+    majority = accuracy(majority_vote(found, config.knn_neighbours))
     weighted = {k: accuracy(weighted_vote(found, k, temperature)) for k in config.weighted_knn_neighbours}
     return [
-        Measure.of("knn", plain, images, seed, {"neighbours": config.knn_neighbours}),
+        Measure.of("knn", majority, images, seed, {"neighbours": config.knn_neighbours}),
         *(
             Measure.of("knn-weighted", value, images, seed, {"neighbours": k, "temperature": temperature})
             for k, value in weighted.items()

@@ -1,4 +1,4 @@
-"""What is written about encoders: measures, and the content of ``evaluate/ARM.json``."""
+"""Records of encoders' scores: measures, and the content of ``evaluate/ARM.json``."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
-from adainf.evaluation.intervals import wilson
+from adainf.evaluation.intervals import wilson_interval
 from adainf.pipeline.artifacts import Record
 
 Protocol = Literal["linear", "knn", "knn-weighted", "finetune"]
 
 
 class Measure(Record):
-    """One accuracy, and all that it takes to read it."""
+    """One accuracy with its protocol, settings and interval."""
 
     protocol: Protocol
     settings: dict[str, JsonValue]
-    """What the protocol was run with, the same for every encoder: the solver, the number of neighbours."""
+    """Settings of the protocol, the same for every encoder: the solver, the number of neighbours."""
     chosen: dict[str, float] = Field(default={})
-    """What the validation split chose: the probe's penalty, or its learning rate."""
+    """Selected on the validation split: the probe's penalty or learning rate."""
     seed: int | None
-    """Of the encoder; None where its file alone is known."""
+    """Of the encoder; None for an encoder file."""
     split: Literal["test"] = "test"
     images: int
-    """Of the split, with a label."""
+    """Number of labelled images in the split."""
     accuracy: float
     """0..1."""
     interval: tuple[float, float]
-    """95 %, Wilson: what other test images would change."""
+    """95 %, Wilson: variation over test images."""
 
     @classmethod
     def of(
@@ -40,7 +40,7 @@ class Measure(Record):
         settings: dict[str, JsonValue],
         chosen: dict[str, float] | None = None,
     ) -> Self:
-        low, high = (round(end, 6) for end in wilson(accuracy, images))
+        low, high = (round(end, 6) for end in wilson_interval(accuracy, images))
         return cls(
             protocol=protocol,
             settings=settings,
@@ -53,7 +53,7 @@ class Measure(Record):
 
     @property
     def title(self) -> str:
-        """The protocol in a few words."""
+        """Short description of the protocol."""
         s = self.settings
         match self.protocol:
             case "linear":
@@ -67,7 +67,7 @@ class Measure(Record):
 
 
 class SeedScores(Record):
-    """The encoder of one seed: a linear probe and a plain vote of neighbours at least."""
+    """Measures of one seed's encoder: at least a linear probe and a kNN majority vote."""
 
     measures: list[Measure]
 
@@ -77,21 +77,21 @@ class SeedScores(Record):
 
 
 class InfoNceGap(Record):
-    """InfoNCE of images that an encoder was trained on and of held-out ones: how much it overfits, told without labels."""
+    """InfoNCE of training and of held-out images: a label-free measure of overfitting."""
 
     images: int
     """Of either side."""
     batch: int
-    """Images among which each is to be told; the more, the larger both losses."""
+    """Batch size; more negatives raise both losses."""
     temperature: float
     train: float
-    """Of training images, in nats; less is better."""
+    """On training images, in nats; lower is better."""
     held_out: float
-    """Of images of the validation split."""
+    """On images of the validation split."""
     gap: float
-    """`held_out` less `train`: beyond zero, the encoder knows images that it was trained on better than others."""
+    """`held_out` minus `train`; above zero, the encoder discriminates training images better than others."""
     interval: tuple[float, float]
-    """95 % of the gap: what other images would change."""
+    """95 % interval of the gap over images."""
 
 
 class ArmScores(Record):
@@ -100,10 +100,10 @@ class ArmScores(Record):
     arm: str
     """One of the recipe's, or `untrained`."""
     test_images: int
-    """Those that have a label."""
+    """Number of labelled ones."""
     chance: float
-    """Test accuracy of always naming the most common label of the training split."""
+    """Test accuracy of always predicting the most frequent label of the training split."""
     seeds: dict[str, SeedScores]
-    """By seed; empty where train or test have no labels (of two classes), and then no probe is possible."""
+    """By seed; empty if no probe is possible (see `protocol.can_evaluate`)."""
     infonce: dict[str, InfoNceGap]
-    """By seed; empty where the validation split has fewer than three images."""
+    """By seed; empty if the validation split has fewer than three images."""

@@ -57,5 +57,5 @@ class EmbeddingMap(NamedTuple):
                 raise ValueError(f"{name} has values that are not finite")
             images = generated_images if name == "generated_rows" else training_images
             if kind is np.int32 and ((values < 0) | (values >= images)).any():
-                raise ValueError(f"{name} has indices outside 0 to {images - 1:,}")
+                raise ValueError(f"{name} has indices beyond the {images:,} images")
         return found

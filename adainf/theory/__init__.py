@@ -1,1 +1,1 @@
-"""The paper's theory: augmentation graphs, connectivity, error bounds."""
+"""The paper's theory: augmentation graph, labelling error, connectivity, error bound."""

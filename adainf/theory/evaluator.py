@@ -1,4 +1,4 @@
-"""The labelling error of views of images: how often a classifier that was taught on such views takes them for another class."""
+"""The labelling error of views, estimated by a classifier that was trained on views of all strengths."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _LEARNING_RATE = 1e-3
 def train_evaluator(
     train: Labelled,
     backbone: Backbone,
-    ladder: Sequence[Profile],
+    profiles: Sequence[Profile],
     steps: int,
     batch: int,
     normalisation: Normalisation,
     device: torch.device,
 ) -> nn.Module:
-    """A network B x 3 x H x W → B x classes (0 … the largest label), taught with the images' true labels.
+    """A classifier B x 3 x H x W → B x classes (0 … the largest label), trained on the true labels.
 
-    It sees views of all strengths of `ladder` in turn, so that a view that looks strange is no reason for a mistake, and only
-    one that has lost its class is. AdamW with a cosine; a function of its arguments alone.
+    It is trained on views of all `profiles` in turn, so that it fails on views that lost their class and not on unfamiliar
+    ones. AdamW with cosine decay; a deterministic function of its arguments.
     """
     with seeded_init(0):
         features = build_backbone(backbone)
@@ -42,9 +42,9 @@ def train_evaluator(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     network.train()
     for step in range(steps):
-        # Philox by step gives another order each time, so that a batch is drawn from the whole set without replacement.
+        # A new permutation per step, so that each batch is sampled from the complete set without replacement.
         rows = np.sort(epoch_order(len(train.labels), step)[:batch])
-        profile = ladder[step % len(ladder)]
+        profile = profiles[step % len(profiles)]
         (x_BCHW,) = view_images(train.images[rows], rows, step, [profile], normalisation, device)
         targets_B = torch.from_numpy(train.labels[rows]).to(device)
         optimiser.zero_grad()
@@ -57,7 +57,7 @@ def train_evaluator(
 def labelling_error(
     evaluator: nn.Module, images: Labelled, profile: Profile, views: int, normalisation: Normalisation, device: torch.device
 ) -> float:
-    """The share of views that `evaluator` takes for another class than that of their image: alpha, and its own mistakes."""
+    """Share of views that `evaluator` assigns to another class than their image's: alpha plus the evaluator's own errors."""
     wrong = 0
     with torch.inference_mode():
         for first in range(0, len(images.labels), 256):

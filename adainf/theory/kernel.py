@@ -1,4 +1,4 @@
-"""The augmentation graph of images, sampled: chances of views by a kernel on an encoder's features."""
+"""The sampled augmentation graph of images: view probabilities from a kernel on an encoder's features."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from scipy.sparse import csr_matrix, vstack
 
 Features = NDArray[np.float32]
 _REACH = 3.0
-"""Bandwidths at which the kernel is cut off."""
+"""Distance, in bandwidths, at which the kernel is truncated."""
 _LEAST = 1e-6
-"""Bandwidth of an encoder that has collapsed, and of images most of which are there twice: what rounding leaves."""
+"""Lower limit of the bandwidth, for a collapsed encoder or mostly duplicate images: the size of rounding errors."""
 
 
 def nearest_distance(features_ND: Features) -> float:
-    """Median distance of an image to its nearest other one, on features of length 1: the kernel's bandwidth.
+    """Median distance of an image to its nearest other one, on unit features: the kernel's bandwidth.
 
-    Taken from images without augmentation, it is one measure for views of any strength.
+    Computed on images without augmentation, so that all strengths share one bandwidth.
     """
     unit_ND = _unit(features_ND)
     squared_NN = _squared_distances(unit_ND, unit_ND)
@@ -25,10 +25,10 @@ def nearest_distance(features_ND: Features) -> float:
 
 
 def kernel_views(features_NVD: Features, bandwidth: float) -> csr_matrix:
-    """A(x|i), N x NV: each image's V sampled views, blurred over the views of all by a Gaussian of that bandwidth.
+    """A(x|i), N x NV: each image's V sampled views, smoothed over the views of all images by a Gaussian kernel.
 
-    The stand-in for what the toy has exactly: no two sampled views of two images are ever the same, so that without a kernel
-    every image would be a component by itself. Distances are those of features of length 1; rows sum to 1.
+    An approximation of what the toy computes exactly: sampled views of two images are never equal, so without a kernel every
+    image would be its own component. Distances are on unit features; rows sum to 1.
     """
     images, views, width = features_NVD.shape
     unit_MD = _unit(features_NVD.reshape(-1, width))
@@ -47,5 +47,5 @@ def _unit(features_ND: Features) -> NDArray[np.float64]:
 
 
 def _squared_distances(some_ND: NDArray[np.float64], others_MD: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of rows of length 1; rounding may leave less than 0."""
+    """Of unit rows; clamped, as rounding may give negative values."""
     return np.maximum(2 - 2 * some_ND @ others_MD.T, 0)

@@ -1,7 +1,7 @@
-"""The paper's two-dimensional toy (figure 5): two Gaussians, views drawn evenly from a disc around each point.
+"""The paper's two-dimensional toy (figure 5): two Gaussians, views uniform on a disc around each point.
 
-Points come evenly from normal distributions of variance 0.7 about (-1, 0) and (1, 0); the label of a point or view is the
-likelier of the two, the sign of its first coordinate. Nothing is learnt: the graph is that of all views.
+Points come in equal shares from normal distributions of variance 0.7 about (-1, 0) and (1, 0). The label of a point or view is
+the more likely component, the sign of its first coordinate. Nothing is trained: the graph contains all views.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ VARIANCE = 0.7
 RADII = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
 SIZES = (25, 100, 400, 1600)
 FEATURES = (2, 5, 10)
-"""k: as many features an encoder has; connectivity is lambda_{k+1}."""
+"""k, the number of features of an encoder; connectivity is lambda_{k+1}."""
 CELLS_PER_RADIUS = 6
-"""How fine the plane is cut into cells, each one a view: about 113 a disc."""
+"""Resolution of the grid whose cells are the views: about 113 cells per disc."""
 
 
 class ToyCurve(Record):
-    """What one size of the data gives at each radius of `Toy`, mean over the seeds."""
+    """Results for one data size at each radius of `Toy`, mean over the seeds."""
 
     points: int
     features: int
@@ -36,13 +36,13 @@ class ToyCurve(Record):
     connectivity: list[float]
     """lambda_{k+1}."""
     bound: list[float | None]
-    """4 alpha / lambda_{k+1} + 8 alpha of those means; null is infinite."""
+    """4 alpha / lambda_{k+1} + 8 alpha of these means; null is infinite."""
     best_radius: float
-    """Where the bound is least."""
+    """The radius with the smallest bound."""
 
 
 class Toy(Record):
-    """The toy, measured."""
+    """Results of the toy."""
 
     seeds: list[int]
     radii: list[float]
@@ -52,7 +52,7 @@ class Toy(Record):
 
 
 def sample_points(count: int, seed: int) -> Points:
-    """n x 2. The first points of a larger sample are the smaller one's, so that sizes are compared on nested data."""
+    """n x 2. Samples are nested: the first points of a larger sample are those of a smaller one."""
     random = np.random.Generator(np.random.Philox(seed))
     points_N2 = random.normal(scale=np.sqrt(VARIANCE), size=(count, 2))
     points_N2[:, 0] += np.where(np.arange(count) % 2, 1.0, -1.0)
@@ -60,10 +60,10 @@ def sample_points(count: int, seed: int) -> Points:
 
 
 def labelling_error(radius: float) -> float:
-    """The chance that a view lies on the other side than its point, over all points and not a sample: free of n.
+    """Probability that a view has another label than its point, over the distribution of points, so independent of n.
 
-    A view moves by r u along the axis, where u has the density 2 sqrt(1 - u^2) / pi of a disc's projection; the sides swap for
-    points between 0 and -r u.
+    A view is shifted by r u along the axis, where u has the density 2 sqrt(1 - u^2) / pi of a disc's projection; the label
+    changes for points between 0 and -r u.
     """
     halves = [NormalDist(mean, VARIANCE**0.5) for mean in (-1, 1)]
 
@@ -71,11 +71,11 @@ def labelling_error(radius: float) -> float:
         between = sum(half.cdf(radius * u) - half.cdf(0) for half in halves) / 2
         return float(between * 2 * np.sqrt(1 - u * u) / np.pi)
 
-    return 2 * float(quad(swapped, 0, 1)[0])  # both directions alike
+    return 2 * float(quad(swapped, 0, 1)[0])  # symmetric in both directions
 
 
 def disc_views(points_N2: Points, radius: float, cells_per_radius: int = CELLS_PER_RADIUS) -> csr_matrix:
-    """A(x|i), N x M: even over those square cells of the plane whose centre is within `radius` of the point."""
+    """A(x|i), N x M: uniform over the square cells whose centre is within `radius` of the point."""
     side = radius / cells_per_radius
     reach = np.arange(-cells_per_radius - 1, cells_per_radius + 2)
     offsets_C2 = np.stack(np.meshgrid(reach, reach), axis=-1).reshape(-1, 2)
@@ -83,8 +83,8 @@ def disc_views(points_N2: Points, radius: float, cells_per_radius: int = CELLS_P
     inside_NC = np.linalg.norm((cells_NC2 + 0.5) * side - points_N2[:, None], axis=2) <= radius
     rows, _ = np.nonzero(inside_NC)
     cells, columns = np.unique(cells_NC2[inside_NC], axis=0, return_inverse=True)
-    chances = 1 / inside_NC.sum(axis=1)[rows]
-    return csr_matrix((chances, (rows, columns.ravel())), shape=(len(points_N2), len(cells)))
+    probabilities = 1 / inside_NC.sum(axis=1)[rows]
+    return csr_matrix((probabilities, (rows, columns.ravel())), shape=(len(points_N2), len(cells)))
 
 
 def connectivity(points_N2: Points, radius: float, features: int) -> NDArray[np.float64]:

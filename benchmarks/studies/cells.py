@@ -20,7 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from adainf.evaluation.protocol import measure
-from adainf.evaluation.subject import find_subject
+from adainf.evaluation.find_encoder import find_encoder
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
@@ -164,14 +164,14 @@ def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) ->
     pretrain(recipe, run, Reporter(quiet=True), arm, seed)
     trained_s, trained_cpu_s = time.monotonic() - started, time.process_time() - cpu
     prepare(recipe.cpu_threads)
-    subject = find_subject(folder, arm, seed, None)
+    found_encoder = find_encoder(folder, arm, seed, None)
     splits = _judging_splits(data.parts(Path(recipe_file).stem.split("-")[0]), part)
-    scores = measure(subject.encoder, splits, recipe.evaluate, seed, default_device())
+    scores = measure(found_encoder.encoder, splits, recipe.evaluate, seed, default_device())
     found = {
         "linear": scores.accuracy("linear"),
         "knn": scores.accuracy("knn"),
         "images": len(splits["test"].labels),
-        "encoder_sha256": subject.sha256,
+        "encoder_sha256": found_encoder.sha256,
         "commit": commit(),
         "date": date.today().isoformat(),
         "machine": machine(),

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from scipy import stats
 
-from adainf.evaluation.intervals import student, t_quantile
+from adainf.evaluation.intervals import student_interval, t_quantile
 
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Arm, seed, measure (linear, knn) → accuracy, 0..1."""
@@ -47,7 +47,7 @@ def arm_table(scores: Scores) -> dict[str, dict[str, Any]]:
         for measure in MEASURES:
             values = [by_seed[seed][measure] for seed in sorted(by_seed)]
             row[f"{measure}_mean"] = round(statistics.fmean(values), 6)
-            row[f"{measure}_ci95"] = [round(end, 6) for end in student(values)] if len(values) > 1 else None
+            row[f"{measure}_ci95"] = [round(end, 6) for end in student_interval(values)] if len(values) > 1 else None
         table[arm] = row
     return table
 
@@ -113,7 +113,9 @@ def tested(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[
         if len(differences) < 2:
             return []
         p = float(stats.ttest_1samp([of["linear"] for of in differences.values()], 0).pvalue)
-        rows.append({"comparison": f"{arm} - {other}", **paired(scores, arm, other), "p": p if math.isfinite(p) else 1.0})
+        rows.append(
+            {"comparison": f"{arm} - {other}", **(paired(scores, arm, other) or {}), "p": p if math.isfinite(p) else 1.0}
+        )
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
     return rows

@@ -115,9 +115,9 @@ def test_a_damaged_map_is_told_and_the_rest_goes_on(mapped: tuple[Run, Embedding
             assert len(rows(server, "")) == 90
 
         put_map(run, beyond)
-        told("map.npz: nearest_rows names images beyond the 60 that there are; delete quality/")
+        told("map.npz: nearest_rows has indices beyond the 60 images; delete quality/")
         put_map(run, b"PK" + bytes(90))
-        told("map.npz: no map of images can be read")
+        told("map.npz: not a readable map of images")
         run.store.put("quality/map.npz", embedding.to_bytes())
         told("does not match its manifest")
         put_map(run, embedding.to_bytes())

@@ -102,5 +102,5 @@ def test_a_backbone_that_wants_another_size_says_so() -> None:
 
     encoder = make_encoder()
     encoder.backbone = Picky()  # type: ignore[assignment]
-    with pytest.raises(BadInput, match=r"takes no images of 8 x 8 px \(Input height \(8\)"):
+    with pytest.raises(BadInput, match=r"does not accept images of 8 x 8 px \(Input height \(8\)"):
         extract(encoder, images(3), 2, CPU)

@@ -12,7 +12,7 @@ from torch import nn
 
 from adainf.augment.profiles import default_views
 from adainf.augment.views import augment
-from adainf.evaluation.infonce import TEMPERATURE, infonce, infonce_gap, of_batch
+from adainf.evaluation.infonce import TEMPERATURE, batch_infonce, infonce, infonce_gap
 from adainf.evaluation.linear import epoch_order
 from adainf.evaluation.scores import InfoNceGap
 from adainf.models.encoder import Encoder, Normalisation
@@ -82,7 +82,7 @@ def test_features_that_tell_images_apart_score_below_those_that_do_not() -> None
 
 def test_the_variance_is_that_of_leaving_out_each_image() -> None:
     one, other = noisy(np.random.default_rng(1), 12)
-    loss, variance = (float(each) for each in of_batch(torch.from_numpy(one), torch.from_numpy(other)))
+    loss, variance = (float(each) for each in batch_infonce(torch.from_numpy(one), torch.from_numpy(other)))
     assert loss == pytest.approx(loop(np.concatenate([one, other])), rel=1e-9)
     left = [loop(np.concatenate([np.delete(view, image, axis=0) for view in (one, other)])) for image in range(12)]
     assert variance == pytest.approx(11 / 12 * np.sum((left - np.mean(left)) ** 2), rel=1e-9)
@@ -91,7 +91,7 @@ def test_the_variance_is_that_of_leaving_out_each_image() -> None:
 def test_the_standard_error_is_the_deviation_over_other_images() -> None:
     """Would catch rows, or views, that are taken as independent: they share negatives, and the images."""
     rng = np.random.default_rng(2)
-    found = np.array([[float(each) for each in of_batch(*map(torch.from_numpy, noisy(rng, 64)))] for _ in range(400)])
+    found = np.array([[float(each) for each in batch_infonce(*map(torch.from_numpy, noisy(rng, 64)))] for _ in range(400)])
     assert np.sqrt(found[:, 1].mean()) == pytest.approx(found[:, 0].std(), rel=0.1)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from adainf.evaluation.features import Features
-from adainf.evaluation.neighbours import nearest, plain_vote, weighted_vote
+from adainf.evaluation.neighbours import majority_vote, nearest, weighted_vote
 from tests.evaluation.clusters import clusters
 
 TRAIN, TEST = clusters(900, 0, noise=0.8), clusters(700, 2, noise=0.8)
@@ -16,7 +16,7 @@ TRAIN, TEST = clusters(900, 0, noise=0.8), clusters(700, 2, noise=0.8)
 
 @pytest.mark.parametrize("k", [1, 2, 20, 200, 900])
 def test_the_plain_vote_is_scikit_learns(k: int) -> None:
-    found = plain_vote(nearest(TRAIN, TEST, max(k, 20)), k)
+    found = majority_vote(nearest(TRAIN, TEST, max(k, 20)), k)
     model = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(TRAIN.values, TRAIN.labels)
     assert found.tolist() == model.predict(TEST.values).tolist()
 
@@ -38,7 +38,7 @@ def test_the_weighted_vote_is_the_papers_loop(k: int, temperature: float) -> Non
 def test_weights_let_a_near_one_beat_two_far_ones_and_a_plain_vote_does_not() -> None:
     values = np.array([[1, 0.01], [1, 0.9], [1, 0.95]], np.float32)
     found = nearest(Features(values, np.array([0, 1, 1])), Features(np.array([[1, 0]], np.float32), np.array([0])), 3)
-    assert plain_vote(found, 3).tolist() == [1]
+    assert majority_vote(found, 3).tolist() == [1]
     assert weighted_vote(found, 3, 0.1).tolist() == [0]
     assert weighted_vote(found, 3, 10.0).tolist() == [1]
 

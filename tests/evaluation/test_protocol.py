@@ -7,7 +7,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from adainf.evaluation.features import extract
-from adainf.evaluation.protocol import SPLITS, can_judge, measure
+from adainf.evaluation.protocol import SPLITS, can_evaluate, measure
 from adainf.recipe import Evaluate, Finetune
 from adainf.shards.loader.read_all import Labelled
 from tests.evaluation.encoders import digest, make_encoder
@@ -48,8 +48,8 @@ def test_the_solver_is_the_recipes_and_the_validation_split_is_the_one_that_choo
 
 def test_without_labels_to_learn_or_to_judge_by_nothing_can_be_measured() -> None:
     data = splits()
-    assert can_judge(data)
+    assert can_evaluate(data)
     one_class = Labelled(data["train"].images, np.where(data["train"].labels < 0, -1, 3))
     unlabelled = Labelled(data["test"].images, np.full(80, -1))
-    assert not can_judge(data | {"train": one_class})
-    assert not can_judge(data | {"test": unlabelled})
+    assert not can_evaluate(data | {"train": one_class})
+    assert not can_evaluate(data | {"test": unlabelled})

@@ -72,22 +72,22 @@ def test_anything_else_is_refused(embedding: EmbeddingMap) -> None:
 
     data = embedding.to_bytes()
     for other in (b"", data[:-1], data[: len(data) // 2], b"no zip", data.replace(b"realism", b"nothing")):
-        refused(other, "no map of images can be read")
+        refused(other, "not a readable map of images")
     pickled, compressed, bare = io.BytesIO(), io.BytesIO(), io.BytesIO()
     np.savez(pickled, **(embedding._asdict() | {"realism": np.array([{}], object)}))
     np.savez_compressed(compressed, **(embedding._asdict() | {"realism": np.zeros(10**6)}))
     np.save(bare, embedding.realism)
     refused(pickled.getvalue(), "allow_pickle=False")
     refused(compressed.getvalue(), "compressed")
-    refused(bare.getvalue(), "no map")
+    refused(bare.getvalue(), "not a readable map")
     beyond = embedding.real_rows.copy()
     beyond[3] = TRAINING
     for changed, match in (
-        ({"real_rows": beyond}, "real_rows names images beyond the 70"),
-        ({"nearest_rows": embedding.nearest_rows - TRAINING}, "nearest_rows names images beyond"),
-        ({"generated_xy": embedding.generated_xy * np.float32(np.nan)}, "generated_xy has numbers that are not finite"),
+        ({"real_rows": beyond}, "real_rows has indices beyond the 70 images"),
+        ({"nearest_rows": embedding.nearest_rows - TRAINING}, "nearest_rows has indices beyond"),
+        ({"generated_xy": embedding.generated_xy * np.float32(np.nan)}, "generated_xy has values that are not finite"),
         ({"real_xy": embedding.real_xy[:-1]}, r"real_xy is float32 of shape \(29, 2\), expected float32 of \(30, 2\)"),
         ({"realism": embedding.realism.astype(np.float64)}, "realism is float64"),
     ):
         refused(embedding._replace(**changed).to_bytes(), match)
-    refused(data, "generated_rows names images beyond the 50", images=50)
+    refused(data, "generated_rows has indices beyond the 50 images", images=50)

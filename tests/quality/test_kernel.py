@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kernel_mmd
 
-from adainf.quality import pairs
+from adainf.quality import pairwise
 from adainf.quality.kernel import kernel_distance
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def two_sets(count: int, shift: float, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 @pytest.mark.parametrize("shift", [0.0, 0.3])
 def test_same_as_torch_fidelity(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "_BLOCK_BYTES", 8 * 12 * 37)  # blocks that do not divide the sets
+    monkeypatch.setattr(pairwise, "_BLOCK_BYTES", 8 * 12 * 37)  # blocks that do not divide the sets
     x, y = two_sets(200, shift)
     theirs = kernel_mmd(x.astype(np.float64), y.astype(np.float64), **KID)
     assert kernel_distance(x, y, CPU).value == pytest.approx(theirs, rel=1e-6)

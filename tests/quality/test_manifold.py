@@ -11,7 +11,7 @@ import torch
 from prdc import compute_prdc
 from sklearn.neighbors import NearestNeighbors
 
-from adainf.quality import pairs
+from adainf.quality import pairwise
 from adainf.quality.manifold import Manifold, overlap
 from adainf.quality.pairwise import nearest
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some twenty rows at once, which do not divide the sets."""
-    monkeypatch.setattr(pairs, "_BLOCK_BYTES", 8 * 10 * 23)
+    monkeypatch.setattr(pairwise, "_BLOCK_BYTES", 8 * 10 * 23)
 
 
 def cloud(seed: int, count: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:

@@ -115,16 +115,16 @@ def test_export_carries_the_results(run: Path, tmp_path: Path) -> None:
         (["embed", "RUN", "--data", "RUN/real", "-o", "x.npz"], "--arm is missing"),
         (
             ["embed", "RUN", "--arm", "best", "--data", "RUN/real", "-o", "x.npz"],
-            "has no finished encoder of arm 'best'; it has --arm",
+            "has no finished encoder of arm 'best'; choose from: --arm",
         ),
         (["embed", "RUN", "--arm", "none", "--data", "nowhere", "-o", "x.npz"], "nowhere"),
         (["embed", "RUN", "--arm", "none", "--data", "RUN/real", "--split", "dev", "-o", "x.npz"], "no images in split 'dev'"),
-        (["embed", "--data", "RUN/real", "-o", "x.npz"], "say which encoder is meant"),
+        (["embed", "--data", "RUN/real", "-o", "x.npz"], "no single encoder is selected"),
         (
             ["embed", "--encoder", "RUN/plan.json", "--data", "RUN/real", "-o", "x.npz"],
-            "is no file; give the encoder.safetensors",
+            "is not a file; give the encoder.safetensors",
         ),
-        (["transfer", "--encoder", "RUN/real/manifest.json", "--data", "RUN/real"], "is damaged"),
+        (["transfer", "--encoder", "RUN/real/manifest.json", "--data", "RUN/real"], "is corrupt"),
         (["export", "RUN", "--arm", "none", "--seed", "9", "-o", "out"], "no finished encoder of arm 'none' and seed 9"),
     ],
 )

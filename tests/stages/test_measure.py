@@ -149,7 +149,7 @@ def test_batch_and_place_of_weights_are_no_part_of_the_identity(made: tuple[Reci
     before = artifact_hashes(run.uri)
     measure(changed(made[0], batch=7), run, SILENT)
     assert artifact_hashes(run.uri) == before
-    with pytest.raises(BadInput, match=r"settings\.neighbours: 5 there, 4 now"):
+    with pytest.raises(BadInput, match=r"settings\.neighbours: 5 stored, 4 requested"):
         measure(changed(made[0], neighbours=4), run, SILENT)
 
 
