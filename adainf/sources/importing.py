@@ -44,7 +44,7 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
     request = Request(stage="shards import", settings=settings, inputs={"data": opened.fingerprint})
     with ArtifactJob(run, name, request, {}, discard_on=(BadData,)) as job:
         if job.finished is not None:
-            reporter.info("import: already done (same images and settings), skipped")
+            reporter.info("import: done already (same images and settings); skipped")
             return job.finished.content_as(ShardSet)
         job.claim()
         all_images = list(selections.values())

@@ -1,4 +1,4 @@
-"""``python -m tests.shards.rank FOLDER RANK WORLD STEPS WINDOW``: one rank in a process of its own, to be killed.
+"""``python -m tests.shards.rank FOLDER RANK WORLD STEPS WINDOW``: one rank in its own process, which tests kill.
 
 Reads STEPS batches of the mixture at FOLDER, in windows of so many shards (0: none), and prints a digest of each, the step
 before it.

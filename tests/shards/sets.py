@@ -17,7 +17,7 @@ from adainf.shards.format.writer import write_split
 
 @dataclass(frozen=True)
 class Made:
-    """A set that lies at `uri`, and what is in it."""
+    """A set at `uri`, and its content."""
 
     uri: str
     images: np.ndarray
@@ -59,7 +59,7 @@ class Mixture:
         return open_stream(self.sources, global_batch, seed, **options)
 
     def holds(self, batch: Batch) -> bool:
-        """Whether every image and label of the batch is the one that it says."""
+        """Whether every image and label of the batch matches its source and index."""
         sets = (self.real, self.generated)
         rows = list(zip(batch.sources.tolist(), batch.indices.tolist(), strict=True))
         images = np.stack([sets[source].images[index] for source, index in rows])

@@ -1,4 +1,4 @@
-"""A shard as the standard library writes it, file by file: what the fast writer must be byte for byte."""
+"""A reference shard by the standard library, file by file: the fast writer must give the same bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adainf.shards.format.tar import Sample
 
 
 def stored_png(image_HWC: np.ndarray) -> bytes:
-    """The PNG of RFC 2083 whose deflate stream is stored blocks (RFC 1951, 3.2.4), by zlib's and struct's own words."""
+    """The PNG of RFC 2083 whose deflate stream is stored blocks (RFC 1951, 3.2.4), by zlib and struct."""
     height, width, _ = image_HWC.shape
     raw = b"".join(b"\0" + row.tobytes() for row in image_HWC)
     blocks = [raw[at : at + 65_535] for at in range(0, len(raw), 65_535)]

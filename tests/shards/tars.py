@@ -1,4 +1,4 @@
-"""What a tar holds, as our reader finds it."""
+"""The content of a tar, by our scanner."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_a_corrupt_sample_is_replaced_by_the_next_intact_one(made: Made, tmp_pat
             given += zip(planned.tolist(), batch.indices.tolist(), strict=True)
             assert (np.asarray(batch.images) == made.images[batch.indices]).all()
             stream.wait_until_filled()
-            assert [damage.key for damage in stream.damage] == ["000015"]
+            assert [sample.key for sample in stream.damage] == ["000015"]
             assert stream.damage[0].offset == offset(made, 1, 7)
             assert stream.damage[0].shard == "train-000001.tar"
     assert sorted(given) == [(index, 8 if index == 15 else index) for index in range(24)]

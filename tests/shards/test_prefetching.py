@@ -1,4 +1,4 @@
-"""The cache is filled once by all processes of a node, and by whoever is left when they are killed."""
+"""All processes of a node fetch each shard once, and the remaining ones take over from killed ones."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def expected(mixture: Mixture, rank: int, world: int, window: int = 0) -> list[s
 
 
 def tars_fetched(proxy: FaultyProxy) -> Counter[str]:
-    """GETs of whole tars; single images are read by range."""
+    """GETs of complete tars; single images are fetched by range reads."""
     requests = [request for request, _ in proxy.requests if request.method == "GET" and ".tar" in request.path]
     return Counter(request.path.split("?")[0] for request in requests if "range" not in request.headers)
 
 
-def test_all_processes_of_a_node_fetch_each_shard_once_and_a_second_start_none(
+def test_all_processes_of_a_node_fetch_each_shard_once_and_none_after_a_restart(
     s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mixture = make_mixture(s3_env)
@@ -73,10 +73,10 @@ def test_all_processes_of_a_node_fetch_each_shard_once_and_a_second_start_none(
 
 
 @pytest.mark.parametrize("window", [0, 4])
-def test_killed_at_random_points_nothing_is_lost_and_nothing_comes_twice(
+def test_after_kills_at_random_points_the_batches_are_the_same(
     s3_env: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, window: int
 ) -> None:
-    """kill -9: a filler, a rank, all of the node; the cache is kept, and the batches are those of an undisturbed node."""
+    """SIGKILL during a prefetch, of one rank or of all: the cache is kept, and the batches are those of an undisturbed node."""
     mixture = make_mixture(s3_env, shard_images=10)
     want = [expected(mixture, rank, 2, window) for rank in range(2)]
     monkeypatch.setenv("ADAINF_CACHE", str(tmp_path / "undisturbed"))
@@ -89,30 +89,30 @@ def test_killed_at_random_points_nothing_is_lost_and_nothing_comes_twice(
         monkeypatch.setenv("ADAINF_CACHE", str(tmp_path / f"node-{attempt}"))
         for _ in range(3):
             victims = [start(s3_env, rank, 2, window) for rank in range(2)]
-            time.sleep(chance.uniform(0.4, 0.95) * seconds)  # before that it is not up
+            time.sleep(chance.uniform(0.4, 0.95) * seconds)  # before that it is still starting
             for victim in victims if chance.random() < 0.5 else victims[:1]:
                 killed += victim.poll() is None
                 victim.send_signal(signal.SIGKILL)
             for victim in victims:
                 victim.communicate(timeout=120)
         assert [finish(process) for process in [start(s3_env, rank, 2, window) for rank in range(2)]] == want
-    assert killed >= 3, "too few were killed in time: the test shows nothing"
+    assert killed >= 3, "too few processes were killed in time for the test to be meaningful"
 
 
-def test_a_first_batch_of_a_large_set_is_read_image_by_image(
+def test_the_first_batch_of_a_large_set_uses_range_reads(
     s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shuffled over all shards, it would wait for every one of them."""
+    """It is shuffled over all shards, and would otherwise wait for all of them."""
     made = make_set(f"{s3_env}/set", 2000, 100)
     with FaultyProxy(s3_server.port, lambda request: None) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
-        filling = threading.Event()
-        fill = InMemorySplit.fill
-        monkeypatch.setattr(InMemorySplit, "fill", lambda split, number: filling.wait(60) and fill(split, number))
+        allowed = threading.Event()
+        prefetch = InMemorySplit.prefetch
+        monkeypatch.setattr(InMemorySplit, "prefetch", lambda split, number: allowed.wait(60) and prefetch(split, number))
         with open_stream({"set": made.uri}, 8, 0, prefetch_batches=0) as stream:
             batches = [next(stream)]
             assert not tars_fetched(proxy)
-            filling.set()
+            allowed.set()
             batches += [next(stream) for _ in range(249)]
     assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(2000))
     for batch in batches:
@@ -121,7 +121,7 @@ def test_a_first_batch_of_a_large_set_is_read_image_by_image(
     assert set(tars_fetched(proxy).values()) == {1}
 
 
-def test_an_image_that_is_read_alone_is_checked_too(tmp_path: Path) -> None:
+def test_a_range_read_is_verified(tmp_path: Path) -> None:
     made = make_set(f"{tmp_path}/set", 2000, 100)
     for tar in made.path.glob("*.tar"):
         data = bytearray(tar.read_bytes())
@@ -136,27 +136,27 @@ def test_an_image_that_is_read_alone_is_checked_too(tmp_path: Path) -> None:
 
 
 def read_and_check(folder: str, world: int) -> list[torch.Tensor]:
-    """On each of some processes joined by gloo: the batches of this rank, agreed on among all."""
+    """In each process of a gloo group: the batches of this rank, checked across ranks."""
     given = []
     sources = {"real": f"{folder}/real", "generated": f"{folder}/generated"}
     with open_stream(sources, 47, 3, rank=distributed.rank(), world=world) as stream:
         for batch, step in zip(stream, range(5), strict=False):
-            stream.check(step, batch.sources, batch.indices, lambda word: distributed.gather_uint64(word, torch.device("cpu")))
+            stream.check(step, batch.sources, batch.indices, lambda own: distributed.gather_uint64(own, torch.device("cpu")))
             given.append(torch.from_numpy(np.asarray(batch.images)))
     return given
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_processes_joined_by_gloo_agree_and_make_up_the_batch(tmp_path: Path, world: int) -> None:
+def test_ranks_of_a_gloo_group_agree_and_form_the_batch(tmp_path: Path, world: int) -> None:
     make_mixture(str(tmp_path))
-    whole = read_and_check(str(tmp_path), 1)
+    expected_batches = read_and_check(str(tmp_path), 1)
     parts = run_on_ranks(world, read_and_check, str(tmp_path), world)
     for step in range(5):
-        assert torch.equal(torch.cat([part[step] for part in parts]), whole[step])
+        assert torch.equal(torch.cat([part[step] for part in parts]), expected_batches[step])
 
 
 @pytest.mark.parametrize("fault", ["503", "429", "cut", "stall", "trickle", "corrupt", "short", "etag"])
-def test_a_quarter_of_all_requests_fails_and_every_image_comes_once(
+def test_a_quarter_of_all_requests_fails_and_every_image_appears_once(
     s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     made = make_set(f"{s3_env}/set", 1000, 100)
@@ -171,10 +171,8 @@ def test_a_quarter_of_all_requests_fails_and_every_image_comes_once(
     assert all((np.asarray(batch.images) == made.images[batch.indices]).all() for batch in batches)
 
 
-def test_webdataset_itself_reads_from_s3_once_registered(
-    s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where a connection breaks off in the middle, which ends its own readers."""
+def test_webdataset_reads_from_s3_once_registered(s3_server: S3Server, s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a connection is interrupted, which is an error for its own readers."""
     made = make_set(f"{s3_env}/set", 60, 30)
     monkeypatch.setattr(webdataset, "gopen_schemes", webdataset.gopen_schemes)
     wds.register()

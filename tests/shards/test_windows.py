@@ -15,9 +15,7 @@ SHARDS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 @given(shards=SHARDS, window=st.integers(1, 14), seed=st.integers(0, 2**32 - 1), passes=st.integers(0, 10**6))
 @settings(max_examples=150, deadline=None)
-def test_every_image_appears_once_from_a_shard_of_its_window(
-    shards: list[int], window: int, seed: int, passes: int
-) -> None:
+def test_every_image_appears_once_from_a_shard_of_its_window(shards: list[int], window: int, seed: int, passes: int) -> None:
     count = sum(shards)
     schedule = MixtureSchedule([count], [1.0], seed, [Windows(np.array(shards), window)])
     first = passes * count

@@ -1,4 +1,4 @@
-"""The writer of shards: its bytes are the standard library's, and what is in the store is never replaced by anything else."""
+"""The writer: its bytes equal those of the standard library, and it never replaces other samples in the store."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def samples(draw: st.DrawFn) -> list[Sample]:
 
 @given(st.integers(0, 10**8), samples())
 @settings(deadline=None, max_examples=150)
-def test_a_shard_is_byte_for_byte_what_the_standard_library_writes(first_index: int, given_samples: list[Sample]) -> None:
+def test_a_shard_equals_that_of_the_standard_library(first_index: int, given_samples: list[Sample]) -> None:
     assert encode_shard(first_index, given_samples) == slow.tar(first_index, given_samples)
 
 
@@ -86,7 +86,7 @@ def test_an_image_of_several_deflate_blocks(height: int, width: int) -> None:
         assert (np.asarray(read) == image).all()
 
 
-def test_every_other_image_of_an_array_is_written_as_it_is_seen() -> None:
+def test_strided_views_are_written_as_arrays() -> None:
     """Views with strides, as a crop or a BGR source gives."""
     views = [Sample(image[::-1, 1:, ::-1], None) for image in IMAGES]
     assert encode_shard(0, views) == slow.tar(0, views)
@@ -114,17 +114,17 @@ def test_pixel_facts_are_those_of_a_loop(count: int) -> None:
     assert facts.sha256 == hashlib.sha256(images.tobytes()).hexdigest()
 
 
-def test_images_that_differ_in_size_have_no_facts_and_all_are_looked_at() -> None:
+def test_images_that_differ_in_size_have_no_facts_and_all_are_read() -> None:
     seen = []
     sizes = (image for number in range(40) if not seen.append(number) for image in [np.zeros((1 + number, 1, 3), np.uint8)])
     assert pixel_facts(sizes) is None
     assert len(seen) == 40
 
 
-# ----------------------------------------------------------------------------------------------------- what is there already
+# ----------------------------------------------------------------------------------------------------- existing shards
 
 
-def test_whoever_writes_which_shards_in_which_order_the_objects_are_the_same(tmp_path: Path) -> None:
+def test_the_objects_do_not_depend_on_which_process_writes_which_shard(tmp_path: Path) -> None:
     alone, shared = Run(str(tmp_path / "alone")), Run(str(tmp_path / "shared"))
     whole = write(alone)
     assert write(shared, numbers=range(2, 3)) is None
@@ -135,7 +135,7 @@ def test_whoever_writes_which_shards_in_which_order_the_objects_are_the_same(tmp
     assert whole.tar_keys == [f"ab/train-{number:06d}.tar" for number in range(3)]
 
 
-def test_shards_that_are_there_are_neither_made_nor_written_again(run: Run) -> None:
+def test_existing_shards_are_neither_created_nor_written_again(run: Run) -> None:
     write(run)
     before = [(info.key, info.etag) for info in run.store.list()]
     advanced: list[int] = []
@@ -146,7 +146,7 @@ def test_shards_that_are_there_are_neither_made_nor_written_again(run: Run) -> N
 
 
 def test_a_shard_of_the_same_pixels_in_other_bytes_is_adopted(run: Run) -> None:
-    """As of another build of zlib: the index describes the tar that is there."""
+    """As by another zlib build: the index describes the existing tar."""
     write(run, compression="deflate")
     before = objects(run)
     run.store.delete("set/ab/train-000001.index.json")
@@ -154,7 +154,7 @@ def test_a_shard_of_the_same_pixels_in_other_bytes_is_adopted(run: Run) -> None:
     assert objects(run) == before
 
 
-def test_other_pixels_are_told_loudly_and_nothing_is_overwritten(run: Run) -> None:
+def test_other_pixels_are_an_error_and_nothing_is_overwritten(run: Run) -> None:
     write(run)
     run.store.delete("set/ab/train-000001.index.json")
     before = objects(run)
@@ -163,28 +163,28 @@ def test_other_pixels_are_told_loudly_and_nothing_is_overwritten(run: Run) -> No
     assert objects(run) == before
 
 
-def test_other_labels_are_no_less_loud(run: Run) -> None:
+def test_other_labels_are_an_error(run: Run) -> None:
     write(run)
     run.store.delete("set/ab/train-000000.index.json")
     with pytest.raises(StageFailed, match="holds other samples 0 to 3"):
         write(run, make=lambda indices: [Sample(IMAGES[index], index + 1) for index in indices])
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:700], lambda data: data[:600] + b"x" + data[601:], lambda data: b""])
-def test_a_damaged_tar_that_no_index_vouches_for_is_made_again(run: Run, damage: object) -> None:
+@pytest.mark.parametrize("corrupt", [lambda data: data[:700], lambda data: data[:600] + b"x" + data[601:], lambda data: b""])
+def test_a_corrupt_tar_without_an_index_is_written_again(run: Run, corrupt: object) -> None:
     write(run)
     before = objects(run)
     run.store.delete("set/ab/train-000001.index.json")
-    run.store.put("set/ab/train-000001.tar", damage(before["set/ab/train-000001.tar"]))
+    run.store.put("set/ab/train-000001.tar", corrupt(before["set/ab/train-000001.tar"]))
     assert write(run) is not None
     assert objects(run) == before
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b'"000004"', b'"000005"')])
-def test_an_index_that_does_not_belong_to_its_tar_is_no_commit(run: Run, damage: object) -> None:
+@pytest.mark.parametrize("corrupt", [lambda data: data[:-9], lambda data: data.replace(b'"000004"', b'"000005"')])
+def test_a_shard_whose_index_does_not_match_is_missing(run: Run, corrupt: object) -> None:
     write(run)
     before = objects(run)
-    run.store.put("set/ab/train-000001.index.json", damage(before["set/ab/train-000001.index.json"]))
+    run.store.put("set/ab/train-000001.index.json", corrupt(before["set/ab/train-000001.index.json"]))
     assert writer(run).missing() == [1]
     assert write(run) is not None
     assert objects(run) == before
@@ -199,11 +199,11 @@ def test_a_tar_of_another_size_than_its_index_says_is_missing(run: Run) -> None:
     assert objects(run) == before
 
 
-# ------------------------------------------------------------------------------------------- one uploads, the next is made
+# ------------------------------------------------------------------------------------------- pipelined uploads
 
 
 class Gated(LocalStore):
-    """A folder whose uploads of tars wait at a gate."""
+    """A folder whose uploads of tars block until the gate opens."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri)
@@ -216,7 +216,7 @@ class Gated(LocalStore):
         return super().put_if_absent(key, data)
 
 
-def test_a_shard_is_uploaded_while_the_next_is_made_and_no_more_than_that(tmp_path: Path) -> None:
+def test_a_shard_is_uploaded_while_only_the_next_is_created(tmp_path: Path) -> None:
     store = Gated(str(tmp_path))
     began: list[int] = []
     advanced: list[int] = []
@@ -224,17 +224,17 @@ def test_a_shard_is_uploaded_while_the_next_is_made_and_no_more_than_that(tmp_pa
     def make(indices: range) -> list[Sample]:
         began.append(indices.start)
         if indices.start == 4:
-            assert store.reached.wait(30), "the first shard is not uploaded while the second is made"
+            assert store.reached.wait(30), "the first shard is not uploaded while the second is created"
             assert sum(advanced) == 0, "a shard counted that is not in the store"
             threading.Timer(0.3, lambda: (began.append(-1), store.gate.set())).start()
         return made(indices)
 
     writer(Run(store)).write(range(3), make, advanced.append)
-    assert began == [0, 4, -1, 8], "a third shard was made while the first was still on its way"
+    assert began == [0, 4, -1, 8], "a third shard was created before the first was uploaded"
     assert [images for images in advanced if images] == [4, 4, 2]
 
 
-def test_what_an_upload_raises_ends_the_writing(tmp_path: Path) -> None:
+def test_an_error_of_an_upload_is_raised(tmp_path: Path) -> None:
     class Full(LocalStore):
         def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
             if key.endswith("000001.tar"):
@@ -248,7 +248,7 @@ def test_what_an_upload_raises_ends_the_writing(tmp_path: Path) -> None:
     assert write(Run(str(tmp_path))) is not None
 
 
-def test_stopped_while_a_shard_is_made_the_one_on_its_way_is_whole(run: Run) -> None:
+def test_an_upload_in_progress_finishes_when_the_next_shard_is_interrupted(run: Run) -> None:
     def make(indices: range) -> list[Sample]:
         if indices.start == 4:
             raise KeyboardInterrupt

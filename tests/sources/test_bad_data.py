@@ -1,4 +1,4 @@
-"""Data that cannot be read give one sentence: which file, what is wrong, the mend; and exit code 64."""
+"""Data that cannot be read give one message: what is wrong, in which file, and how to fix it; and exit code 64."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
 
 
 def refusal(real: Real) -> str:
-    """The sentence with which a source is refused, when opened or at one of its images."""
+    """The message with which a source is refused, when opened or at one of its images."""
 
     def read() -> None:
         source = open_source(real)
@@ -61,14 +61,14 @@ def cifar10(path: Path) -> Real:
 
 
 @pytest.mark.parametrize("kind", [folder, npz, shards, fashion, cifar10])
-def test_a_path_that_is_not_there(tmp_path: Path, kind: Callable[[Path], Real]) -> None:
+def test_a_missing_path(tmp_path: Path, kind: Callable[[Path], Real]) -> None:
     message = refusal(kind(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in message
     assert "set real.path to" in message
 
 
 @pytest.mark.parametrize("kind", [folder, shards, fashion, cifar10])
-def test_a_file_where_a_folder_should_be(tmp_path: Path, kind: Callable[[Path], Real]) -> None:
+def test_a_file_instead_of_a_folder(tmp_path: Path, kind: Callable[[Path], Real]) -> None:
     (tmp_path / "data").write_bytes(b"")
     assert f"{tmp_path / 'data'}: is a file; " in refusal(kind(tmp_path / "data"))
 
@@ -90,21 +90,21 @@ def test_a_truncated_image(tmp_path: Path, lost_bytes: int) -> None:
     file = tmp_path / "1.png"
     file.write_bytes(file.read_bytes()[:-lost_bytes])
     message = refusal(folder(tmp_path))
-    assert message.startswith(f"{file}: not a whole image")
+    assert message.startswith(f"{file}: cannot decode the image")
     assert message.endswith("replace or remove this file")
 
 
 def test_an_image_of_sixteen_bits_is_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "deep.png")
-    assert "more than 8 bits (mode I;16)" in refusal(folder(tmp_path))
+    assert "more than 8 bits per channel (mode I;16)" in refusal(folder(tmp_path))
 
 
-def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+def test_a_broken_link(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to(tmp_path / "elsewhere.png")
     assert f"{tmp_path / 'gone.png'}: No such file" in refusal(folder(tmp_path))
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     (tmp_path / "y.png").symlink_to("x.png")
     assert f"{tmp_path / 'x.png'}: is a pipe or a device" in refusal(folder(tmp_path))
@@ -116,15 +116,15 @@ def test_an_empty_path() -> None:
 
 @pytest.mark.parametrize("closed", ["", "data", "data/cat"])
 @pytest.mark.parametrize("mode", [0, 0o444])
-def test_folders_of_somebody_else(tmp_path: Path, closed: str, mode: int) -> None:
+def test_unreadable_folders(tmp_path: Path, closed: str, mode: int) -> None:
     (tmp_path / "data" / "cat").mkdir(parents=True)
     Image.fromarray(IMAGES[0]).save(tmp_path / "data" / "cat" / "1.png")
     tmp_path.chmod(0o755)
     (tmp_path / closed).chmod(mode)
     child = os.fork()
-    if child == 0:  # root may read everything, so become nobody
+    if child == 0:  # root may read everything, so change to user nobody
         try:
-            os.chdir(tmp_path)  # from here, as the folders above are closed to nobody too
+            os.chdir(tmp_path)  # relative paths, as nobody cannot traverse the folders above
             if os.getuid() == 0:
                 os.setgid(65534)
                 os.setuid(65534)
@@ -139,35 +139,35 @@ def test_folders_of_somebody_else(tmp_path: Path, closed: str, mode: int) -> Non
     assert code == 0
 
 
-def test_a_link_that_leads_in_a_circle(tmp_path: Path) -> None:
+def test_a_link_cycle(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").symlink_to(tmp_path)
-    assert f"{tmp_path / 'a' / 'b'}: is a link to a folder that holds it" in refusal(folder(tmp_path))
+    assert f"{tmp_path / 'a' / 'b'}: is a link to a folder that contains it" in refusal(folder(tmp_path))
 
 
-def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9")).mkdir()
     assert r"the name 'caf\udce9' is not UTF-8; rename it" in refusal(folder(tmp_path))
 
 
-def test_a_class_that_only_the_test_split_knows(tmp_path: Path) -> None:
+def test_a_class_only_in_the_test_split(tmp_path: Path) -> None:
     for name in ("train/cat", "test/dog"):
         (tmp_path / name).mkdir(parents=True)
         Image.fromarray(IMAGES[0]).save(tmp_path / name / "1.png")
     message = refusal(folder(tmp_path))
-    assert f"{tmp_path / 'test/dog/1.png'}: dog is no class of train/" in message
+    assert f"{tmp_path / 'test/dog/1.png'}: dog is not a class of train/" in message
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("val_0.JPEG\tn09\t0\n", "line 1: 'val_0.JPEG\\tn09\\t0' names no class of train/"),
-        ("val_0.JPEG\n", "line 1: 'val_0.JPEG' names no class"),
+        ("val_0.JPEG\tn09\t0\n", "line 1: 'val_0.JPEG\\tn09\\t0' does not name a class of train/"),
+        ("val_0.JPEG\n", "line 1: 'val_0.JPEG' does not name a class"),
         ("", "val_0.JPEG is not in both"),
         ("val_0.JPEG\tn01\nval_1.JPEG\tn01\n", "val_1.JPEG is not in both"),
     ],
 )
-def test_annotations_of_tiny_imagenet_that_do_not_fit(tmp_path: Path, table: str, said: str) -> None:
+def test_inconsistent_annotations_of_tiny_imagenet(tmp_path: Path, table: str, said: str) -> None:
     for name in ("train/n01/images/n01_0.JPEG", "val/images/val_0.JPEG"):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.fromarray(IMAGES[0]).save(tmp_path / name)
@@ -183,33 +183,36 @@ def test_annotations_of_tiny_imagenet_that_do_not_fit(tmp_path: Path, table: str
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"images": IMAGES}, "has no array named image (it holds images); name the images image"),
-        ({}, "has no array named image (it holds nothing)"),
+        ({"images": IMAGES}, "has no array named image (it contains images); rename the array of images to image"),
+        ({}, "has no array named image (it contains nothing)"),
         ({"image": IMAGES.astype(np.float32)}, "image is float32, 3 x 4 x 4 x 3; expected uint8, N x H x W x 3 (RGB)"),
         ({"image": IMAGES[0]}, "image is uint8, 4 x 4 x 3; expected"),
         ({"image": IMAGES.transpose(0, 3, 1, 2)}, "image is uint8, 3 x 3 x 4 x 4; expected"),
-        ({"image": IMAGES[:0]}, "image holds no pixels"),
-        ({"image": IMAGES[:, :0]}, "image holds no pixels"),
+        ({"image": IMAGES[:0]}, "image contains no pixels"),
+        ({"image": IMAGES[:, :0]}, "image contains no pixels"),
         ({"image": np.array([1, "x"], object)}, "image is an array of Python objects, 2; expected"),
         ({"image": IMAGES, "label": np.arange(2)}, "label is int64, 2; expected 3 integers"),
         ({"image": IMAGES, "label": np.arange(3.0)}, "label is float64, 3; expected 3 integers"),
         ({"image": IMAGES, "label": np.array([1, 2, "x"], object)}, "label is an array of Python objects, 3; expected"),
-        ({"image": IMAGES, "label": np.array([0, -2, 1])}, "label -2 is no class number"),
-        ({"image": IMAGES, "label": np.array([0, 2**64 - 1, 1], np.uint64)}, "label 18446744073709551615 is no class number"),
+        ({"image": IMAGES, "label": np.array([0, -2, 1])}, "label -2 is not a class number"),
+        (
+            {"image": IMAGES, "label": np.array([0, 2**64 - 1, 1], np.uint64)},
+            f"label {2**64 - 1} is not a class number",
+        ),
     ],
 )
-def test_npz_that_is_not_as_described(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+def test_npz_with_invalid_arrays(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
     file = tmp_path / "some.npz"
-    np.savez(file, **arrays)  # pickles the object arrays, as a careless writer would
+    np.savez(file, **arrays)  # pickles the object arrays
     message = refusal(npz(file))
     assert str(file) in message
     assert said in message
 
 
-def test_npz_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_npz(tmp_path: Path) -> None:
     file = tmp_path / "some.npz"
     np.save(file.open("wb"), IMAGES)
-    assert refusal(npz(file)).startswith(f"{file} is not a whole .npz (File is not a zip file)")
+    assert refusal(npz(file)).startswith(f"{file} is not an intact .npz (File is not a zip file)")
     assert "is a folder; set real.path to the .npz file" in refusal(npz(tmp_path))
 
 
@@ -231,25 +234,25 @@ def test_a_truncated_tar(tmp_path: Path) -> None:
 
 def test_tars_without_an_image(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(encode_shard(0, []))
-    assert f"{tmp_path}: its 1 .tar files hold no image; set real.path" in refusal(shards(tmp_path))
+    assert f"{tmp_path}: its 1 .tar files contain no images; set real.path" in refusal(shards(tmp_path))
 
 
-def test_compressed_tars_are_not_passed_over(tmp_path: Path) -> None:
+def test_compressed_tars_are_not_skipped(tmp_path: Path) -> None:
     for name in ("0.tar", "1.tar.gz"):
         (tmp_path / name).write_bytes(encode_shard(0, [Sample(IMAGES[0], 1)]))
     assert f"{tmp_path}/1.tar.gz: is compressed; unpack it" in refusal(shards(tmp_path))
 
 
-def test_a_damaged_image_in_a_tar(tmp_path: Path) -> None:
+def test_a_corrupt_image_in_a_tar(tmp_path: Path) -> None:
     data = bytearray(encode_shard(0, [Sample(image, 1) for image in IMAGES]))
     data[samples(bytes(data))[2].image.offset + 60] ^= 1
     (tmp_path / "x.tar").write_bytes(data)
-    assert refusal(shards(tmp_path)).startswith(f"{tmp_path}/x.tar: sample 000002: not a whole image")
+    assert refusal(shards(tmp_path)).startswith(f"{tmp_path}/x.tar: sample 000002: cannot decode the image")
 
 
-def test_a_label_of_a_tar_that_is_no_class_number(tmp_path: Path) -> None:
+def test_a_label_of_a_tar_that_is_not_a_class_number(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(encode_shard(0, [Sample(image, 10**30) for image in IMAGES]))
-    assert f"{tmp_path}: label {10**30} is no class number" in refusal(shards(tmp_path))
+    assert f"{tmp_path}: label {10**30} is not a class number" in refusal(shards(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------- IDX, CIFAR's records
@@ -263,16 +266,16 @@ def header(*sizes: int, magic: int | None = None) -> bytes:
     ("name", "content", "said"),
     [
         ("train-images-idx3-ubyte", None, "is missing; install Debian's package dataset-fashion-mnist"),
-        ("train-images-idx3-ubyte", header(2, 2, 2, magic=0x0D03) + bytes(8), "starts with 0x00000d03, not the 0x00000803"),
-        ("train-images-idx3-ubyte", header(2, 2, 2) + bytes(7), "has 23 bytes, not the 24"),
+        ("train-images-idx3-ubyte", header(2, 2, 2, magic=0x0D03) + bytes(8), "starts with 0x00000d03, expected 0x00000803"),
+        ("train-images-idx3-ubyte", header(2, 2, 2) + bytes(7), "has 23 bytes, expected 24"),
         ("train-images-idx3-ubyte", header(2, 2), "it ends after 12 bytes, inside the header"),
-        ("train-images-idx3-ubyte", header(3, 2, 2) + bytes(12), "holds 2 labels for the 3 images"),
-        ("train-images-idx3-ubyte", header(2, 0, 2), "holds no pixels (2 x 0 x 2)"),
+        ("train-images-idx3-ubyte", header(3, 2, 2) + bytes(12), "has 2 labels for the 3 images"),
+        ("train-images-idx3-ubyte", header(2, 0, 2), "contains no pixels (2 x 0 x 2)"),
         ("t10k-labels-idx1-ubyte", header(2) + bytes([3, 10]), "label 10 is not one of 0 … 9"),
         ("t10k-labels-idx1-ubyte", b"cut", "cannot be read"),
     ],
 )
-def test_idx_files_that_do_not_fit(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+def test_inconsistent_idx_files(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
     for part in ("train", "t10k"):
         (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header(2, 2, 2) + bytes(8)))
         (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header(2) + bytes(2)))
@@ -290,12 +293,12 @@ def test_idx_files_that_do_not_fit(tmp_path: Path, name: str, content: bytes | N
     ("spoil", "said"),
     [
         (lambda folder: (folder / "data_batch_3.bin").unlink(), "data_batch_3.bin cannot be read (No such file"),
-        (lambda folder: (folder / "test_batch.bin").write_bytes(bytes(3073)), "test_batch.bin has 3073 bytes, not the 6146"),
-        (lambda folder: (folder / "test_batch.bin").write_bytes(b"\xff" * 6146), "test_batch.bin holds a label above 1"),
-        (lambda folder: (folder / "batches.meta.txt").write_bytes(b"\n"), "batches.meta.txt names no class"),
+        (lambda folder: (folder / "test_batch.bin").write_bytes(bytes(3073)), "test_batch.bin has 3073 bytes, expected 6146"),
+        (lambda folder: (folder / "test_batch.bin").write_bytes(b"\xff" * 6146), "test_batch.bin contains a label above 1"),
+        (lambda folder: (folder / "batches.meta.txt").write_bytes(b"\n"), "batches.meta.txt lists no classes"),
     ],
 )
-def test_binary_cifar_that_is_not_whole(
+def test_incomplete_binary_cifar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], said: str
 ) -> None:
     monkeypatch.setitem(cifar.LAYOUTS, "cifar10", dataclasses.replace(cifar.LAYOUTS["cifar10"], file_records=(2, 2)))
@@ -317,10 +320,10 @@ def test_python_cifar_with_a_wrong_md5_is_not_unpickled(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "data_batch_1").write_bytes(b"cos\nabort\n(tR.")  # a pickle that would end this process
     message = refusal(cifar10(tmp_path))
-    assert f"{folder}: CIFAR-10 is not whole" in message
+    assert f"{folder}: CIFAR-10 is incomplete or corrupt" in message
 
 
-def test_a_download_that_fails_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_retryable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("torchvision.datasets")
 
     def fail(self: object) -> None:

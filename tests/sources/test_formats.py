@@ -1,4 +1,4 @@
-"""Every format is read as its authors define it, against stand-ins written in that format or the data themselves."""
+"""Every format is read as its authors define it; inputs are synthetic files in that format or the original data."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_fashion_mnist_of_debian() -> None:
     labels = np.array([source.train[index].label for index in range(60_000)])
     assert (np.bincount(labels) == 6_000).all()
     assert labels[:8].tolist() == [9, 0, 0, 3, 0, 2, 7, 2]
-    assert source.train.images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # what everybody normalises with
+    assert source.train.images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # the usual constant for normalization
 
 
 # ------------------------------------------------------------------------------------------------------------- CIFAR
@@ -218,7 +218,7 @@ def test_the_splits_of_a_folder(tmp_path: Path, folders: list[str], test_count: 
     assert len(source.train) == 2
     if test_count is None:
         assert source.test is None
-        assert source.classes == ["train"]  # nothing says that it is a split
+        assert source.classes == ["train"]  # nothing marks it as a split
         return
     assert source.test is not None
     assert source.classes == ["cat", "dog"]
@@ -226,7 +226,7 @@ def test_the_splits_of_a_folder(tmp_path: Path, folders: list[str], test_count: 
     assert (source.test[0].image == images[2 if "test" in folders else 3]).all()
 
 
-def test_tiny_imagenet_as_it_is_unpacked(tmp_path: Path) -> None:
+def test_tiny_imagenet_as_unpacked(tmp_path: Path) -> None:
     images = pixels(6, 64, 64)
     for number, name in enumerate(("n02/images/n02_0", "n02/images/n02_1", "n01/images/n01_0")):
         save(tmp_path / "train" / f"{name}.JPEG", images[number])
@@ -299,7 +299,7 @@ def test_tars_on_s3(s3_env: str, tmp_path: Path) -> None:
     assert here.fingerprint == there.fingerprint
 
 
-def test_a_tar_that_changes_under_our_hands_is_loud(tmp_path: Path) -> None:
+def test_a_tar_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         samples = [Sample(image, 0) for image in pixels(2, 4, 4, seed)]
         (tmp_path / f"{name}.tar").write_bytes(encode_shard(0, samples))
@@ -310,7 +310,7 @@ def test_a_tar_that_changes_under_our_hands_is_loud(tmp_path: Path) -> None:
         source.train[0]
     assert caught.value.exit_code == 64
     (tmp_path / "a.tar").unlink()
-    with pytest.raises(BadInput, match=r"a\.tar went away") as caught:
+    with pytest.raises(BadInput, match=r"a\.tar was deleted") as caught:
         source.train[0]
     assert caught.value.exit_code == 64
 
@@ -336,7 +336,7 @@ def test_imported_images_in_every_form(tmp_path: Path, form: Any) -> None:
 
 
 def test_a_folder_imported_and_exported_again_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its labels and its own test split; started again it writes nothing; other images are refused by name."""
+    """With labels and its own test split; a second import writes nothing; other images are refused by name."""
     images = pixels(12, 6, 5)
     for number, image in enumerate(images):
         save(tmp_path / "pictures" / ("test" if number >= 9 else "train") / f"class-{number % 2}" / f"{number:02}.png", image)

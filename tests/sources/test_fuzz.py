@@ -1,6 +1,6 @@
-"""Damaged bytes are loud: parsers refuse them with `BadInput` or `ValueError`, or give the same data as before.
+"""Corruption is never silent: parsers raise `BadInput` or `ValueError`, or return the same data as before.
 
-Never another exception, and never a sample less without a word.
+They never raise another exception, and never drop a sample silently.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ many = settings(max_examples=300, deadline=None, database=None, derandomize=True
 
 
 def flipped(data: bytes, position: int) -> bytes:
-    """`data` with one bit, chosen by `position`, turned."""
+    """`data` with the bit at `position` flipped."""
     changed = bytearray(data)
     at, bit = divmod(position % (8 * len(data)), 8)
     changed[at] ^= 1 << bit
@@ -65,28 +65,28 @@ KINDS = st.sampled_from(["ours", "webdataset", "gnu"])
 
 @given(KINDS, POSITION)
 @many
-def test_a_truncated_tar_is_loud_or_lost_padding_alone(kind: str, position: int) -> None:
+def test_a_truncated_tar_is_an_error_or_lost_only_padding(kind: str, position: int) -> None:
     data = tar_of(kind)
-    cut = data[: position % len(data)]
+    truncated = data[: position % len(data)]
     end_of_archive = len(data.rstrip(b"\0")) // 512 * 512 + 512 + 1024
-    if len(cut) >= end_of_archive:
-        assert read_tar(cut) == read_tar(data)
+    if len(truncated) >= end_of_archive:
+        assert read_tar(truncated) == read_tar(data)
     else:
         with pytest.raises(ValueError):
-            read_tar(cut)
+            read_tar(truncated)
 
 
-def test_every_cut_at_a_block_is_loud() -> None:
+def test_every_truncation_at_a_block_is_an_error() -> None:
     data = tar_of("ours")
-    whole = len(data.rstrip(b"\0")) // 512 * 512 + 512
-    for size in range(0, whole + 1024, 512):
+    content_end = len(data.rstrip(b"\0")) // 512 * 512 + 512
+    for size in range(0, content_end + 1024, 512):
         with pytest.raises(ValueError):
             read_tar(data[:size])
 
 
 @given(KINDS, st.lists(POSITION, min_size=1, max_size=3))
 @many
-def test_turned_bits_in_a_tar_lose_no_sample(kind: str, positions: list[int]) -> None:
+def test_bit_flips_in_a_tar_lose_no_sample(kind: str, positions: list[int]) -> None:
     data = tar_of(kind)
     true = read_tar(data)
     changed = functools.reduce(flipped, positions, data)
@@ -94,7 +94,7 @@ def test_turned_bits_in_a_tar_lose_no_sample(kind: str, positions: list[int]) ->
         read = read_tar(changed)
     except ValueError:
         return
-    # A tar has no check of its contents (a PNG has): an image or a label may differ, their number may not.
+    # A tar has no checksum of its contents (a PNG has): an image or a label may differ, their number may not.
     assert len(read) == len(true)
 
 
@@ -125,9 +125,9 @@ def read_npz(data: bytes) -> tuple[list[bytes], list[int | None]]:
 
 @given(st.booleans(), POSITION, st.booleans())
 @many
-def test_a_damaged_npz_is_loud_or_the_same(compressed: bool, position: int, cut: bool) -> None:
+def test_a_corrupt_npz_is_an_error_or_the_same(compressed: bool, position: int, truncate: bool) -> None:
     data = npz_of(compressed)
-    changed = data[: position % len(data)] if cut else flipped(data, position)
+    changed = data[: position % len(data)] if truncate else flipped(data, position)
     try:
         read = read_npz(changed)
     except BadData:
@@ -140,10 +140,10 @@ def test_a_damaged_npz_is_loud_or_the_same(compressed: bool, position: int, cut:
 
 @given(POSITION, st.booleans())
 @many
-def test_a_damaged_idx_is_loud_or_the_same(position: int, cut: bool) -> None:
+def test_a_corrupt_idx_is_an_error_or_the_same(position: int, truncate: bool) -> None:
     grey = IMAGES[:, :, :, 0]
     packed = gzip.compress(b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in grey.shape) + grey.tobytes())
-    changed = packed[: position % len(packed)] if cut else flipped(packed, position)
+    changed = packed[: position % len(packed)] if truncate else flipped(packed, position)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.gz"
         file.write_bytes(changed)

@@ -205,7 +205,7 @@ def test_other_data_are_not_mixed_into_an_interrupted_ingest(run: Run, npz: Path
 def test_another_recipe_is_refused(run: Run) -> None:
     ingest(digits(), run, Reporter())
     before = objects(run)
-    with pytest.raises(BadInput, match=r"settings\.split_seed: 0 there, 5 now"):
+    with pytest.raises(BadInput, match=r"settings\.split_seed: 0 stored, 5 requested"):
         ingest(digits(split_seed=5), run, Reporter())
     assert objects(run) == before
 
@@ -223,12 +223,12 @@ def test_data_that_cannot_be_opened_leave_nothing_behind(run: Run, tmp_path: Pat
 
 def spoil_by_truncation(file: Path) -> str:
     file.write_bytes(file.read_bytes()[:60])
-    return f"{file}: not a whole image"
+    return f"{file}: cannot decode the image"
 
 
 def spoil_by_size(file: Path) -> str:
     Image.fromarray(IMAGES[0][:5]).save(file)
-    return f"{file} is 5 x 6 px where 6 x 6 px are expected, as all images must have one size; set real.image_size_px"
+    return f"{file} is 5 x 6 px, expected 6 x 6 px: all images must have one size; set real.image_size_px"
 
 
 @pytest.mark.parametrize("spoil", [spoil_by_truncation, spoil_by_size])
@@ -261,7 +261,7 @@ def test_all_damaged_images_are_named_at_once(run: Run, tmp_path: Path, capsys: 
     bad = {f"{data}/{index}.png" for index in (10, 15, 25, 39)}
     for file in bad:
         Path(file).write_bytes(b"broken")
-    with pytest.raises(BadInput, match="replace or remove this file and the 3 named above") as caught:
+    with pytest.raises(BadInput, match="replace or remove this file and the 3 listed above") as caught:
         ingest(recipe(kind="folder", path=str(data), shard_images=4), run, Reporter())
     told = capsys.readouterr().out.splitlines()
     assert {line.partition(": ")[0] for line in [*told, str(caught.value)]} == bad
