@@ -1,5 +1,5 @@
-"""Augmentation: what strength means (`profiles`), and random views of a batch on its device (`views`).
+"""Augmentation: profiles of strength (`profiles`), and random views of a batch on its device (`views`).
 
-A view is drawn (`draws`, from the counters of `philox`), then made of its image by `crop`, `colour` and `blur`, in the order
-of the paper's code: crop and flip, jitter, greyscale, blur, solarisation, normalisation.
+`draws` samples the parameters of a view from the counter-based generator `philox`. `crop`, `colour` and `blur` apply them, in
+the order of the paper's code: crop and flip, jitter, greyscale, blur, solarisation, normalisation.
 """

@@ -1,4 +1,4 @@
-"""Gaussian blur as Pillow does it: three boxes of fractional width along each axis, edges extended."""
+"""Gaussian blur as in Pillow: three box filters of fractional width along each axis, edges extended."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from adainf.augment.planes import change, product
+from adainf.augment.planes import separable_product, update_selected
 from adainf.runtime.determinism import constant
 
 _BOXES = 3
 
 
 def blur(x_3BHW: Tensor, sigma_px_B: Tensor) -> None:
-    """Blur each image with its own sigma, in place; 0 leaves it as it is.
+    """Blur each image with its own sigma, in place; 0 leaves the image unchanged.
 
-    `ImageFilter.GaussianBlur(radius=sigma)` of Pillow, but for its rounding to whole numbers after every box.
+    As Pillow's `ImageFilter.GaussianBlur(radius=sigma)`, without rounding to integers after every box.
     """
     height, width = x_3BHW.shape[2:]
 
@@ -24,13 +24,13 @@ def blur(x_3BHW: Tensor, sigma_px_B: Tensor) -> None:
         radius_N = _box_radius(sigma_px_B[rows_N])
         vertical = _three_boxes(radius_N, height)
         horizontal = vertical if height == width else _three_boxes(radius_N, width)
-        return product(vertical, some_3NHW, horizontal.mT)
+        return separable_product(vertical, some_3NHW, horizontal.mT)
 
-    change(x_3BHW, sigma_px_B > 0, blurred)
+    update_selected(x_3BHW, sigma_px_B > 0, blurred)
 
 
 def _box_radius(sigma_px: Tensor) -> Tensor:
-    """Radius of the extended box three of which have variance sigma^2 (Gwosdek et al., SSVM 2011, equations 11 to 14)."""
+    """Radius of the extended box filter; three passes have variance sigma^2 (Gwosdek et al., SSVM 2011, equations 11 to 14)."""
     variance = sigma_px.square() / _BOXES
     whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()
     fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1).square()))
@@ -38,9 +38,9 @@ def _box_radius(sigma_px: Tensor) -> Tensor:
 
 
 def _three_boxes(radius_N: Tensor, size: int) -> Tensor:
-    """N x `size` x `size`: each pixel becomes the mean of the 2 * radius + 1 around it, three times over.
+    """N x `size` x `size`: three passes of the mean over 2 * radius + 1 pixels.
 
-    A pixel's weight is the share of the box that it covers; the first and the last pixel reach to infinity.
+    A pixel's weight is its overlap with the box; the first and the last pixel extend to infinity.
     """
     pixels = torch.arange(size, device=radius_N.device)
     edges = constant((-math.inf, *(edge + 0.5 for edge in range(size - 1)), math.inf), torch.float32, radius_N.device)

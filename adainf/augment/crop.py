@@ -1,4 +1,4 @@
-"""Crop, antialiased bicubic resize and flip as two matrix products: a box along the axes is separable."""
+"""Crop, antialiased bicubic resize and flip as two matrix products: resampling an axis-aligned box is separable."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import math
 import torch
 from torch import Tensor
 
-from adainf.augment.planes import product
+from adainf.augment.planes import separable_product
 
 
 def crop(x_3BHW: Tensor, boxes_B4: Tensor, flip_B: Tensor, height: int, width: int) -> Tensor:
-    """Cut a box (top, left, height, width, in pixels) of each image, resize it and mirror some: 3 x B x `height` x `width`.
+    """Crop a box (top, left, height, width, in pixels) of each image, resize it, and flip some: 3 x B x `height` x `width`.
 
-    What `torchvision.transforms.v2.functional.resized_crop` does with `BICUBIC` and `antialias=True`.
+    As `torchvision.transforms.v2.functional.resized_crop` with `BICUBIC` and `antialias=True`.
     """
     top, left, box_height, box_width = boxes_B4.float().unbind(1)
     rows = resampling(top, box_height, x_3BHW.shape[2], height)
     right_to_left = torch.where(flip_B, -box_width, box_width)
     columns = resampling(torch.where(flip_B, left + box_width, left), right_to_left, x_3BHW.shape[3], width)
-    return product(rows.mT, x_3BHW, columns)
+    return separable_product(rows.mT, x_3BHW, columns)
 
 
 def resampling(start_B: Tensor, extent_B: Tensor, size: int, new_size: int) -> Tensor:
-    """B x `size` x `new_size` matrices that take an axis of `size` pixels to `new_size` between start and start + extent.
+    """B x `size` x `new_size` matrices that resample an axis of `size` pixels to `new_size` between start and start + extent.
 
-    Cubic convolution (Keys 1981, a = -1/2), stretched over the pixels that become one, and cut off at the box's edges. A
-    negative extent runs backwards.
+    Cubic convolution (Keys 1981, a = -1/2), stretched by the downscaling factor and truncated at the box's edges. A negative
+    extent flips the axis.
     """
     device = start_B.device
     start_B1, scale_B1 = start_B[:, None], extent_B[:, None] / new_size

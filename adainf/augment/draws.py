@@ -1,6 +1,6 @@
-"""What chance decides about a view: its crop, the factors and order of its colour jitter, whether it is blurred, …
+"""The random parameters of a view: its crop, the factors and order of its colour jitter, whether it is blurred, …
 
-An operation that a view is not chosen for has the parameters under which it changes nothing, where it has such.
+An operation that is not selected for a view gets neutral parameters, where it has such.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from adainf.runtime.determinism import constant
 
 CROP_TRIES = 10
 RATIOS = (3 / 4, 4 / 3)
-"""Least and largest width / height of a crop."""
+"""Smallest and largest aspect ratio (width / height) of a crop."""
 SIGMAS_PX = (0.1, 2.0)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _UNIFORMS = {"areas": CROP_TRIES, "ratios": CROP_TRIES, "place": 2, "factors": 4} | dict.fromkeys(
     ("flip", "jitter", "order", "grey", "blur", "sigma", "solarize"), 1
 )
-"""How many uniform numbers of a view decide what."""
+"""Number of uniform random numbers per view, by parameter."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,22 @@ class Draws:
     """Top, left, height and width of the crop in pixels, int64."""
     flip_B: Tensor
     factors_B4: Tensor
-    """Of brightness, contrast and saturation (1 changes nothing), and turns of hue (0 changes nothing)."""
+    """Of brightness, contrast and saturation (1 is neutral), and turns of hue (0 is neutral)."""
     order_B4: Tensor
     """The colour operations, int64 indices into `factors_B4`, first to last."""
     grey_B: Tensor
     sigma_px_B: Tensor
-    """Of the blur; 0 for none."""
+    """Of the blur; 0: no blur."""
     solarize_B: Tensor
 
     def __getitem__(self, rows: slice) -> Draws:
-        """The parameters of some of the views."""
+        """The parameters of a range of the views."""
         return Draws(*(each[rows] for each in _tensors(self)))
 
 
 def interleave(draws: Sequence[Draws]) -> Draws:
-    """V views of each of B images → B * V views, those of one image side by side."""
-    return Draws(*(torch.stack(alike, dim=1).flatten(0, 1) for alike in zip(*map(_tensors, draws), strict=True)))
+    """V views of each of B images → B * V views, those of one image adjacent."""
+    return Draws(*(torch.stack(group, dim=1).flatten(0, 1) for group in zip(*map(_tensors, draws), strict=True)))
 
 
 def _tensors(draws: Draws) -> tuple[Tensor, ...]:
@@ -66,7 +66,7 @@ def draw(identities_B: Tensor, seed: int, step: int, view: int, profile: Profile
     def fixed(*values: float) -> Tensor:
         return constant(values, numbers.dtype, numbers.device)
 
-    def chosen(name: str, probability: float) -> Tensor:
+    def selected(name: str, probability: float) -> Tensor:
         return u[name][:, 0] < probability
 
     strengths = fixed(profile.brightness, profile.contrast, profile.saturation)
@@ -76,21 +76,21 @@ def draw(identities_B: Tensor, seed: int, step: int, view: int, profile: Profile
     sigma = SIGMAS_PX[0] + (SIGMAS_PX[1] - SIGMAS_PX[0]) * u["sigma"][:, 0]
     return Draws(
         boxes_B4=_boxes(u["areas"], u["ratios"], u["place"], profile, height, width),
-        flip_B=chosen("flip", profile.flip_probability),
-        factors_B4=torch.where(chosen("jitter", profile.jitter_probability)[:, None], factors, fixed(1, 1, 1, 0)),
+        flip_B=selected("flip", profile.flip_probability),
+        factors_B4=torch.where(selected("jitter", profile.jitter_probability)[:, None], factors, fixed(1, 1, 1, 0)),
         order_B4=orders[(u["order"][:, 0] * len(orders)).long()],
-        grey_B=chosen("grey", profile.grayscale_probability),
-        sigma_px_B=sigma * chosen("blur", profile.blur_probability),
-        solarize_B=chosen("solarize", profile.solarize_probability),
+        grey_B=selected("grey", profile.grayscale_probability),
+        sigma_px_B=sigma * selected("blur", profile.blur_probability),
+        solarize_B=selected("solarize", profile.solarize_probability),
     )
 
 
 def _boxes(areas_BT: Tensor, ratios_BT: Tensor, place_B2: Tensor, profile: Profile, height: int, width: int) -> Tensor:
-    """Random boxes as `torchvision.transforms.RandomResizedCrop.get_params` draws them: of its tries the first that fits.
+    """Random boxes as in `torchvision.transforms.RandomResizedCrop.get_params`: the first of several tries that fits.
 
-    In float64 like there, so that no device rounds a box otherwise.
+    In float64 as there, so that every device rounds a box in the same way.
     """
-    if profile.min_scale >= 1:  # torchvision would cut the sides of an elongated image
+    if profile.min_scale >= 1:  # torchvision would crop the sides of an elongated image
         return constant((0, 0, height, width), torch.int64, areas_BT.device).expand(len(areas_BT), 4)
     area = (profile.min_scale + (profile.max_scale - profile.min_scale) * areas_BT.double()) * (height * width)
     low, high = map(math.log, RATIOS)

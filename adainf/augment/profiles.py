@@ -1,4 +1,4 @@
-"""Augmentation strength as data: one profile describes one random view of an image."""
+"""Augmentation profiles: one profile describes the distribution of one random view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from adainf.pipeline.artifacts import Record
 from adainf.recipe.augmentation import FAMILIES, Augmentation
 
 MAX_HUE = 0.5
-"""Half a turn, the farthest that one colour is from another."""
+"""Half a turn, the largest rotation of hue."""
 MIN_SCALE_LIMIT = 0.01
 
 
@@ -16,10 +16,10 @@ class Profile(Record):
     """The operations of one view, in the order in which they are applied (paper's code, `pretrain_dataloader.py`)."""
 
     min_scale: float
-    """Random resized crop: area in [min_scale, max_scale] of the image, aspect ratio in [3/4, 4/3]; 1 keeps it whole."""
+    """Random resized crop: area in [min_scale, max_scale] of the image, aspect ratio in [3/4, 4/3]; 1: no crop."""
     max_scale: float = 1.0
     size_px: int | None = None
-    """Side of the view; None: height and width of the image."""
+    """Side length of the view; None: height and width of the image."""
     jitter_probability: float
     brightness: float
     """Factor in [1 - b, 1 + b], at least 0; contrast and saturation alike."""
@@ -31,14 +31,14 @@ class Profile(Record):
     blur_probability: float
     """Gaussian blur with sigma in [0.1, 2] pixels."""
     solarize_probability: float
-    """Inversion of all values of at least half of the range."""
+    """Inversion of all values of at least half the range."""
     flip_probability: float
 
     def scaled(self, strength: float) -> Profile:
-        """This profile scaled as one: the identity at 0, itself at 1, beyond 1 as much stronger as is legal.
+        """This profile at another strength: the identity at 0, itself at 1, above 1 stronger within the legal ranges.
 
-        Every probability and factor and the cropped-away area grow in proportion. A flip grows no further than to 1:
-        mirroring more than half of the images would only turn the roles round.
+        All probabilities, factors and the cropped-away area grow in proportion. The flip probability does not grow above
+        strength 1: flipping more than half of the images would only swap the roles.
         """
         grown = {
             "min_scale": max(1 - (1 - self.min_scale) * strength, min(self.min_scale, MIN_SCALE_LIMIT)),
@@ -53,14 +53,14 @@ class Profile(Record):
         return self.model_copy(update={name: round(value, 6) for name, value in grown.items()})
 
     def with_crop_and_jitter(self, min_scale: float, jitter_multiplier: float, with_strength: bool = True) -> Profile:
-        """This profile with another crop, and jitter's probability (and `with_strength` its four strengths) multiplied."""
+        """This profile with min scale `min_scale`, and the jitter's probability (`with_strength`: and strengths) multiplied."""
         names = ("brightness", "contrast", "saturation", "hue") if with_strength else ()
         weaker = {name: round(getattr(self, name) * jitter_multiplier, 6) for name in ("jitter_probability", *names)}
         return self.model_copy(update={"min_scale": min_scale, **weaker})
 
 
 Views = tuple[Profile, ...]
-"""Two global views first; a method of many crops adds smaller local ones."""
+"""Two global views first; a multi-crop method adds smaller local ones."""
 
 
 def default_views(augmentation: Augmentation) -> Views:

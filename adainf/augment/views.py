@@ -1,4 +1,4 @@
-"""Random views of a batch on its device: every view its own draw, a function of (seed, step, image, view number) alone."""
+"""Random views of a batch on its device; each view is a function of (seed, step, image, view number) only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from adainf.augment import colour
 from adainf.augment.blur import blur
 from adainf.augment.crop import crop
 from adainf.augment.draws import Draws, draw, interleave
-from adainf.augment.planes import change, to_planes
+from adainf.augment.planes import to_planes, update_selected
 from adainf.augment.profiles import Profile
 from adainf.runtime.determinism import constant
 
 Hue = Literal["exact", "yiq"]
 CHUNK_PIXELS = 100_000
-"""Of views made at a time on a CPU: about a megabyte, which stays in the caches of a core (measured: 60,000 to 150,000)."""
+"""Pixels of views per chunk on a CPU: about a megabyte, which fits a core's cache (measured optimum: 60,000 to 150,000)."""
 
 
 def augment(
@@ -33,8 +33,8 @@ def augment(
 ) -> list[Tensor]:
     """One random view of every image for each profile: B x 3 x h x w float32, standardised, on the device of the images.
 
-    `images_BHWC`: uint8, RGB. `identities_B`: int64, tells images apart and may lie on another device. `mean`, `std`: of R,
-    G and B in 0..1. `hue`: `exact` turns that of HSV and clamps after each operation, as torchvision does; `yiq` is faster.
+    `images_BHWC`: uint8, RGB. `identities_B`: int64, a unique number per image, on any device. `mean`, `std`: of R, G and B in
+    0..1. `hue`: `exact` rotates HSV's hue and clamps after each operation, as in torchvision; `yiq` is faster.
     """
     height, width = images_BHWC.shape[1:3]
     identities_B = identities_B.to(images_BHWC.device)
@@ -45,20 +45,20 @@ def augment(
     )
     views: dict[int, Tensor] = {}
     for size in dict.fromkeys(sizes):
-        alike = [view for view, each in enumerate(sizes) if each == size]
-        made_VBCHW = images_BHWC.new_empty(len(alike), len(images_BHWC), 3, *size, dtype=torch.float32)
-        stacked = interleave([draws[view] for view in alike])
-        for chunk in _chunks(images_BHWC, made_VBCHW):
-            planes = to_planes(images_BHWC[chunk]).div_(255).repeat_interleave(len(alike), dim=1)
-            x = _views(planes, stacked[chunk.start * len(alike) : chunk.stop * len(alike)], size, hue)
-            x = x.sub_(mean_3111).div_(std_3111).unflatten(1, (-1, len(alike)))
-            made_VBCHW[:, chunk] = x.permute(2, 1, 0, 3, 4)
-        views |= zip(alike, made_VBCHW, strict=True)
+        group = [view for view, each in enumerate(sizes) if each == size]
+        out_VBCHW = images_BHWC.new_empty(len(group), len(images_BHWC), 3, *size, dtype=torch.float32)
+        stacked = interleave([draws[view] for view in group])
+        for chunk in _chunks(images_BHWC, out_VBCHW):
+            planes = to_planes(images_BHWC[chunk]).div_(255).repeat_interleave(len(group), dim=1)
+            x = _views(planes, stacked[chunk.start * len(group) : chunk.stop * len(group)], size, hue)
+            x = x.sub_(mean_3111).div_(std_3111).unflatten(1, (-1, len(group)))
+            out_VBCHW[:, chunk] = x.permute(2, 1, 0, 3, 4)
+        views |= zip(group, out_VBCHW, strict=True)
     return [views[view] for view in range(len(profiles))]
 
 
 def _chunks(images_BHWC: Tensor, views_VBCHW: Tensor) -> Iterator[slice]:
-    """Images whose views are made together: on a GPU all."""
+    """Ranges of images whose views are computed together; on a GPU one range."""
     batch, height, width, _ = images_BHWC.shape
     pixels = len(views_VBCHW) * max(height * width, views_VBCHW[0, 0, 0].numel())
     chunk = max(CHUNK_PIXELS // pixels, 1) if images_BHWC.device.type == "cpu" else batch
@@ -66,7 +66,7 @@ def _chunks(images_BHWC: Tensor, views_VBCHW: Tensor) -> Iterator[slice]:
 
 
 def _views(x_3BHW: Tensor, draws: Draws, size: tuple[int, int], hue: Hue) -> Tensor:
-    """Images of 0..1 → 3 x B x h x w, views of 0..1; the operations in the order of the paper's code."""
+    """Images in 0..1 → 3 x B x h x w, views in 0..1; the operations in the order of the paper's code."""
     x = crop(x_3BHW, draws.boxes_B4, draws.flip_B, *size).clamp_(0, 1)
     pixels = x.flatten(2)
     if hue == "yiq":
@@ -75,6 +75,6 @@ def _views(x_3BHW: Tensor, draws: Draws, size: tuple[int, int], hue: Hue) -> Ten
         colour.jitter(pixels, draws.factors_B4, draws.order_B4)
         colour.greyscale(pixels, draws.grey_B)
     blur(x, draws.sigma_px_B)
-    # At half of the range x and its inverse meet, and the bright half is where the inverse is less.
-    change(x, draws.solarize_B, lambda some, _: torch.minimum(some, 1 - some))
+    # For x of at least 1/2 the inverse is the smaller one.
+    update_selected(x, draws.solarize_B, lambda some, _: torch.minimum(some, 1 - some))
     return x

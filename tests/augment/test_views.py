@@ -27,7 +27,7 @@ def views(x: Tensor, *profiles: Profile, first: int = 0, step: int = 0, seed: in
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (1, 1), (5, 1)])
 def test_strength_nothing_is_the_identity(height: int, width: int, hue: Hue) -> None:
     x = images(5, height, width)
-    view, other = views(x, FULL.at(0), NOTHING, hue=hue)
+    view, other = views(x, FULL.scaled(0), NOTHING, hue=hue)
     torch.testing.assert_close(view, unit(x), atol=1e-6, rtol=0)
     torch.testing.assert_close(other, unit(x), atol=1e-6, rtol=0)
 
@@ -35,7 +35,7 @@ def test_strength_nothing_is_the_identity(height: int, width: int, hue: Hue) -> 
 @pytest.mark.parametrize("hue", HUES)
 def test_views_change_more_the_stronger_they_are(hue: Hue) -> None:
     x = images(200, 16, 16)
-    changes = [(views(x, FULL.at(each), hue=hue)[0] - unit(x)).abs().mean().item() for each in (0, 0.1, 0.3, 0.6, 1, 1.5)]
+    changes = [(views(x, FULL.scaled(each), hue=hue)[0] - unit(x)).abs().mean().item() for each in (0, 0.1, 0.3, 0.6, 1, 1.5)]
     assert all(weaker < stronger for weaker, stronger in itertools.pairwise(changes))
 
 
