@@ -1,4 +1,4 @@
-"""Fixtures that more than one room's tests need: a real S3 server."""
+"""Fixtures for the tests of several packages: a real S3 server."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class S3Server:
-    """A SeaweedFS of this test session, its two buckets, and the keys of a user who may not make buckets."""
+    """A SeaweedFS of this test session, its two buckets, and the keys of a user who may not create buckets."""
 
     port: int
     access_key: str = field(default_factory=lambda: secrets.token_hex(10))
     secret_key: str = field(default_factory=lambda: secrets.token_hex(20))
     bucket: str = "runs"
     open_bucket: str = "open"
-    """A bucket that takes requests without a signature, so that a proxy may change them."""
+    """A bucket that accepts unsigned requests, so that a proxy may change them."""
 
     @property
     def endpoint(self) -> str:
@@ -52,9 +52,9 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """A real S3 server on loopback for the whole session. Fails, rather than skips, where `weed` is not installed."""
-    with tempfile.TemporaryDirectory(prefix="weed") as folder:  # short: sockets lie in it
-        for _ in range(3):  # another process may take a port between our look and weed's
+    """A real S3 server on loopback for the test session. Fails, rather than skips, if `weed` is not installed."""
+    with tempfile.TemporaryDirectory(prefix="weed") as folder:  # a short path: it contains sockets
+        for _ in range(3):  # another process may take a port between our check and weed's
             server, process = _start(Path(folder))
             try:
                 if _makes_buckets(server, process):
@@ -75,13 +75,13 @@ def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds what another one has in the cache of decoded images."""
+    """An empty cache of decoded images for every test."""
     monkeypatch.setenv("ADAINF_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
 def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Point boto3, here and in child processes, at the test server; the address of a fresh, empty run."""
+    """Point boto3, here and in child processes, to the test server; return the URI of a new run."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in s3_server.env.items():
@@ -140,4 +140,4 @@ def _makes_buckets(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
 def _make_bucket(client: Any, bucket: str) -> None:
     with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
         client.create_bucket(Bucket=bucket)
-    client.put_object(Bucket=bucket, Key="ready", Body=b"")  # the server makes buckets before it can fill them
+    client.put_object(Bucket=bucket, Key="ready", Body=b"")  # the server creates buckets before they accept objects

@@ -1,4 +1,4 @@
-"""Run a function on several real processes joined by gloo, and get back what each returned."""
+"""Run a function on several real processes of a gloo process group, and collect the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 
 def run_on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(*arguments)` on each of `world` processes; results in the order of ranks. Any failure fails the caller."""
+    """`function(*arguments)` on each of `world` processes; results in rank order. Any failure fails the caller."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,12 +42,12 @@ def _main(
     rank: int, world: int, port: int, results: Queue[Any], function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
-    # What a launcher tells each process; without it accelerate takes each for the only one.
+    # The environment of a launcher; without it accelerate treats each process as the only one.
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
     try:
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-        # As bytes: tensors in a queue are shared memory, which is gone when their process ends.
+        # As bytes: tensors in a queue are in shared memory, which ends with their process.
         value = io.BytesIO()
         torch.save(function(*arguments), value)
         results.put((rank, value.getvalue(), ""))

@@ -1,4 +1,4 @@
-"""The command of a SeaweedFS that speaks S3 on loopback and nothing to anybody else; for tests and benchmarks."""
+"""The command of a SeaweedFS server that serves S3 on loopback only; for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Command(NamedTuple):
 
 
 def seaweed(short: Path, data: Path, identities: list[dict[str, Any]], volumes: int, volume_mb: int) -> Command | None:
-    """A server on free ports that keeps its objects in `data`; None where the binary is not installed.
+    """A server on free ports that keeps its objects in `data`; None if the binary is not installed.
 
     `short`: a folder with a short path, for sockets and keys.
     """
@@ -39,7 +39,7 @@ def seaweed(short: Path, data: Path, identities: list[dict[str, Any]], volumes: 
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:  # all held at once, so that all differ
+    with ExitStack() as stack:  # all bound at once, so that all differ
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The chain as a user runs it: to the end, again, on S3, on two processes, stopped politely, and started wrongly."""
+"""The pipeline as a user runs it: to the end, again, on S3, on two processes, with stop requests, and with invalid input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.tiny import RECIPE, adainf, artifact_hashes, make_older, write_recipe
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """(recipe, run folder, what was printed) of one uninterrupted run. Tests must not change it."""
+    """(recipe, run folder, standard output) of one uninterrupted run. Tests must not change it."""
     folder = tmp_path_factory.mktemp("chain")
     recipe = write_recipe(folder)
     done = adainf("run", recipe, "--run", folder / "run")
@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]
     return recipe, folder / "run", done.stdout
 
 
-def test_every_artifact_is_there_and_the_arms_are_named(finished: tuple[Path, Path, str]) -> None:
+def test_every_artifact_exists_and_the_arms_are_named(finished: tuple[Path, Path, str]) -> None:
     recipe, folder, printed = finished
     run = Run(str(folder))
     assert all(run.find(name) for name in build_graph(load_recipe(recipe)))
@@ -49,8 +49,8 @@ def test_every_artifact_is_there_and_the_arms_are_named(finished: tuple[Path, Pa
     assert leftovers == []
 
 
-def test_images_that_are_worth_nothing_leave_arm_adainf_as_none(finished: tuple[Path, Path, str]) -> None:
-    """Thirty steps fit no generator: the plan refuses what it made, and the encoder is that of the real images alone."""
+def test_useless_images_make_arm_adainf_equal_to_none(finished: tuple[Path, Path, str]) -> None:
+    """Thirty steps do not fit a generator: the plan excludes its images, and the encoder is that of only the real images."""
     _, folder, printed = finished
     assert "the generated images are left out" in printed
     none, adainf, vanilla = (
@@ -63,7 +63,7 @@ def written(folder: Path) -> dict[str, int]:
     return {key: (folder / key).stat().st_mtime_ns for key in artifact_hashes(folder)}
 
 
-def test_a_second_run_does_nothing_and_says_why(finished: tuple[Path, Path, str]) -> None:
+def test_a_second_run_skips_every_stage_with_the_reason(finished: tuple[Path, Path, str]) -> None:
     recipe, folder, _ = finished
     before = written(folder)
     again = adainf("run", recipe, "--run", folder)
@@ -73,7 +73,7 @@ def test_a_second_run_does_nothing_and_says_why(finished: tuple[Path, Path, str]
 
 
 def test_the_same_run_on_s3_stage_by_stage_is_the_same_bytes(finished: tuple[Path, Path, str], s3_env: str) -> None:
-    """Also the test of the single commands, each in its own process, with nothing but the store between them."""
+    """Also tests the single commands, each in its own process, which share only the store."""
     recipe, folder, _ = finished
     before = [["ingest"], ["fit"], ["generate"], ["pretrain", "--arm", "none"], ["measure"], ["plan"]]
     for stage, *options in (*before, ["pretrain"], ["evaluate"], ["report"]):
@@ -82,11 +82,11 @@ def test_the_same_run_on_s3_stage_by_stage_is_the_same_bytes(finished: tuple[Pat
     assert artifact_hashes(s3_env) == artifact_hashes(folder)
 
 
-def test_how_images_are_handed_over_changes_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
-    """On the device or not, made ahead or not, compared often or not: the same encoder."""
+def test_stream_settings_change_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """On the device or not, prefetched or not, checked often or not: the same encoder."""
     _, folder, _ = finished
-    handed = "pretrain:\n  stream: {on_device: true, prefetch_batches: 0, check_every_steps: 1}"
-    recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", handed))
+    stream = "pretrain:\n  stream: {on_device: true, prefetch_batches: 0, check_every_steps: 1}"
+    recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", stream))
     for name in ("real", "generator", "generated"):
         shutil.copytree(folder / name, tmp_path / "run" / name)
     done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla")
@@ -96,8 +96,8 @@ def test_how_images_are_handed_over_changes_no_byte(finished: tuple[Path, Path, 
     assert "pretrain/vanilla/seed-0/manifest.json" in there
 
 
-def test_looking_at_labels_while_it_trains_changes_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
-    """The online probe and the nearest neighbours log what they see, and the encoder is that of a run without them."""
+def test_monitors_change_no_byte(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """With the online probe and nearest neighbours in the log the encoder is that of a run without them."""
     _, folder, _ = finished
     watched = "pretrain:\n  monitor: {online_probe: true, knn_every_steps: 4}"
     recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", watched))
@@ -116,7 +116,7 @@ def test_looking_at_labels_while_it_trains_changes_no_byte(finished: tuple[Path,
 
 
 def write_captioned_tar(path: Path, images: int, captions: int) -> None:
-    """Noise, of which the first so many have a .txt."""
+    """Noise images; the first `captions` of them have a .txt."""
     noise = np.random.default_rng(0).integers(0, 256, (images, 8, 8, 3), dtype=np.uint8)
     with tarfile.open(path, "w") as tar:
         for number, pixels in enumerate(noise):
@@ -129,7 +129,7 @@ def write_captioned_tar(path: Path, images: int, captions: int) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
-def test_clip_trains_on_tars_with_captions_and_names_an_image_without(tmp_path: Path) -> None:
+def test_clip_trains_on_tars_with_captions_and_names_an_image_without_one(tmp_path: Path) -> None:
     real = f"{{kind: shards, path: {tmp_path}, validation_fraction: 0, test_fraction: 0}}"
     method = "{kind: clip, text_width: 16, projector_out: 8}"
     text = RECIPE.replace("{kind: digits, train_limit_images: 256}", real).replace("plan:", "arms: [none]\nplan:")
@@ -149,7 +149,9 @@ def test_windows_are_part_of_the_experiment_and_train_too(finished: tuple[Path, 
     _, folder, _ = finished
     recipe = write_recipe(tmp_path, RECIPE.replace("pretrain:", "pretrain:\n  stream: {window_shards: 2}"))
     shutil.copytree(folder, tmp_path / "run")
-    assert "window_shards: null there, 2 now" in sentence("pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla")
+    assert "window_shards: null stored, 2 requested" in sentence(
+        "pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla"
+    )
     shutil.rmtree(tmp_path / "run" / "pretrain")
     done = adainf("pretrain", recipe, "--run", tmp_path / "run", "--arm", "vanilla")
     assert done.returncode == OK, done.stderr
@@ -158,7 +160,7 @@ def test_windows_are_part_of_the_experiment_and_train_too(finished: tuple[Path, 
 
 
 def launch(processes: int, recipe: Path, run: Path) -> subprocess.CompletedProcess[str]:
-    """Arm `none` by the launcher, as docs/recipes.md has it."""
+    """Arm `none` by the launcher, as in docs/recipes.md."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
     command += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["--main_process_port", "0", "-m", "adainf.pretrain", str(recipe), "--run", str(run), "--arm", "none"]
@@ -179,7 +181,7 @@ def test_two_processes_with_half_the_batch_train_the_encoder_of_one(tmp_path: Pa
     assert adainf("pretrain", recipe, "--run", one, "--arm", "none").returncode == OK
     done = launch(2, recipe, two)
     assert done.returncode == OK, done.stderr
-    assert done.stdout.count("pretrain none (seed 0): done") == 1, "one voice, whatever the number of processes"
+    assert done.stdout.count("pretrain none (seed 0): done") == 1, "printed once, for any number of processes"
     assert "on 2 processes" in done.stdout
     expected, found = encoder_weights(one), encoder_weights(two)
     assert expected.keys() == found.keys()
@@ -187,7 +189,7 @@ def test_two_processes_with_half_the_batch_train_the_encoder_of_one(tmp_path: Pa
         torch.testing.assert_close(found[key], value, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_a_batch_that_the_processes_cannot_share_is_refused_before_the_folder_is_claimed(tmp_path: Path) -> None:
+def test_a_batch_that_the_processes_do_not_divide_is_refused_before_the_claim(tmp_path: Path) -> None:
     recipe, run = write_recipe(tmp_path, RECIPE.replace("global_batch: 32", "global_batch: 31")), tmp_path / "run"
     assert adainf("ingest", recipe, "--run", run).returncode == OK
     done = launch(2, recipe, run)
@@ -197,8 +199,8 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_the_folder_is
 
 
 @pytest.mark.parametrize(("stage", "folder"), [("fit", "generator"), ("pretrain", "pretrain/none/seed-0")])
-def test_asked_to_stop_it_saves_that_very_step(tmp_path: Path, stage: str, folder: str) -> None:
-    """SIGTERM in the middle, far from any interval of saving: exit 75 and a checkpoint of the step that it names."""
+def test_a_stop_request_saves_the_current_step(tmp_path: Path, stage: str, folder: str) -> None:
+    """SIGTERM between two regular checkpoints: exit code 75, and a checkpoint of the step in the message."""
     text = re.sub(r"  (checkpoint_every_steps|steps): \d+\n", r"  \1: 20000\n", RECIPE)
     text = re.sub(r"  log_every_steps: \d+\n", "  log_every_steps: 1\n", text)
     recipe, run, progress = write_recipe(tmp_path, text), tmp_path / "run", tmp_path / "progress.json"
@@ -252,15 +254,15 @@ def test_bad_commands_are_bad_input(tmp_path: Path) -> None:
     assert not (tmp_path / "empty").exists() or not artifact_hashes(tmp_path / "empty")
 
 
-def test_a_run_of_another_recipe_is_refused_and_left_alone(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
+def test_a_run_of_another_recipe_is_refused_and_not_changed(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
     _, folder, _ = finished
     before = artifact_hashes(folder)
     other = write_recipe(tmp_path, RECIPE.replace("train_limit_images: 256", "train_limit_images: 200"))
     found = sentence("run", other, "--run", folder)
     assert "real/ was written by another recipe" in found
-    assert "settings.train_limit_images: 256 there, 200 now" in found
+    assert "settings.train_limit_images: 256 stored, 200 requested" in found
     other = write_recipe(tmp_path, RECIPE.replace("steps: 30", "steps: 31"))
-    for stage in ("fit", "generate", "report"):  # a later stage alone must not use what another recipe made
+    for stage in ("fit", "generate", "report"):  # a single later stage must not use artifacts of another recipe
         assert "generator/ was written by another recipe" in sentence(stage, other, "--run", folder)
     assert artifact_hashes(folder) == before
 
@@ -275,16 +277,16 @@ def test_an_artifact_made_from_an_older_input_is_refused(finished: tuple[Path, P
     )
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
-def test_damaged_shards_are_refused_by_name(finished: tuple[Path, Path, str], tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("corruption", ["truncate", "flip", "remove"])
+def test_corrupt_shards_are_refused_by_name(finished: tuple[Path, Path, str], tmp_path: Path, corruption: str) -> None:
     recipe, folder, _ = finished
     run = tmp_path / "run"
     shutil.copytree(folder / "real", run / "real")
     tar = run / "real" / "train-000000.tar"
     data = bytearray(tar.read_bytes())
-    if damage == "truncate":
+    if corruption == "truncate":
         tar.write_bytes(data[: len(data) // 2])
-    elif damage == "flip":
+    elif corruption == "flip":
         data[len(data) // 2] ^= 1
         tar.write_bytes(data)
     else:
@@ -315,22 +317,22 @@ def test_damaged_shards_are_refused_by_name(finished: tuple[Path, Path, str], tm
 def test_recipes_that_do_not_fit_the_data_are_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
     recipe = write_recipe(tmp_path, RECIPE.replace(old, new))
     assert words in sentence("run", recipe, "--run", tmp_path / "run")
-    if "/nonexistent" not in new:  # and what it says can be followed: nothing was claimed for the wrong recipe
+    if "/nonexistent" not in new:  # and the fix works: nothing was claimed for the invalid recipe
         assert not (tmp_path / "run" / "generator").exists()
         assert not (tmp_path / "run" / "pretrain").exists()
 
 
-@pytest.mark.parametrize(("split", "said"), [("validation", "untrained"), ("test", "no labelled test images")])
-def test_without_a_held_out_split_it_still_ends(tmp_path: Path, split: str, said: str) -> None:
+@pytest.mark.parametrize(("split", "printed"), [("validation", "untrained"), ("test", "no labelled test images")])
+def test_without_a_held_out_split_it_still_finishes(tmp_path: Path, split: str, printed: str) -> None:
     real = f"{{kind: digits, train_limit_images: 256, {split}_fraction: 0}}"
     text = RECIPE.replace("{kind: digits, train_limit_images: 256}", real).replace("plan:", "arms: [none]\nplan:")
     recipe = write_recipe(tmp_path, text.replace("steps: 12", "steps: 2"))
     done = adainf("run", recipe, "--run", tmp_path / "run")
     assert done.returncode == OK, done.stderr
-    assert said in done.stdout
+    assert printed in done.stdout
 
 
-def test_a_loss_that_is_not_finite_fails_for_good_and_frees_the_folder(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_fails_permanently_and_releases_the_folder(tmp_path: Path) -> None:
     text = RECIPE.replace("plan:", "arms: [none]\nplan:").replace(
         "  steps: 12", "  optimizer: {learning_rate: 1e20, clip: false}\n  steps: 12"
     )
@@ -339,11 +341,11 @@ def test_a_loss_that_is_not_finite_fails_for_good_and_frees_the_folder(tmp_path:
     failed = adainf("pretrain", recipe, "--run", run)
     assert failed.returncode == STAGE_FAILED, failed.stderr
     assert "lower pretrain.optimizer.learning_rate" in failed.stderr
-    mended = write_recipe(tmp_path, RECIPE.replace("plan:", "arms: [none]\nplan:"))
-    assert adainf("pretrain", mended, "--run", run).returncode == OK
+    fixed = write_recipe(tmp_path, RECIPE.replace("plan:", "arms: [none]\nplan:"))
+    assert adainf("pretrain", fixed, "--run", run).returncode == OK
 
 
-def test_a_stop_while_images_are_read_is_not_taken_for_damage(tmp_path: Path) -> None:
+def test_a_stop_while_images_are_read_is_not_mistaken_for_corruption(tmp_path: Path) -> None:
     """SIGTERM inside a decoder: exit 75, and the finished shards stay."""
     images = tmp_path / "images"
     images.mkdir()
@@ -376,7 +378,7 @@ def test_stores_that_cannot_be_used_are_refused(tmp_path: Path, s3_env: str) -> 
     assert "credentials" in wrong
 
 
-def test_unlabelled_images_go_through_and_only_the_probes_are_missing(tmp_path: Path) -> None:
+def test_unlabelled_images_work_and_only_the_probes_are_missing(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", image=images, label=np.full(80, -1))
     text = RECIPE.replace("{kind: digits, train_limit_images: 256}", f"{{kind: npz, path: {tmp_path / 'images.npz'}}}")
@@ -386,8 +388,8 @@ def test_unlabelled_images_go_through_and_only_the_probes_are_missing(tmp_path: 
     assert "no labels" in done.stdout
 
 
-def test_waiting_output_is_plain_lines(tmp_path: Path) -> None:
-    """Into a file or a cluster's log there are no escape codes and no carriage returns, and lines come while it works."""
+def test_output_to_a_file_is_plain_lines(tmp_path: Path) -> None:
+    """A file or a cluster's log gets no escape codes and no carriage returns, and lines arrive during the work."""
     recipe = write_recipe(tmp_path, RECIPE.replace("  steps: 30\n", "  steps: 100000\n"))
     assert adainf("ingest", recipe, "--run", tmp_path / "run").returncode == OK
     command = [sys.executable, "-m", "adainf", "fit", str(recipe), "--run", str(tmp_path / "run")]

@@ -1,4 +1,4 @@
-"""kill -9 at random points of every stage, and two starts of one: the bytes are those of an uninterrupted run."""
+"""kill -9 at random points of every stage, and two attempts of one: the bytes are those of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ STAGES = [
 ]
 
 
-class Chain:
-    """One process of the whole chain, and when it said that a stage was done."""
+class Pipeline:
+    """One process of the complete pipeline, and the times at which it reported that a stage was done."""
 
     def __init__(self, recipe: Path, run: Path) -> None:
         command = [sys.executable, "-m", "adainf", "run", str(recipe), "--run", str(run)]
@@ -65,7 +65,7 @@ class Chain:
             self._changed.notify_all()
 
     def wait_for(self, stage: str) -> None:
-        """Until the stage is done or the process has ended."""
+        """Wait until the stage is done or the process has exited."""
         with self._changed:
             assert self._changed.wait_for(lambda: stage in self.done_at or self.process.poll() is not None, timeout=300)
 
@@ -75,7 +75,7 @@ class Chain:
         return code
 
     def kill(self) -> bool:
-        """kill -9; whether it was still running."""
+        """kill -9; return whether it was still running."""
         running = self.process.poll() is None
         self.process.kill()
         self.finish()
@@ -85,26 +85,26 @@ class Chain:
 @pytest.mark.parametrize("kills_per_stage", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_at_random_points_of_every_stage_the_artifacts_are_the_same_bytes(tmp_path: Path, kills_per_stage: int) -> None:
     recipe = write_recipe(tmp_path)
-    whole = Chain(recipe, tmp_path / "whole")
-    assert whole.finish() == OK, whole.output
-    times = [whole.done_at[stage] for stage in ("", *STAGES)]
+    reference = Pipeline(recipe, tmp_path / "reference")
+    assert reference.finish() == OK, reference.output
+    times = [reference.done_at[stage] for stage in ("", *STAGES)]
     seconds = {stage: after - before for stage, before, after in zip(STAGES, times, times[1:], strict=False)}
 
     chance = random.Random(kills_per_stage)
     kills = 0
     for before, stage in zip(("", *STAGES), STAGES, strict=False):
         for _ in range(kills_per_stage):
-            victim = Chain(recipe, tmp_path / "killed")
+            victim = Pipeline(recipe, tmp_path / "killed")
             victim.wait_for(before)
             time.sleep(chance.uniform(0, seconds[stage]))
             kills += victim.kill()
     assert kills >= 0.4 * kills_per_stage * len(STAGES), (
-        "too many processes had ended before they were killed: the test shows nothing"
+        "too many processes had exited before they were killed: the test tests nothing"
     )
 
     last = adainf("run", recipe, "--run", tmp_path / "killed")
     assert last.returncode == OK, last.stderr
-    assert artifact_hashes(tmp_path / "killed") == artifact_hashes(tmp_path / "whole")
+    assert artifact_hashes(tmp_path / "killed") == artifact_hashes(tmp_path / "reference")
 
 
 STALLED = """
@@ -130,7 +130,7 @@ PRETRAINED = ("pretrain", "pretrain/none/seed-0", 2)
 
 
 def stalled(key: str, stage: str, recipe: Path, run: Path) -> subprocess.Popen[str]:
-    """The stage in a process of its own whose upload of what ends in `key` waits for a byte on its standard input."""
+    """The stage in its own process; its upload of keys that end with `key` waits for a byte on standard input."""
     command = [sys.executable, "-c", STALLED, key, *stage_command(stage, recipe, run)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -145,7 +145,7 @@ def stage_command(stage: str, recipe: Path, run: Path) -> list[str]:
 
 @pytest.fixture(params=[FITTED, PRETRAINED], ids=["fit", "pretrain"])
 def stage(request: pytest.FixtureRequest) -> tuple[str, str, int]:
-    """Its name and folder, and how many steps lie between two checkpoints."""
+    """Its name and folder, and the steps between two checkpoints."""
     found: tuple[str, str, int] = request.param
     return found
 
@@ -170,12 +170,12 @@ def ingested(tmp_path: Path, name: str) -> tuple[Path, Path]:
     return recipe, run
 
 
-def test_killed_during_an_upload_and_the_one_before_damaged_it_goes_on_from_an_older_one(
+def test_killed_during_an_upload_with_a_corrupt_predecessor_it_resumes_from_an_older_checkpoint(
     tmp_path: Path, stage: tuple[str, str, int]
 ) -> None:
     name, folder, every = stage
-    recipe, whole = ingested(tmp_path, "whole")
-    assert adainf(*stage_command(name, recipe, whole)).returncode == OK
+    recipe, reference = ingested(tmp_path, "reference")
+    assert adainf(*stage_command(name, recipe, reference)).returncode == OK
     _, run = ingested(tmp_path, "killed")
     victim = stalled(checkpoint_key(folder, 3 * every), name, recipe, run)
     victim.kill()
@@ -186,22 +186,20 @@ def test_killed_during_an_upload_and_the_one_before_damaged_it_goes_on_from_an_o
 
     last = adainf(*stage_command(name, recipe, run))
     assert last.returncode == OK, last.stderr
-    assert f"{newest} is damaged" in last.stdout
-    assert artifact_hashes(run) == artifact_hashes(whole)
+    assert f"{newest} is corrupt" in last.stdout
+    assert artifact_hashes(run) == artifact_hashes(reference)
 
 
-def test_a_start_that_was_given_up_for_lost_and_comes_back_stops_and_changes_nothing(
-    tmp_path: Path, stage: tuple[str, str, int]
-) -> None:
+def test_a_stale_attempt_that_reappears_stops_and_changes_nothing(tmp_path: Path, stage: tuple[str, str, int]) -> None:
     name, folder, every = stage
     recipe, run = ingested(tmp_path, "run")
-    lost = stalled(checkpoint_key(folder, 2 * every), name, recipe, run)
+    stale = stalled(checkpoint_key(folder, 2 * every), name, recipe, run)
     done = adainf(*stage_command(name, recipe, run))
     assert done.returncode == OK, done.stderr
     before = artifact_hashes(run)
-    _, errors = lost.communicate("x", timeout=60)
-    assert lost.returncode == SUPERSEDED, errors
-    assert "another start of this stage has taken over" in errors
+    _, errors = stale.communicate("x", timeout=60)
+    assert stale.returncode == SUPERSEDED, errors
+    assert "a newer attempt of this stage has taken over" in errors
     assert artifact_hashes(run) == before
     assert not [key for key in before if "checkpoint" in key]
 
@@ -210,11 +208,11 @@ def test_a_start_that_was_given_up_for_lost_and_comes_back_stops_and_changes_not
 def test_a_worker_killed_during_an_upload_keeps_all_shards_before_it(
     tmp_path: Path, fitted: tuple[Path, Path], key: str
 ) -> None:
-    """Shard 2 of 8 is on its way: its tar, or its index behind it."""
-    recipe, whole = fitted
+    """During the upload of shard 2 of 8: of its tar, or of the index after it."""
+    recipe, reference = fitted
     run = tmp_path / "killed"
     for name in ("real", "generator"):
-        shutil.copytree(whole / name, run / name)
+        shutil.copytree(reference / name, run / name)
     victim = stalled(key, "generate", recipe, run)
     victim.kill()
     victim.communicate(timeout=60)
@@ -223,13 +221,13 @@ def test_a_worker_killed_during_an_upload_keeps_all_shards_before_it(
 
     generate(load_recipe(recipe), Run(str(run)), Reporter())
     there = artifact_hashes(run)
-    assert there == {key: value for key, value in artifact_hashes(whole).items() if key in there}
+    assert there == {key: value for key, value in artifact_hashes(reference).items() if key in there}
     assert "generated/manifest.json" in there
-    assert {file: file.stat().st_mtime_ns for file in left} == left, "a shard that was whole was written again"
+    assert {file: file.stat().st_mtime_ns for file in left} == left, "a complete shard was written again"
 
 
-def test_two_processes_go_on_from_the_one_that_the_first_found_whole(tmp_path: Path) -> None:
-    """As if the damaged one had never been: both ranks from the same step, or their weights would be others."""
+def test_two_processes_resume_from_the_checkpoint_that_rank_0_found_intact(tmp_path: Path) -> None:
+    """As without the corrupt one: both ranks resume from the same step, else their weights would differ."""
     name, folder, every = PRETRAINED
     recipe, run = ingested(tmp_path, "killed")
     victim = stalled(checkpoint_key(folder, 3 * every), name, recipe, run)
@@ -244,6 +242,6 @@ def test_two_processes_go_on_from_the_one_that_the_first_found_whole(tmp_path: P
     for place in (run, without):
         done = launch(2, recipe, place)
         assert done.returncode == OK, done.stderr
-        assert done.stdout.count(f"{newest} is damaged") == (place == run)
+        assert done.stdout.count(f"{newest} is corrupt") == (place == run)
     assert artifact_hashes(run) == artifact_hashes(without)
     assert not [key for key in artifact_hashes(run) if "checkpoint" in key]

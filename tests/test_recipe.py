@@ -104,22 +104,22 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
             "arms: [none, best]",
             "arms.1 is 'best'; input should be 'none', 'none-weak', 'vanilla', 'reweighted', 'weak', 'adainf' or 'verified'",
         ),
-        ("name: other", "line 6, column 1 is not valid YAML (key 'name' is given twice)"),
+        ("name: other", "line 6, column 1 is not valid YAML (duplicate key 'name')"),
         ("name: [", "is not valid YAML"),
-        ("? [a]\n: b", "line 6, column 3 is not valid YAML (the key ['a'] is not a single value)"),
-        ("title: 2026-13-45", "line 6, column 8 is not valid YAML ('2026-13-45' is no timestamp)"),
-        ("title: !!timestamp x", "'x' is no timestamp"),
-        ("title: " + "9" * 5000, "is no int"),
-        ("title: 0x_", "'0x_' is no int"),
-        ("title: !!int abc", "'abc' is no int"),
-        ("title: !!float x", "'x' is no float"),
-        ("title: !!bool maybe", "'maybe' is no bool"),
-        ("title: " + "[" * 3000 + "]" * 3000, "brackets too deep"),
+        ("? [a]\n: b", "line 6, column 3 is not valid YAML (the key ['a'] is not a scalar)"),
+        ("title: 2026-13-45", "line 6, column 8 is not valid YAML ('2026-13-45' is not a valid timestamp)"),
+        ("title: !!timestamp x", "'x' is not a valid timestamp"),
+        ("title: " + "9" * 5000, "is not a valid int"),
+        ("title: 0x_", "'0x_' is not a valid int"),
+        ("title: !!int abc", "'abc' is not a valid int"),
+        ("title: !!float x", "'x' is not a valid float"),
+        ("title: !!bool maybe", "'maybe' is not a valid bool"),
+        ("title: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
         ("title: '\0'", "is not valid YAML"),
-        ("pretrain: {steps: 0x" + "f" * 5000 + "}", "is no int"),
+        ("pretrain: {steps: 0x" + "f" * 5000 + "}", "is not a valid int"),
     ],
 )
-def test_a_wrong_line_is_named_with_its_mend(tmp_path: Path, change: str, sentence: str) -> None:
+def test_an_invalid_line_is_named_with_its_fix(tmp_path: Path, change: str, sentence: str) -> None:
     with pytest.raises(BadInput) as error:
         load(tmp_path, f"{MINIMAL}{change}\n")
     assert str(error.value).startswith(f"{tmp_path / 'recipe.yaml'}: ")

@@ -1,4 +1,4 @@
-"""The smallest recipe that goes through every stage, and commands run as a user runs them."""
+"""The smallest recipe that runs every stage, and commands as a user runs them."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def write_recipe(folder: Path, text: str = RECIPE) -> Path:
 
 
 def adainf(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``adainf ARGUMENTS`` in a process of its own."""
+    """``adainf ARGUMENTS`` in its own process."""
     command = [sys.executable, "-m", "adainf", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | environment, check=False)
 
 
 def artifact_hashes(uri: str | Path) -> dict[str, str]:
-    """Key → SHA-256 of everything in a run that is an artifact: all but logs."""
+    """Key → SHA-256 of all objects of a run except logs."""
     store = Run(str(uri)).store
     keys = [info.key for info in store.list() if not info.key.startswith("logs/")]
     return {key: hashlib.sha256(store.get(key)).hexdigest() for key in keys}
 
 
 def forge(manifest: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as somebody who means to: its sum fits."""
+    """Change a manifest deliberately: with a valid SHA-256."""
     body = json.loads(manifest.read_bytes())
     del body["sha256"]
     change(body)
@@ -66,5 +66,5 @@ def forge(manifest: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def make_older(manifest: Path) -> None:
-    """Turn a manifest into an older version's: another input to whoever reads it."""
+    """Turn a manifest into one of an older version, which is another input for later stages."""
     forge(manifest, lambda body: body.update(made_by="adainf 0.0.9"))

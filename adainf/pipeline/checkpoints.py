@@ -1,4 +1,4 @@
-"""The states of an unfinished stage: uploaded while its work goes on, the newest few kept, by one start at a time."""
+"""Checkpoints of an unfinished stage: uploaded in the background; the newest few are kept."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NAME = re.compile(r"([0-9]{12})\.safetensors")
 
 
 class Checkpoints:
-    """The checkpoints of the artifact `folder`: ``FOLDER/checkpoints/STEP.safetensors``, of which the `keep` newest stay.
+    """The checkpoints of the artifact `folder`: ``FOLDER/checkpoints/STEP.safetensors``; the `keep` newest are kept.
 
-    One process of a launch begins, asks for the newest, saves and deletes; all of them load. `say` is told what was damaged.
-    Left as a context, for whatever reason, it waits for the upload under way.
+    One process of a launch calls `begin`, `newest`, `save` and `delete`; all of them call `load`. `log` receives a line per
+    corrupt checkpoint. The end of a ``with`` block waits for the upload in flight.
     """
 
     def __init__(self, run: Run, folder: str, keep: int = 2, log: Callable[[str], None] = print) -> None:
         if keep < 1:
-            raise ValueError(f"keep is {keep}: without a checkpoint there is nothing to go on from")
+            raise ValueError(f"keep is {keep}: it must be 1 or more, to have a checkpoint to resume from")
         self._run, self._folder, self._keep, self._log = run, folder, keep, log
         self._prefix = f"{folder}/checkpoints/"
         self._attempt_key = f"{self._prefix}attempt.json"
@@ -37,48 +37,48 @@ class Checkpoints:
         self._upload: _Upload | None = None
 
     def begin(self) -> None:
-        """Take over from any other start of the stage: what it still tries to save, delete or commit is refused."""
+        """Take over from all other attempts of the stage: fence off their saves, deletes and commits."""
         self._attempt.begin()
 
     def check(self) -> None:
-        """To be called before a commit. Raises `Superseded` where another start has taken over."""
+        """Call it before a commit. Raises `Superseded` if a newer attempt has taken over."""
         self._attempt.check()
 
     def newest(self) -> int | None:
-        """The step of the newest whole checkpoint, None without one; `say` is told of each newer one that is damaged."""
-        damaged = False
+        """The step of the newest intact checkpoint, or None. Newer corrupt ones are logged and skipped."""
+        found_corrupt = False
         for step in reversed(self._steps()):
             try:
                 self._read(step)
                 return step
             except Corrupt as error:
-                damaged = True
-                self._log(f"{self._locate(step)} is damaged ({error}); passed over")
-            except NotFound:  # the start before was just deleting it
+                found_corrupt = True
+                self._log(f"{self._locate(step)} is corrupt ({error}); skipped")
+            except NotFound:  # deleted concurrently by the previous attempt
                 continue
-        if damaged:
-            self._log(f"{self._run.locate(self._prefix)} holds no whole checkpoint; starting from step 0")
+        if found_corrupt:
+            self._log(f"{self._run.locate(self._prefix)} has no intact checkpoint; starting from step 0")
         return None
 
     def load(self, step: int) -> tuple[dict[str, Tensor], Any]:
-        """The tensors and the extra that were saved at that step, which `newest` gave.
+        """The tensors and `extra` of the checkpoint of that step, as returned by `newest`.
 
-        Raises `BadInput` where they are damaged or another artifact's, `Superseded` where another start has deleted them.
+        Raises `BadInput` if it is corrupt or of another artifact, `Superseded` if a newer attempt has deleted it.
         """
         try:
             return self._read(step)
         except Corrupt as error:
-            raise BadInput(f"{self._locate(step)} is damaged ({error}); delete it and run its stage again") from None
+            raise BadInput(f"{self._locate(step)} is corrupt ({error}); delete it and run its stage again") from None
         except NotFound:
             raise Superseded(
-                f"another start of this stage has taken over and deleted {self._locate(step)}; this one stops"
+                f"a newer attempt of this stage has taken over and deleted {self._locate(step)}; wait for that one"
             ) from None
 
     def save(self, step: int, tensors: dict[str, Tensor], extra: Any) -> None:
-        """Copy the state to the CPU's memory now; encode and upload it while the caller goes on.
+        """Copy the state to CPU memory; encode and upload it in the background.
 
-        `extra` is any JSON value. At most one upload is under way, so that there is at most one copy: a second save waits
-        for the first, and raises what it raised (`Superseded`, or an error of the store).
+        `extra` is any JSON value. At most one upload is in flight, so there is at most one copy: the next save waits for it,
+        and raises its error (`Superseded`, or an error of the store).
         """
         self.wait()
         held = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
@@ -86,19 +86,19 @@ class Checkpoints:
         self._upload.start()
 
     def wait(self) -> None:
-        """Return once what was saved is in the store. Raises what its upload raised."""
-        error = self._settle()
+        """Wait until the last save is stored. Raises the error of its upload."""
+        error = self._join_upload()
         if error is not None:
             raise error
 
     def delete(self) -> None:
-        """The stage has ended: remove all that is kept for an unfinished one.
+        """The stage is finished: delete its checkpoints and its fencing token.
 
-        Raises `Superseded` where another start has taken over. A process that has not begun removes what others left behind
-        an artifact that is finished, and so ends them, too.
+        Raises `Superseded` if a newer attempt has taken over. A process that has not begun cleans up after a finished artifact,
+        which also fences off all attempts.
         """
-        self._settle()
-        # The fence goes last: as long as there is anything else, a start before this one finds that it is not its own.
+        self._join_upload()
+        # The token goes last: while checkpoints exist, stale attempts must find a token that is not theirs.
         others = [info.key for info in self._run.store.list(self._prefix) if info.key != self._attempt_key]
         for key in [*others, self._attempt_key]:
             if self._attempt.begun:
@@ -109,10 +109,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._settle()  # the reason why the work ended counts, not how this upload did
+        self._join_upload()  # an exception of the block takes precedence over one of the upload
 
-    def _settle(self) -> BaseException | None:
-        """Wait for the upload under way; what it raised."""
+    def _join_upload(self) -> BaseException | None:
+        """Wait for the upload in flight; return its error."""
         upload = self._upload
         if upload is None:
             return None
@@ -125,7 +125,7 @@ class Checkpoints:
         store, key = self._run.store, self._key(step)
         self._attempt.check()
         store.put(key, data)
-        if self._attempt.ended():  # during the put, so that nobody else will delete it
+        if self._attempt.ended():  # finished during the put: no other process will delete it
             store.delete(key)
         self._attempt.check()
         for other in self._outdated(step):
@@ -133,22 +133,22 @@ class Checkpoints:
             store.delete(self._key(other))
 
     def _outdated(self, step: int) -> list[int]:
-        """All but the `keep` newest up to `step`. A later one is no state of this attempt, which went on from before it: it
-        is damaged, or came late from an attempt that was superseded."""
+        """All but the `keep` newest up to `step`. A later one is not of this attempt, which resumed before it: it is corrupt,
+        or a late upload of a stale attempt."""
         steps = self._steps()
         kept = [other for other in steps if other <= step][-self._keep :]
         return [other for other in steps if other not in kept]
 
     def _steps(self) -> list[int]:
-        """Of what is stored, damaged or not, in ascending order."""
+        """The steps of all stored checkpoints, intact or corrupt, in ascending order."""
         names = (info.key.removeprefix(self._prefix) for info in self._run.store.list(self._prefix))
         return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
 
     def _read(self, step: int) -> tuple[dict[str, Tensor], Any]:
-        """Raises `NotFound` and `Corrupt`; an error of the store is neither."""
-        tensors, extra = parse(self._run.store.get(self._key(step), verify=False))  # it holds a SHA-256 of its own
+        """Raises `NotFound` and `Corrupt`; errors of the store are neither."""
+        tensors, extra = parse(self._run.store.get(self._key(step), verify=False))  # it contains its own SHA-256
         if not isinstance(extra, dict) or (extra.get("of"), extra.get("step")) != (self._folder, step):
-            raise Corrupt(f"it is not of step {step} of {self._folder}")
+            raise Corrupt(f"it is not the checkpoint of step {step} of {self._folder}")
         return tensors, extra["state"]
 
     def _key(self, step: int) -> str:
@@ -159,11 +159,10 @@ class Checkpoints:
 
 
 class _Upload(threading.Thread):
-    """`work` aside; the error that it ended with, if any, is kept.
+    """Runs `work` in the background; `error` is the exception that ended it, if any.
 
-    No daemon: the interpreter would cut one off within torch's C++ at its end, and abort. So the end of a process waits for
-    the upload, for as long as the store takes and no longer; and whoever wants its result joins the thread, which has then
-    let go of its tensors.
+    Not a daemon thread: at exit the interpreter would kill it within torch's C++ code, and abort. So the process waits at exit
+    for the upload. After a join the thread has released its tensors.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:

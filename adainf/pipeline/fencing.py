@@ -1,6 +1,6 @@
-"""Which of several starts of a stage goes on: the last one. Those before it find out, change nothing more and stop.
+"""Fencing token: only the newest attempt of a stage may write; a stale attempt is fenced off and stops.
 
-A machine that was given up for lost may come back while its successor is at work, and a command may be typed twice.
+A node that was considered lost may reappear while its replacement runs, or a user may start a command twice.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from adainf.storage import NotFound, PreconditionFailed
 
 
 class Attempt:
-    """One start of a stage, fenced by the object `key`: it holds the number and the token of the last start that began.
+    """One attempt of a stage. The object `key` holds the number and the fencing token of the newest attempt.
 
-    Where a store ignores conditions two starts may take the same number in the same moment; their tokens differ, and one
-    of them finds the other's.
+    In a store without conditional writes two concurrent attempts may take the same number. Their tokens differ, so one of them
+    is fenced off.
     """
 
     def __init__(self, run: Run, key: str) -> None:
@@ -28,31 +28,31 @@ class Attempt:
 
     @property
     def begun(self) -> bool:
-        """Whether `begin` was called: only one process of a launch does."""
+        """Whether `begin` was called; only one process of a launch calls it."""
         return self._own is not None
 
     def begin(self) -> None:
-        """Take over from the start before, dead or alive."""
+        """Take over from the previous attempt, dead or alive."""
         store = self._run.store
         while not self.begun:
-            with suppress(NotFound, PreconditionFailed):  # another began or ended in this very moment: look again
+            with suppress(NotFound, PreconditionFailed):  # lost a race against another attempt: read again
                 found = store.head(self._key)
                 if found is None:
-                    own = _named(1)
+                    own = _encode(1)
                     store.put_if_absent(self._key, own)
                 else:
-                    own = _named(_number(store.get(self._key, etag=found.etag)) + 1)
+                    own = _encode(_number(store.get(self._key, etag=found.etag)) + 1)
                     store.put_if_match(self._key, own, found.etag)
                 self._own = own
 
     def check(self) -> None:
-        """Raise `Superseded` where another start has begun since, or has ended the stage."""
-        assert self.begun, "only an attempt that began can be superseded"
+        """Raise `Superseded` if a newer attempt has begun, or has finished the stage."""
+        assert self.begun, "call begin first"
         if self._stored() != self._own:
-            raise Superseded(f"another start of this stage has taken over ({self._run.locate(self._key)}); this one stops")
+            raise Superseded(f"a newer attempt of this stage has taken over ({self._run.locate(self._key)}); wait for that one")
 
     def ended(self) -> bool:
-        """Whether some start has ended the stage and swept up."""
+        """Whether an attempt has finished the stage and deleted its state."""
         return self._stored() is None
 
     def _stored(self) -> bytes | None:
@@ -62,7 +62,7 @@ class Attempt:
             return None
 
 
-def _named(number: int) -> bytes:
+def _encode(number: int) -> bytes:
     return canonical_json({"attempt": number, "token": secrets.token_hex(16)})
 
 
@@ -71,4 +71,4 @@ def _number(data: bytes) -> int:
         held: Any = json.loads(data)
         return int(held["attempt"])
     except (ValueError, LookupError, TypeError):
-        return 0  # the number is for people, the token decides
+        return 0  # the number is informative; only the token is compared

@@ -15,9 +15,9 @@ from adainf.pipeline.stages import STAGES
 from adainf.recipe import REAL_ALONE, Arm, External, GeneratedSource, ImportedImages, Recipe
 
 REPORT = "report"
-"""The artifact about all others, which is no node of the graph; also its task."""
+"""The artifact that summarizes all others. It is not a node of the graph; also the name of its task."""
 UNTRAINED = "untrained"
-"""The encoder that every arm starts from, judged beside the arms."""
+"""The initial encoder of every arm, evaluated as a baseline."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Node:
     inputs: tuple[str, ...]
     """The artifacts that it is made from."""
     settings: dict[str, Any]
-    """The part of the recipe that decides it; paths of data and checkpoint intervals are not part of it."""
+    """The part of the recipe that determines it, without data paths and checkpoint intervals."""
 
     @property
     def task(self) -> str:
-        """The task that makes it: a stage, or of pretrain one arm (``pretrain.ARM``), as arm `none` judges generated images."""
+        """The task that makes it: a stage, or of pretrain one arm (``pretrain.ARM``), as measure needs that of arm `none`."""
         return task_name(self.stage, self.settings["arm"] if self.stage == "pretrain" else None)
 
 
@@ -42,7 +42,7 @@ def task_name(stage: str, arm: str | None) -> str:
 
 
 def fitted(source: str) -> str:
-    """The artifact with the generator of a source, by the source's name: that of a recipe's only one is empty."""
+    """The artifact with the generator of a source. The name of a recipe's only source is empty."""
     return _of("generator", source)
 
 
@@ -85,7 +85,7 @@ def committed_pieces(run: Run, stage: str) -> int:
 
 
 def judging_encoder(recipe: Recipe) -> str | None:
-    """The artifact with the encoder by whose features generated images are measured, where the recipe has arm `none`."""
+    """The artifact with the encoder whose features measure generated images, if the recipe has arm `none`."""
     return pretrained("none", recipe.pretrain.seeds[0]) if "none" in recipe.arms else None
 
 
@@ -96,7 +96,7 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
         for source in recipe.sources.values():
             nodes |= _generated(source)
     if "none" in recipe.arms:
-        nodes |= _pretrained(recipe, "none")  # first, as its encoder judges the generated images
+        nodes |= _pretrained(recipe, "none")  # first, as measure uses its encoder
     qualities = tuple(measured(source) for source in recipe.sources) if recipe.measures_quality else ()
     if recipe.measures_quality:
         assert recipe.quality is not None
@@ -129,7 +129,7 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
 
 
 def _training(recipe: Recipe) -> dict[str, Any]:
-    """What decides an encoder beside its arm and seed."""
+    """The settings that determine an encoder, besides its arm and seed."""
     unseen: Any = {
         "seeds": True,
         "checkpoint_every_steps": True,
@@ -140,7 +140,7 @@ def _training(recipe: Recipe) -> dict[str, Any]:
 
 
 _DECIDED_BY: dict[Arm, tuple[str, ...]] = {"none": (), "vanilla": (), "verified": ("plan", "verify")}
-"""What an arm goes by, where it is not the plan alone."""
+"""The artifacts that an arm uses, where it is not only the plan."""
 
 
 def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Node]:
@@ -173,7 +173,7 @@ def tasks(recipe: Recipe) -> dict[str, tuple[str, ...]]:
 
 
 def request(recipe: Recipe, name: str, inputs: Mapping[str, Manifest], data_sha256: str | None = None) -> Request:
-    """What artifact `name` must answer; `data_sha256` names what it reads from outside the run."""
+    """The request of artifact `name`; `data_sha256` identifies the data that it reads from outside the run."""
     node = build_graph(recipe)[name]
     digests = {key: manifest.digest for key, manifest in inputs.items()}
     if data_sha256 is not None:
@@ -182,11 +182,11 @@ def request(recipe: Recipe, name: str, inputs: Mapping[str, Manifest], data_sha2
 
 
 def extends(stored: Request, wanted: Request) -> bool:
-    """Whether `wanted` is the generated images of `stored` and more of them, so that its shards can be kept.
+    """Whether `wanted` has the generated images of `stored` and more, so that the stored shards can be reused.
 
-    Raises `BadInput` where it differs in their number alone and cannot: it asks for fewer, or the last shard is not full.
+    Raises `BadInput` if only the number of images differs and they cannot: fewer images, or a last shard that is not full.
     """
-    if stored == wanted or "sampler" not in stored.settings:  # an import takes its images evenly from all that there are
+    if stored == wanted or "sampler" not in stored.settings:  # an import samples evenly from all its images
         return False
     before: Any = stored.settings["generate"]
     now: Any = wanted.settings["generate"]
@@ -201,8 +201,8 @@ def extends(stored: Request, wanted: Request) -> bool:
         )
     if images_before % now["shard_images"]:
         raise BadInput(
-            f"the {images_before} images that this run generates end within a shard of {now['shard_images']}, and only whole "
-            f"shards can be kept if they are to be {images}; set generate.images to {images_before}, or choose another --run"
+            f"the {images_before} images that this run generates do not fill a shard of {now['shard_images']}, and only full "
+            f"shards can be reused for {images} images; set generate.images to {images_before}, or choose another --run"
         )
     return True
 
@@ -213,8 +213,8 @@ def require_inputs(recipe: Recipe, run: Run, name: str) -> dict[str, Manifest]:
 
 
 def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifest]:
-    """Finished artifacts of this recipe, by name. Raises `BadInput` where one is missing, was made by another recipe, or
-    from another input than the run holds now: a run is never a mix of two."""
+    """Finished artifacts of this recipe, by name. Raises `BadInput` if one is missing, is of another recipe, or is of another
+    input than the run contains now: a run never mixes two recipes."""
     nodes = build_graph(recipe)
     found: dict[str, Manifest] = {}
 
@@ -228,7 +228,7 @@ def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifes
         if manifest is None:
             command = f"{node.stage} RECIPE" + (f" --arm {node.settings['arm']}" if "arm" in node.settings else "")
             raise BadInput(f"{run.locate(run.manifest_key(name))} is missing: run `adainf {command}` on this run first")
-        # Data from outside the run are known to the stage alone that read them.
+        # Only the stage that read data from outside the run knows their digest.
         data = manifest.request.inputs.get("data")
         wanted = request(recipe, name, {before: found[before] for before in node.inputs}, data)
         if node.stage == "generate" and extends(manifest.request, wanted):

@@ -1,4 +1,4 @@
-"""Reading a recipe from its file, and saying in one sentence what is wrong with it."""
+"""Loading and validation of a recipe; each error is one sentence."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from adainf.storage import NotFound, open_store
 
 _GENERATORS = [["generator"], ["generators", "*", "generator"]]
 _UNIONS = [["real"], *_GENERATORS, *([*one, "diffusion", "objective"] for one in _GENERATORS), ["pretrain", "method"]]
-"""Settings whose `kind` says what else they hold; pydantic puts it into the place of an error. `*` stands for any name."""
+"""Discriminated unions by `kind`; pydantic adds the tag to the location of an error. `*` stands for any name."""
 _REMOVED = {
     "plan.schedule": "was removed in 0.2.0: arms adainf and weak use the plan's augmentation from the first step; delete it",
     "plan.tiers": "was removed in 0.2.0: the plan gives all shards of a source one weight; delete it, and to weigh sets of "
     "different quality separately, list each set under generators",
 }
-"""Settings that older recipes may still name, and what to do about each."""
+"""Removed settings of older recipes, and the fix for each."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
+    """Load and validate one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
 
-    Raises `BadInput`, one sentence naming file, field and mend.
+    Raises `BadInput`, one sentence with file, field and fix.
     """
     try:
         text = _read(path)
     except (FileNotFoundError, NotFound):
-        raise BadInput(f"{path}: no such recipe; see recipes/ for the ones that come with AdaInf") from None
+        raise BadInput(f"{path}: no such recipe; see recipes/ for those that AdaInf provides") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
     try:
         data = yaml.load(text, Loader=_Loader)
     except RecursionError:
-        raise BadInput(f"{path}: is not valid YAML (brackets too deep in each other); mend the brackets") from None
+        raise BadInput(f"{path}: is not valid YAML (nested too deeply); fix the brackets") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = (str(getattr(error, "problem", error)).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{path}:{where} is not valid YAML ({problem}); mend that line") from None
+        raise BadInput(f"{path}:{where} is not valid YAML ({problem}); fix that line") from None
     if not isinstance(data, dict):
         raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
     try:
@@ -62,20 +62,20 @@ def _read(path: str | Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with two traps removed: a key given twice is an error, and 1e-4 is a number.
+    """YAML in which duplicate keys are errors and 1e-4 is a number.
 
-    Values that are not what their tag or their looks say, such as the date 2026-13-45, are errors that name their line.
+    Invalid values of a type, such as the date 2026-13-45, are errors with their line.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
-            if isinstance(value, int) and value.bit_length() > 1024:  # hexadecimal; Python refuses to show thousands of digits
+            if isinstance(value, int) and value.bit_length() > 1024:  # hexadecimal; Python refuses to print thousands of digits
                 raise ValueError
             return value
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             tag = node.tag.rpartition(":")[2]
-            problem = f"{_short(node.value)} is no {tag}" if isinstance(node, yaml.ScalarNode) else str(error)
+            problem = f"{_short(node.value)} is not a valid {tag}" if isinstance(node, yaml.ScalarNode) else str(error)
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -85,18 +85,18 @@ class _Loader(yaml.SafeLoader):
             try:
                 twice = key in seen
             except TypeError:
-                problem = f"the key {_short(key)} is not a single value"
+                problem = f"the key {_short(key)} is not a scalar"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark) from None
             if twice:
-                raise yaml.constructor.ConstructorError(None, None, f"key {_short(key)} is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {_short(key)}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem of a recipe as one sentence: field, what is wrong, the mend."""
+    """The first problem of a recipe as one sentence: field, problem, fix."""
     problems = error.errors()
-    # An unknown key often comes with "field required" for the key that was meant: the unknown key is the cause.
+    # A misspelled key also causes "field required" for the intended one: report the unknown key.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     location = list(problem["loc"])
     field = ".".join(str(part) for part in _without_tags(location)) or "recipe"
@@ -106,8 +106,8 @@ def _explain(error: ValidationError) -> str:
         section = _section_at(location[:-1])
         known = list(section.model_fields) if section else []
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        mend = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        return f"{field} is not a setting; {mend}"
+        fix = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{field} is not a setting; {fix}"
     if problem["type"] == "missing":
         return f"{field} is missing; add it"
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -120,7 +120,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that an annotation may hold."""
+    """The sections that an annotation may contain."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Annotated, UnionType, Union, dict):
@@ -129,7 +129,7 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _is_by_name(annotation: Any) -> bool:
-    """Whether it holds sections by names of the user's."""
+    """Whether the annotation is a mapping with keys that the user chooses."""
     return get_origin(annotation) is dict or any(_is_by_name(argument) for argument in get_args(annotation))
 
 
@@ -138,7 +138,7 @@ def _tag(section: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _section_at(location: list[Any]) -> type[BaseModel] | None:
-    """The section that a pydantic error location points at; tags of unions are part of such a location."""
+    """The section at a pydantic error location; such a location contains the tags of unions."""
     section: type[BaseModel] = Recipe
     options: list[type[BaseModel]] = []
     named = False
@@ -160,7 +160,7 @@ def _section_at(location: list[Any]) -> type[BaseModel] | None:
 
 
 def _without_tags(location: list[Any]) -> list[Any]:
-    """The location as the user wrote it: without the tags of unions."""
+    """The location as in the recipe: without the tags of unions."""
     path: list[Any] = []
     for index, part in enumerate(location):
         if not any(_is_at(location[:index], union) for union in _UNIONS):
@@ -186,5 +186,5 @@ def _short(value: Any) -> str:
     try:
         text = repr(value)
     except RecursionError:
-        return "a value too large to show"
+        return "a value too large to print"
     return text if len(text) <= 60 else f"{text[:57]}..."

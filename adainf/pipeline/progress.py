@@ -1,8 +1,8 @@
-"""How far a stage is: a bar on a terminal, else one plain line every few seconds; and the same as JSON lines in the run.
+"""Progress of a stage: a bar on a terminal, else one plain line every few seconds; also as JSON lines in the run's log.
 
-Where ADAINF_PROGRESS_FILE names a file, the last word is in there too, for a launcher that serves it.
+ADAINF_PROGRESS_FILE names a file that receives the latest progress, for a launcher that serves it.
 
-Nothing in here may decide what a stage computes: times live in the log, never in an artifact.
+Nothing here may influence a stage's results: times are written to the log, never to an artifact.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Track:
         self._started, self._started_at = done, time.monotonic()
         self._line_at = self._started_at + LINE_EVERY_SECONDS
         self.done = done
-        reporter.tell(label, done, total, 0.0, {})
+        reporter.write_progress(label, done, total, 0.0, {})
 
     def advance(self, by: int = 1, **values: float) -> None:
-        """So much more is done; `values` (a loss, say) are shown beside it. Raises `Stopped` as `signals.check` does."""
+        """Count `by` more items; show `values`, such as a loss. Raises `Stopped` as `signals.check` does."""
         signals.check()
         self.done += by
         now = time.monotonic()
         rate = (self.done - self._started) / max(now - self._started_at, 1e-9)
-        self._reporter.tell(self._label, self.done, self._total, rate, values)
+        self._reporter.write_progress(self._label, self.done, self._total, rate, values)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self._bar:
             progress, task = self._bar
@@ -59,7 +59,7 @@ class Track:
 
 
 class Reporter:
-    """Speaks to the user and keeps the log of one command. `quiet` is for the ranks other than 0."""
+    """Prints to the user and writes the log of one command. `quiet` is for the ranks other than 0."""
 
     def __init__(self, store: Store | None = None, name: str = "run", quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
@@ -69,15 +69,15 @@ class Reporter:
         self._log_lines: list[str] = []
         self._logged_at = time.monotonic()
         self._name, self._file = name, None if quiet else os.environ.get("ADAINF_PROGRESS_FILE")
-        self._told_at = -FILE_EVERY_SECONDS
+        self._written_at = -FILE_EVERY_SECONDS
 
     def info(self, text: str) -> None:
-        """One plain line for the user; it is logged too."""
+        """Print one plain line, and log it."""
         self.console.print(text, markup=False)
         self.log("say", text=text)
 
     def log(self, event: str, **fields: object) -> None:
-        """One line of the log, with the time. Lines reach the store every few seconds and at the end."""
+        """Append one line with the time to the log. The log is stored every few seconds and at the end."""
         if self._store is None:
             return
         self._log_lines.append(json.dumps({"time": datetime.now(UTC).isoformat(), "event": event, **fields}))
@@ -85,25 +85,26 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
+        """Store the log."""
         if self._store is not None and self._log_lines:
             self._store.put(self._log_key, "".join(f"{line}\n" for line in self._log_lines).encode())
         self._logged_at = time.monotonic()
 
-    def tell(self, label: str, done: int, total: int, rate: float, values: Mapping[str, float]) -> None:
-        """Leave in the progress file, where there is one, how far a loop is and how many a second it does."""
+    def write_progress(self, label: str, done: int, total: int, rate: float, values: Mapping[str, float]) -> None:
+        """Write the progress of a loop and its throughput (items per second) to the progress file, if there is one."""
         now = time.monotonic()
-        if self._file is None or (now - self._told_at < FILE_EVERY_SECONDS and done < total):
+        if self._file is None or (now - self._written_at < FILE_EVERY_SECONDS and done < total):
             return
-        self._told_at = now
-        word = {"stage": self._name, "label": label, "done": done, "total": total, "rate": round(rate, 3)}
-        whole = Path(f"{self._file}.{os.getpid()}")
-        with contextlib.suppress(OSError):  # a full disk is no reason to stop
-            whole.write_text(json.dumps({**word, "values": values, "updated": time.time()}))
-            whole.replace(self._file)  # who reads it finds the old word or the new one
+        self._written_at = now
+        progress = {"stage": self._name, "label": label, "done": done, "total": total, "rate": round(rate, 3)}
+        temp = Path(f"{self._file}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # a full disk must not stop the stage
+            temp.write_text(json.dumps({**progress, "values": values, "updated": time.time()}))
+            temp.replace(self._file)  # an atomic write: readers see the old content or the new one
 
     @contextlib.contextmanager
     def track(self, label: str, total: int, done: int = 0) -> Iterator[Track]:
-        """Follow a loop of `total` items of which `done` are done already."""
+        """Report the progress of a loop over `total` items, of which `done` are done already."""
         started = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
             columns = (

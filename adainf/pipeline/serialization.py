@@ -1,4 +1,4 @@
-"""Tensors and a little JSON as one safetensors object: no pickles, and the same bytes for the same values."""
+"""Serialization of tensors and JSON as one safetensors file: no pickles, and the same bytes for the same values."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.optim import Optimizer
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import canonical_json
 
-_JSON_KEY = "adainf"  # one key only: safetensors does not keep the order of several
+_JSON_KEY = "adainf"  # a single key: safetensors does not preserve the order of several
 
 
 def encode(tensors: dict[str, Tensor], extra: Any) -> bytes:
-    """One safetensors file with `extra`, any JSON value, and a SHA-256 of all of it in its header."""
+    """One safetensors file; its header contains `extra`, any JSON value, and a SHA-256 of everything."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(held, {_JSON_KEY: canonical_json({"extra": extra, "sha256": _digest(held, extra)}).decode()})
 
 
 def _digest(tensors: dict[str, Tensor], extra: Any) -> str:
-    """Safetensors has no checksum: a flipped bit would train on without a sound."""
+    """Safetensors has no checksum: training would resume silently from a bit flip."""
     digest = hashlib.sha256(canonical_json(extra))
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -34,32 +34,32 @@ def _digest(tensors: dict[str, Tensor], extra: Any) -> str:
 
 
 class Corrupt(ValueError):
-    """These are not the bytes that `encode` gave; the message is the reason."""
+    """The bytes are not an output of `encode`; the message is the reason."""
 
 
 def parse(data: bytes) -> tuple[dict[str, Tensor], Any]:
-    """What `encode` was given. Raises `Corrupt`."""
+    """Inverse of `encode`. Raises `Corrupt`."""
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
         held = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_JSON_KEY])
         if held["sha256"] != _digest(tensors, held["extra"]):
-            raise ValueError("its SHA-256 is another")
-    except Exception as error:  # safetensors, json and KeyError alike: whatever it is, the file is damaged
+            raise ValueError("SHA-256 mismatch")
+    except Exception as error:  # of safetensors, json or a lookup: in each case the file is corrupt
         raise Corrupt(str(error)) from None
     return tensors, held["extra"]
 
 
 def decode(data: bytes, where: str) -> tuple[dict[str, Tensor], Any]:
-    """What `encode` was given. Raises `BadInput` for a damaged file; `where` names it in the message."""
+    """Inverse of `encode`. Raises `BadInput` for a corrupt file; `where` names it in the message."""
     try:
         return parse(data)
     except Corrupt as error:
-        raise BadInput(f"{where} is damaged ({error}); delete it and run its stage again") from None
+        raise BadInput(f"{where} is corrupt ({error}); delete it and run its stage again") from None
 
 
 def flatten_optimizer(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors by name; learning rates and the like are the schedule's, not the state's."""
+    """The optimizer's tensors by name, without its hyperparameters: the schedules set those."""
     state = optimizer.state_dict()["state"]
     return {
         f"optimizer.{index}.{name}": value
@@ -70,7 +70,7 @@ def flatten_optimizer(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `flatten_optimizer` gave."""
+    """Inverse of `flatten_optimizer`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

@@ -1,4 +1,4 @@
-"""Stores that hold up an upload, and checkpoints in them; in a folder and on S3."""
+"""Stores that block an upload, and checkpoints in them; in a folder and on S3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adainf.storage import ObjectInfo, Store, open_store
 FOLDER = "pretrain/none/seed-0"
 PREFIX = f"{FOLDER}/checkpoints/"
 FENCE = f"{PREFIX}attempt.json"
-PATIENCE_S = 30
+TIMEOUT_S = 30
 SOON_S = 0.3
 
 
@@ -35,7 +35,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 class Gate:
-    """A store whose uploads of checkpoints wait until `open` is set, and raise `error` if there is one."""
+    """A store whose checkpoint uploads block until `open` is set, then raise `error` if it is set."""
 
     def __init__(self, uri: str) -> None:
         self._store: Any = open_store(uri)
@@ -49,7 +49,7 @@ class Gate:
     def put(self, key: str, data: bytes) -> ObjectInfo:
         if key.endswith(".safetensors"):
             self.reached.set()
-            assert self.open.wait(PATIENCE_S)
+            assert self.open.wait(TIMEOUT_S)
             self.steps.append(int(key[-24:-12]))
             if self.error:
                 raise self.error
@@ -62,7 +62,7 @@ def gate(tmp_path: Path) -> Gate:
 
 
 def started(store: Store | Gate | str, **options: Any) -> Checkpoints:
-    """Of a start of the stage that has taken over."""
+    """The checkpoints of a new attempt, which has taken over."""
     checkpoints = Checkpoints(Run(store), FOLDER, **options)  # type: ignore[arg-type]
     checkpoints.begin()
     return checkpoints

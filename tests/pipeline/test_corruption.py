@@ -1,4 +1,4 @@
-"""A damaged checkpoint is told and passed over, and costs nothing else."""
+"""A corrupt checkpoint is logged and skipped, without other effects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.pipeline.conftest import (
 
 
 class _Trap:
-    """Unpickled it would write a file."""
+    """Unpickling it would create a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,44 +34,44 @@ class _Trap:
         return Path.touch, (self.path,)
 
 
-DAMAGE: dict[str, Callable[[bytes, Path], bytes]] = {
+CORRUPTIONS: dict[str, Callable[[bytes, Path], bytes]] = {
     "truncated": lambda data, trap: data[: len(data) // 2],
     "one byte short": lambda data, trap: data[:-1],
-    "a turned bit": lambda data, trap: data[:-9] + bytes([data[-9] ^ 4]) + data[-8:],
+    "a bit flip": lambda data, trap: data[:-9] + bytes([data[-9] ^ 4]) + data[-8:],
     "empty": lambda data, trap: b"",
     "a pickle": lambda data, trap: pickle.dumps(_Trap(trap)),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_newest_one_is_told_and_passed_over(uri: str, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_a_corrupt_newest_checkpoint_is_logged_and_skipped(uri: str, tmp_path: Path, corruption: str) -> None:
     saved(started(uri), 3, 6)
     store, trap = open_store(uri), tmp_path / "trap"
-    store.put(key(6), DAMAGE[damage](store.get(key(6)), trap))
-    said: list[str] = []
-    checkpoints = started(uri, log=said.append)
+    store.put(key(6), CORRUPTIONS[corruption](store.get(key(6)), trap))
+    lines: list[str] = []
+    checkpoints = started(uri, log=lines.append)
     assert checkpoints.newest() == 3
-    assert len(said) == 1
-    assert said[0].startswith(f"{uri}/{key(6)} is damaged (")
-    assert said[0].endswith("); passed over")
-    with pytest.raises(BadInput, match=r"000000000006.safetensors is damaged .*; delete it and run its stage again$"):
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{uri}/{key(6)} is corrupt (")
+    assert lines[0].endswith("); skipped")
+    with pytest.raises(BadInput, match=r"000000000006.safetensors is corrupt .*; delete it and run its stage again$"):
         checkpoints.load(6)
     assert not trap.exists()
-    # Saving more often than before: a damaged file of a later step must not count among the newest.
+    # With a shorter interval: a corrupt file of a later step must not count among the newest.
     saved(checkpoints, 4, 5)
     assert stored_steps(uri) == [4, 5]
     assert checkpoints.newest() == 5
 
 
-def test_with_every_one_damaged_it_starts_anew_and_deletes_none(uri: str) -> None:
+def test_if_all_are_corrupt_it_starts_again_and_deletes_none(uri: str) -> None:
     saved(started(uri), 3, 6)
     store = open_store(uri)
     for step in (3, 6):
         store.put(key(step), store.get(key(step))[:-1])
-    said: list[str] = []
-    checkpoints = started(uri, log=said.append)
+    lines: list[str] = []
+    checkpoints = started(uri, log=lines.append)
     assert checkpoints.newest() is None
-    assert [line.rpartition("; ")[2] for line in said] == ["passed over", "passed over", "starting from step 0"]
+    assert [line.rpartition("; ")[2] for line in lines] == ["skipped", "skipped", "starting from step 0"]
     assert stored_steps(uri) == [3, 6]
     saved(checkpoints, 1)
     assert stored_steps(uri) == [1]
@@ -80,7 +80,7 @@ def test_with_every_one_damaged_it_starts_anew_and_deletes_none(uri: str) -> Non
 @pytest.mark.parametrize(
     "source", [f"{PREFIX}000000000006.safetensors", "pretrain/none/seed-1/checkpoints/000000000007.safetensors"]
 )
-def test_a_checkpoint_of_another_step_or_artifact_is_none(uri: str, source: str) -> None:
+def test_a_checkpoint_of_another_step_or_artifact_is_corrupt(uri: str, source: str) -> None:
     checkpoints = saved(started(uri), 3, 6)
     other = Checkpoints(Run(uri), "pretrain/none/seed-1")
     other.begin()
@@ -88,11 +88,11 @@ def test_a_checkpoint_of_another_step_or_artifact_is_none(uri: str, source: str)
     store = open_store(uri)
     store.put(key(7), store.get(source))
     assert checkpoints.newest() == 6
-    with pytest.raises(BadInput, match=f"it is not of step 7 of {FOLDER}"):
+    with pytest.raises(BadInput, match=f"it is not the checkpoint of step 7 of {FOLDER}"):
         checkpoints.load(7)
 
 
-def test_a_store_that_fails_is_not_taken_for_damage(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_store_is_not_corruption(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     gate.open.set()
     checkpoints = saved(started(gate), 1)
 

@@ -1,4 +1,4 @@
-"""Of several starts of a stage the last goes on, and the others change nothing more."""
+"""Fencing: only the newest attempt of a stage writes; stale attempts are fenced off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adainf.pipeline.fencing import Attempt
 from adainf.storage import open_store
 from tests.pipeline.conftest import (
     FENCE,
-    PATIENCE_S,
+    TIMEOUT_S,
     Gate,
     contents,
     in_thread,
@@ -25,7 +25,7 @@ from tests.pipeline.conftest import (
 )
 
 
-def test_the_older_of_two_starts_changes_nothing_more(uri: str) -> None:
+def test_a_stale_attempt_cannot_write(uri: str) -> None:
     older = saved(started(uri, keep=1), 1)
     newer = started(uri, keep=1)
     assert newer.newest() == 1
@@ -33,7 +33,7 @@ def test_the_older_of_two_starts_changes_nothing_more(uri: str) -> None:
     def refused() -> None:
         before = contents(uri)
         for act in (older.check, lambda: saved(older, 2), older.delete):
-            with pytest.raises(Superseded, match=r"another start of this stage has taken over .*; this one stops$"):
+            with pytest.raises(Superseded, match=r"a newer attempt of this stage has taken over .*; wait for that one$"):
                 act()
         assert contents(uri) == before
 
@@ -46,25 +46,25 @@ def test_the_older_of_two_starts_changes_nothing_more(uri: str) -> None:
     refused()
 
 
-def test_superseded_during_an_upload_it_deletes_nothing(gate: Gate) -> None:
+def test_an_attempt_superseded_during_an_upload_deletes_nothing(gate: Gate) -> None:
     gate.open.set()
     older = saved(started(gate, keep=1), 1)
     gate.open.clear()
     gate.reached.clear()
     older.save(2, state(2), None)
-    assert gate.reached.wait(PATIENCE_S)
+    assert gate.reached.wait(TIMEOUT_S)
     newer = started(gate.uri)
     gate.open.set()
     with pytest.raises(Superseded):
         older.wait()
-    assert stored_steps(gate.uri) == [1, 2], "the newer one may be loading any of them"
+    assert stored_steps(gate.uri) == [1, 2], "the newer attempt may be loading any of them"
     assert newer.newest() == 2
 
 
-def test_an_upload_that_outlives_the_stage_is_taken_back(gate: Gate) -> None:
+def test_an_upload_that_outlives_the_stage_is_deleted(gate: Gate) -> None:
     older = started(gate)
     older.save(2, state(2), None)
-    assert gate.reached.wait(PATIENCE_S)
+    assert gate.reached.wait(TIMEOUT_S)
     saved(started(gate.uri), 1, 2, 3).delete()
     gate.open.set()
     with pytest.raises(Superseded):
@@ -72,19 +72,19 @@ def test_an_upload_that_outlives_the_stage_is_taken_back(gate: Gate) -> None:
     assert contents(gate.uri) == {}
 
 
-def test_a_checkpoint_that_was_deleted_before_it_was_loaded_is_anothers_doing(uri: str) -> None:
+def test_a_checkpoint_deleted_before_its_load_means_superseded(uri: str) -> None:
     checkpoints = saved(started(uri), 1)
     open_store(uri).delete(key(1))
     with pytest.raises(Superseded):
         checkpoints.load(1)
 
 
-def test_of_many_starts_at_once_one_goes_on(uri: str) -> None:
+def test_one_of_many_concurrent_attempts_stays_alive(uri: str) -> None:
     attempts = [Attempt(Run(uri), FENCE) for _ in range(6)]
     threads = [in_thread(attempt.begin) for attempt in attempts]
     for thread in threads:
-        thread.join(PATIENCE_S)
-    assert json.loads(open_store(uri).get(FENCE))["attempt"] == len(attempts), "each has seen the one before it"
+        thread.join(TIMEOUT_S)
+    assert json.loads(open_store(uri).get(FENCE))["attempt"] == len(attempts), "each attempt has seen its predecessor"
     alive = 0
     for attempt in attempts:
         with suppress(Superseded):
@@ -94,7 +94,7 @@ def test_of_many_starts_at_once_one_goes_on(uri: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"attempt": "x"}', b'{"attempt": null}', b"\xff"])
-def test_a_damaged_fence_is_taken_over(gate: Gate, content: bytes) -> None:
+def test_a_corrupt_fencing_token_is_taken_over(gate: Gate, content: bytes) -> None:
     gate.open.set()
     older = started(gate)
     gate.put(FENCE, content)

@@ -58,10 +58,10 @@ def test_a_finished_artifact_is_reused_and_its_unfinished_state_removed(run: Run
 
 def test_another_request_is_refused_whether_claimed_or_committed(run: Run) -> None:
     ArtifactJob(run, "generator", REQUEST, {}).claim()
-    with pytest.raises(BadInput, match="seed: 0 there, 1 now"):
+    with pytest.raises(BadInput, match="seed: 0 stored, 1 requested"):
         ArtifactJob(run, "generator", OTHER, {}).claim()
     finish(run)
-    with pytest.raises(BadInput, match="seed: 0 there, 1 now"):
+    with pytest.raises(BadInput, match="seed: 0 stored, 1 requested"):
         ArtifactJob(run, "generator", OTHER, {})
 
 

@@ -1,4 +1,4 @@
-"""Processes that are killed in an upload, or end while one is under way."""
+"""Processes that are killed or exit during an upload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from tests.pipeline.conftest import (
     FOLDER,
-    PATIENCE_S,
+    TIMEOUT_S,
     contents,
     saved,
     started,
@@ -27,7 +27,7 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 
 def pause(*_):
-    print("half way", flush=True)
+    print("halfway", flush=True)
     time.sleep(600)
 
 sent_bytes = 0
@@ -44,23 +44,23 @@ checkpoints.begin()
 for step in (1, 2):
     checkpoints.save(step, {"weights": torch.full((1_000_000,), float(step))}, {"step": step})
 checkpoints.wait()
-# On a disk all is written, but neither flushed nor in its place; to S3 half of it has been sent.
+# On disk everything is written, but neither flushed nor renamed; to S3 half of it is sent.
 sendall, socket.socket.sendall, os.fsync = socket.socket.sendall, half, pause
 checkpoints.save(3, {"weights": torch.full((1_000_000,), 3.0)}, {"step": 3})
 checkpoints.wait()
 """
 
 
-def test_killed_in_the_middle_of_an_upload_it_goes_on_from_the_one_before(uri: str) -> None:
+def test_killed_during_an_upload_it_resumes_from_the_previous_checkpoint(uri: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", CHILD, uri, FOLDER], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "half way\n"
+    assert process.stdout.readline() == "halfway\n"
     process.kill()
-    process.communicate(timeout=PATIENCE_S)
-    said: list[str] = []
-    checkpoints = started(uri, log=said.append)
+    process.communicate(timeout=TIMEOUT_S)
+    lines: list[str] = []
+    checkpoints = started(uri, log=lines.append)
     assert checkpoints.newest() == 2
-    assert not said, "an upload that was cut off is no damaged checkpoint, it is none"
+    assert not lines, "an interrupted upload leaves no checkpoint, not a corrupt one"
     assert torch.equal(checkpoints.load(2)[0]["weights"], torch.full((1_000_000,), 2.0))
     saved(checkpoints, 3)
     assert stored_steps(uri) == [2, 3]
@@ -92,8 +92,8 @@ sys.exit(75)
 
 
 @pytest.mark.parametrize("how", ["waits", "leaves"])
-def test_the_process_ends_with_its_own_code_and_the_upload_whole(tmp_path: Path, how: str) -> None:
-    """The thread must not be cut off inside torch, which would abort the process."""
+def test_a_process_exits_with_its_own_code_after_a_complete_upload(tmp_path: Path, how: str) -> None:
+    """The thread must not be killed inside torch, which would abort the process."""
     uri = str(tmp_path / "run")
     done = subprocess.run([sys.executable, "-c", EXITS, uri, FOLDER, how], capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (75, b"")

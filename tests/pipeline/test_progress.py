@@ -1,4 +1,4 @@
-"""Progress: plain lines at intervals, and a log in the run that is whole at the end."""
+"""Progress: plain lines at intervals, and a complete log in the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_lines_come_at_intervals_and_the_log_holds_every_value(
     reporter.flush()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "fit: 30/100 (30 %), 2/s, 35 s left  loss 1.25"
-    assert len(lines) == 7 + 1  # every 5 of 40 seconds but the last, which is the end
+    assert len(lines) == 7 + 1  # every 5 of 40 seconds except the last
     events = logged(run)
     assert [event["done"] for event in events if event["event"] == "progress"] == list(range(21, 101))
     assert events[-1]["text"] == "fit: done"
@@ -58,17 +58,17 @@ def test_the_other_ranks_are_silent_and_write_nothing(tmp_path: Path, capsys: py
     assert list(run.store.list()) == []
 
 
-def test_a_launchers_file_has_the_last_word_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_file_is_updated_at_most_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, file = [0.0], tmp_path / "progress.json"
     monkeypatch.setattr("adainf.pipeline.progress.time.monotonic", lambda: now[0])
     monkeypatch.setenv("ADAINF_PROGRESS_FILE", str(file))
-    words = []
+    updates = []
     with Reporter(name="fit").track("fit", 10, done=2) as track:
         for _ in range(8):
-            words.append(json.loads(file.read_text()))
+            updates.append(json.loads(file.read_text()))
             now[0] += 0.4
             track.advance(loss=1.25)
-    assert [word["done"] for word in words] == [2, 2, 2, 5, 5, 5, 8, 8]
+    assert [update["done"] for update in updates] == [2, 2, 2, 5, 5, 5, 8, 8]
     last = json.loads(file.read_text())
     assert 0 <= time.time() - last.pop("updated") < 60
     assert last == {"stage": "fit", "label": "fit", "done": 10, "total": 10, "rate": 2.5, "values": {"loss": 1.25}}
@@ -80,18 +80,18 @@ def test_a_launchers_file_has_the_last_word_at_most_once_a_second(tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stop_whose_exception_was_lost_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python prints what a finaliser raises, and goes on."""
+    """Python prints an exception raised in a finalizer, and continues."""
     monkeypatch.setattr(signals, "_request", signals.StopRequest())
 
-    class Finalised:
+    class Finalized:
         def __del__(self) -> None:
             signals._request.handle(signal.SIGTERM, None)
 
     with Reporter().track("ingest", 3) as track:
         track.advance()
-        Finalised()
+        Finalized()
         gc.collect()
         with pytest.raises(Stopped):
             track.advance()
     with signals.deferred():
-        signals.check()  # a loop that saves looks for itself
+        signals.check()  # a loop that saves checks `received` itself

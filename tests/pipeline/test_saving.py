@@ -1,4 +1,4 @@
-"""What is saved comes back, uploads go on aside, the newest stay."""
+"""Checkpoints: save and load, background uploads, retention."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from tests.pipeline.conftest import (
     FOLDER,
-    PATIENCE_S,
     SOON_S,
+    TIMEOUT_S,
     Gate,
     contents,
     in_thread,
@@ -42,17 +42,17 @@ def test_the_newest_are_kept(uri: str, keep: int) -> None:
     assert stored_steps(uri) == [8, 9, 10, 11][-keep:]
 
 
-def test_keeping_none_is_refused(gate: Gate) -> None:
-    with pytest.raises(ValueError, match="nothing to go on from"):
+def test_keep_zero_is_refused(gate: Gate) -> None:
+    with pytest.raises(ValueError, match="a checkpoint to resume from"):
         started(gate, keep=0)
 
 
-def test_the_end_leaves_nothing(uri: str) -> None:
+def test_delete_leaves_nothing(uri: str) -> None:
     saved(started(uri), 1, 2).delete()
     assert contents(uri) == {}
 
 
-def test_what_others_left_beside_a_finished_artifact_is_swept_and_they_are_ended(uri: str) -> None:
+def test_delete_without_begin_cleans_up_and_fences_off_other_attempts(uri: str) -> None:
     other = saved(started(uri), 1, 2)
     Checkpoints(Run(uri), FOLDER).delete()
     assert contents(uri) == {}
@@ -60,21 +60,21 @@ def test_what_others_left_beside_a_finished_artifact_is_swept_and_they_are_ended
         other.check()
 
 
-def test_the_caller_goes_on_while_the_upload_waits_and_the_copy_is_of_that_moment(gate: Gate) -> None:
+def test_save_returns_before_the_upload_and_copies_the_state(gate: Gate) -> None:
     checkpoints = started(gate)
     tensors, curve = state(1), [(1, 0.5)]
     checkpoints.save(1, tensors, {"curve": curve})
     for tensor in tensors.values():
         tensor.add_(100)
     curve.append((2, 0.25))
-    assert gate.reached.wait(PATIENCE_S)
+    assert gate.reached.wait(TIMEOUT_S)
     assert checkpoints.newest() is None
 
     waiting = in_thread(checkpoints.wait)
     waiting.join(SOON_S)
     assert waiting.is_alive(), "it must not return before the checkpoint is in the store"
     gate.open.set()
-    waiting.join(PATIENCE_S)
+    waiting.join(TIMEOUT_S)
     loaded, extra = checkpoints.load(1)
     assert all(torch.equal(loaded[name], value) for name, value in state(1).items())
     assert extra == {"curve": [[1, 0.5]]}
@@ -87,18 +87,18 @@ def test_a_second_save_waits_for_the_first(gate: Gate) -> None:
     second.join(SOON_S)
     assert second.is_alive()
     gate.open.set()
-    second.join(PATIENCE_S)
+    second.join(TIMEOUT_S)
     checkpoints.wait()
     assert gate.steps == [1, 2]
 
 
-def test_nothing_older_goes_before_the_newer_is_stored(gate: Gate) -> None:
+def test_an_older_checkpoint_is_deleted_only_after_the_newer_is_stored(gate: Gate) -> None:
     gate.open.set()
     checkpoints = saved(started(gate, keep=1), 1)
     gate.open.clear()
     gate.reached.clear()
     checkpoints.save(2, state(2), None)
-    assert gate.reached.wait(PATIENCE_S)
+    assert gate.reached.wait(TIMEOUT_S)
     assert stored_steps(gate.uri) == [1]
     gate.open.set()
     checkpoints.wait()
@@ -106,14 +106,14 @@ def test_nothing_older_goes_before_the_newer_is_stored(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("surface", [lambda c: c.wait(), lambda c: c.save(3, state(3), None)], ids=["wait", "save"])
-def test_an_upload_that_fails_is_told_at_the_next_call_and_once(gate: Gate, surface: Callable[[Checkpoints], None]) -> None:
+def test_a_failed_upload_raises_once_at_the_next_call(gate: Gate, surface: Callable[[Checkpoints], None]) -> None:
     gate.open.set()
     checkpoints = saved(started(gate, keep=1), 1)
-    gate.error = AdaInfError("the store is away")
+    gate.error = AdaInfError("the store is down")
     checkpoints.save(2, state(2), None)
-    with pytest.raises(AdaInfError, match="the store is away"):
+    with pytest.raises(AdaInfError, match="the store is down"):
         surface(checkpoints)
-    assert stored_steps(gate.uri) == [1], "what was there before stays"
+    assert stored_steps(gate.uri) == [1], "the previous checkpoint stays"
     gate.error = None
     checkpoints.wait()
     saved(checkpoints, 4)
@@ -121,14 +121,14 @@ def test_an_upload_that_fails_is_told_at_the_next_call_and_once(gate: Gate, surf
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("out of memory"), Stopped("by a second signal")], ids=repr)
-def test_whatever_ends_the_work_waits_for_the_upload(gate: Gate, error: BaseException | None) -> None:
+def test_every_end_of_the_block_waits_for_the_upload(gate: Gate, error: BaseException | None) -> None:
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
             with started(gate) as checkpoints:
                 checkpoints.save(1, state(1), None)
-                gate.error = AdaInfError("the store is away")
+                gate.error = AdaInfError("the store is down")
                 if error:
                     raise error
         except BaseException as caught:
@@ -138,5 +138,5 @@ def test_whatever_ends_the_work_waits_for_the_upload(gate: Gate, error: BaseExce
     thread.join(SOON_S)
     assert thread.is_alive()
     gate.open.set()
-    thread.join(PATIENCE_S)
-    assert raised == ([error] if error else []), "the reason why it ended counts, not how the upload did"
+    thread.join(TIMEOUT_S)
+    assert raised == ([error] if error else []), "the exception of the block takes precedence over that of the upload"

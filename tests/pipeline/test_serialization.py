@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, the same values are the same bytes, damage is one sentence."""
+"""Serialization: round trips, equal values give equal bytes, corruption is one sentence."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def test_round_trip_and_same_bytes_in_any_order() -> None:
     assert all(torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in TENSORS.items())
 
 
-def test_a_damaged_file_is_one_sentence() -> None:
+def test_a_corrupt_file_is_one_sentence() -> None:
     data = encode(TENSORS, EXTRA)
-    for damaged in (b"", data[:7], data[:50], data[:-1], b"\x80\x04" + data):
-        with pytest.raises(BadInput, match=r"^model.safetensors is damaged .*delete it and run its stage again$"):
-            decode(damaged, "model.safetensors")
+    for corrupt in (b"", data[:7], data[:50], data[:-1], b"\x80\x04" + data):
+        with pytest.raises(BadInput, match=r"^model.safetensors is corrupt .*delete it and run its stage again$"):
+            decode(corrupt, "model.safetensors")
 
 
-def test_every_flipped_bit_is_noticed() -> None:
+def test_every_bit_flip_is_detected() -> None:
     data = bytearray(encode(TENSORS, EXTRA))
     for at in range(8, len(data)):
         data[at] ^= 1
@@ -35,13 +35,13 @@ def test_every_flipped_bit_is_noticed() -> None:
             tensors, extra = decode(bytes(data), "x")
         except BadInput:
             pass
-        else:  # a space of the header, say, that means nothing
+        else:  # for example insignificant whitespace in the header
             assert extra == EXTRA
             assert all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
         data[at] ^= 1
 
 
-def test_adam_goes_on_as_if_never_stopped() -> None:
+def test_adam_resumes_exactly() -> None:
     def train(parameter: torch.Tensor, optimizer: torch.optim.Optimizer, steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
@@ -49,8 +49,8 @@ def test_adam_goes_on_as_if_never_stopped() -> None:
             optimizer.step()
 
     start = torch.tensor([1.0, -2.0])
-    whole = start.clone().requires_grad_()
-    train(whole, torch.optim.Adam([whole], 0.1), 6)
+    uninterrupted = start.clone().requires_grad_()
+    train(uninterrupted, torch.optim.Adam([uninterrupted], 0.1), 6)
 
     half = start.clone().requires_grad_()
     first = torch.optim.Adam([half], 0.1)
@@ -60,4 +60,4 @@ def test_adam_goes_on_as_if_never_stopped() -> None:
     second = torch.optim.Adam([resumed], 0.1)
     restore_optimizer(second, saved)
     train(resumed, second, 3)
-    assert torch.equal(resumed, whole)
+    assert torch.equal(resumed, uninterrupted)
