@@ -135,8 +135,8 @@ class Viewer:
         body = self.get(f"/api/page?first={first}&count={PAGE}")
         took_s = time.perf_counter() - began_s
         told = json.loads(body[4 : 4 + struct.unpack_from("<I", body)[0]])
-        if any("problem" in sample for sample in told["samples"]):
-            raise RuntimeError(f"a sample from {first} on has a problem")
+        if any("error" in sample for sample in told["samples"]):
+            raise RuntimeError(f"a sample from {first} on cannot be read")
         self.images_bytes += sum(sample["bytes"] for sample in told["samples"])
         return took_s
 

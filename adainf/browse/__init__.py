@@ -1,1 +1,1 @@
-"""Looking at shards where they lie, in a terminal and on a web page: nothing is downloaded but what is shown. No torch."""
+"""The shard browser, in a terminal and as a web page: reads only the byte ranges that it shows. Does not import torch."""

@@ -1,4 +1,4 @@
-"""What lies at a URI: a run, a set of shards, or a folder of tars that nobody has indexed."""
+"""The sources at a URI: those of a run, of a shard set, or of a folder of tars without indexes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adainf.browse.sources import IndexedSource, PlainSource, Source
+from adainf.browse.sources import BrowseSource, IndexedSource, UnindexedSource
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.shards.format.folder import ShardFolder
@@ -16,12 +16,12 @@ from adainf.sources.tars import find_tars
 from adainf.storage import open_store
 
 SETS = ("real", "generated")
-"""The artifacts of a run that are sets of shards, or whose folder holds several."""
+"""The artifacts of a run that are shard sets, or folders of several shard sets."""
 SPLITS = ("train", "validation", "test")
 
 
-class Place(NamedTuple):
-    """One sample: its number within a shard of a source."""
+class SampleRef(NamedTuple):
+    """A reference to one sample of a source: its shard, and its number within the shard."""
 
     shard: int
     number: int
@@ -29,24 +29,24 @@ class Place(NamedTuple):
 
 class Catalog:
     """The sources at a URI, by name: ``real/train``, ``generated/train`` (``generated/NAME/train``) of a run, ``train`` of a
-    set, ``tars`` of a folder."""
+    shard set, ``tars`` of a folder."""
 
     def __init__(self, uri: str) -> None:
-        """Raises `BadInput` where there is nothing to look at."""
+        """Raises `BadInput` if there is nothing to show."""
         self.uri = uri.rstrip("/") or uri
         self.run = Run(open_store(uri))
         self.is_run = False
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, BrowseSource] = {}
         self.refresh()
         if not self.sources and not self.is_run:
-            keys = set(find_tars(uri, "give a run, a set of shards, or a folder of .tar files")[1])
+            keys = set(find_tars(uri, "pass a run, a shard set, or a folder of .tar files")[1])
             tars = [info for info in self.run.store.list() if info.key in keys]
-            self.sources = {"tars": PlainSource("tars", self.run, tars)}
+            self.sources = {"tars": UnindexedSource("tars", self.run, tars)}
 
     def refresh(self) -> None:
-        """Look again for sets that a run did not have before."""
+        """Add the shard sets that a run has written since the last call."""
         for name in (one for folder in SETS for one in self.run.claimed(folder)):
-            self.is_run = True  # if only at work
+            self.is_run = True  # even if nothing is committed yet
             if (manifest := self.run.find(name)) is not None:
                 self._add(ShardFolder.of(self.run, name, manifest), f"{name}/")
         if not self.is_run and not self.sources and self.run.store.head("manifest.json") is not None:
@@ -55,35 +55,34 @@ class Catalog:
     def _add(self, folder: ShardFolder, prefix: str) -> None:
         names = sorted(folder.shards.splits, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
         for name in names:
-            held = self.sources.get(prefix + name)
-            if folder.shards.splits[name].images and (held is None or held.digest != folder.digest):
+            known = self.sources.get(prefix + name)
+            if folder.shards.splits[name].images and (known is None or known.digest != folder.digest):
                 self.sources[prefix + name] = IndexedSource(prefix + name, folder, folder.shards.splits[name])
 
-    def source(self, name: str | None) -> Source:
-        """The source of that name, the first without one. Raises `BadInput` where there is none."""
+    def source(self, name: str | None) -> BrowseSource:
+        """The source with this name, or the first one for None. Raises `BadInput` if there is none."""
         if not self.sources:
-            raise BadInput(f"{self.uri} holds no images yet")
+            raise BadInput(f"{self.uri} contains no images yet; wait for the first finished stage")
         found = self.sources.get(name) if name else next(iter(self.sources.values()))
         if found is None:
-            raise BadInput(f"{self.uri} has no source {name!r}; it has {', '.join(self.sources)}")
+            raise BadInput(f"{self.uri} has no source {name!r}; choose one of {', '.join(self.sources)}")
         return found
 
 
 class Page(NamedTuple):
-    """Some samples of a selection."""
+    """One page of the samples of a selection."""
 
-    places: list[Place]
+    samples: list[SampleRef]
     total: int
-    """Samples of the selection, as far as the shards are known."""
+    """Number of samples of the selection, as far as the shards are known."""
     complete: bool
-    """Whether all shards are known; of a folder without indexes, they become so in their order."""
+    """Whether all shards are known. Tars without indexes become known one by one, in order."""
 
 
-def page(source: Source, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None) -> Page:
-    """Samples `first` to `first` + `count` of those in `shards`, in that order (all where None), that have `label` (any where
-    None).
+def page(source: BrowseSource, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None) -> Page:
+    """Samples `first` to `first` + `count` of `shards` in that order (None: all) with `label` (None: any).
 
-    Of all shards, the next one is read where the wanted samples begin after the last that is known. Raises `BadInput`.
+    If `shards` is None, reads further shards until the requested samples are known. Raises `BadInput`.
     """
     if shards is None:
         while first + count > sum(source.known) and len(source.known) < source.shards:
@@ -95,68 +94,69 @@ def page(source: Source, first: int, count: int, shards: Sequence[int] | None = 
     starts = _starts([source.count(shard) for shard in shards])
     if label is None:
         total = int(starts[-1])
-        chosen = np.arange(min(first, total), min(first + count, total))
+        selected = np.arange(min(first, total), min(first + count, total))
     else:
         matching = np.flatnonzero(_labels(source, shards) == label)
-        total, chosen = len(matching), matching[first : first + count]
-    held = shard_of(starts, chosen)
-    places = [Place(shards[at], int(number)) for at, number in zip(held, chosen - starts[held], strict=True)]
-    return Page(places, total, complete)
+        total, selected = len(matching), matching[first : first + count]
+    positions = shard_of(starts, selected)
+    numbers = selected - starts[positions]
+    samples = [SampleRef(shards[position], int(number)) for position, number in zip(positions, numbers, strict=True)]
+    return Page(samples, total, complete)
 
 
-def page_of(
-    source: Source, rows: Integers, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None
+def page_of_rows(
+    source: BrowseSource, rows: Integers, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None
 ) -> Page:
-    """As `page`, of the samples with these numbers in a source whose shards are all known, in that order."""
+    """As `page`, for the samples with these row numbers, in that order, of a source whose shards are all known."""
     if shards is not None:
         for shard in shards:
-            source.count(shard)  # is there one
+            source.count(shard)  # raises if there is no such shard
         ranks = np.full(source.shards, -1)
         ranks[list(shards)] = np.arange(len(shards))
         ranks = ranks[shard_of(_starts(source.known), rows)]
         rows = rows[np.argsort(ranks, kind="stable")][np.count_nonzero(ranks < 0) :]
     if label is not None:
         rows = rows[source.labels()[rows] == label]
-    return Page(places(source, rows[first : first + count]), len(rows), True)
+    return Page(samples_at(source, rows[first : first + count]), len(rows), True)
 
 
-def places(source: Source, rows: Integers) -> list[Place]:
-    """Where the samples with these numbers in the source are."""
+def samples_at(source: BrowseSource, rows: Integers) -> list[SampleRef]:
+    """The samples with these row numbers in the source."""
     starts = _starts(source.known)
     shards = shard_of(starts, rows)
-    return [Place(shard, number) for shard, number in zip(shards.tolist(), (rows - starts[shards]).tolist(), strict=True)]
+    return [SampleRef(shard, number) for shard, number in zip(shards.tolist(), (rows - starts[shards]).tolist(), strict=True)]
 
 
-def row_of(source: Source, place: Place) -> int:
-    """The number of a sample in its source."""
-    return sum(source.known[: place.shard]) + place.number
+def row_of(source: BrowseSource, sample: SampleRef) -> int:
+    """The row number of a sample in its source."""
+    return sum(source.known[: sample.shard]) + sample.number
 
 
 def _starts(counts: Sequence[int]) -> Integers:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _labels(source: Source, shards: Sequence[int]) -> Integers:
-    """Of the samples of these shards. Those of one shard need no other's index."""
+def _labels(source: BrowseSource, shards: Sequence[int]) -> Integers:
+    """The labels of the samples of these shards. For a single shard, reads only the index of that shard."""
     if len(shards) == 1:
         return source.columns(shards[0]).labels
     labels = np.split(source.labels(), np.cumsum(source.known)[:-1])
     return np.concatenate([np.empty(0, np.int64), *[labels[shard] for shard in shards]])
 
 
-def find(source: Source, wanted: str) -> Place:
-    """The sample of that key, or else of that number in the source. Raises `BadInput` where there is none.
+def find(source: BrowseSource, key_or_row: str) -> SampleRef:
+    """The sample with this key, or else with this row number. Raises `BadInput` if there is none.
 
-    All indexes are looked through for a key, from the first on.
+    Searches the indexes for the key in order, from the first one.
     """
     for shard in range(source.shards):
         keys = source.columns(shard).keys
-        if wanted in keys:
-            return Place(shard, keys.index(wanted))
-    if wanted.isdecimal():
-        found = page(source, int(wanted), 1).places
+        if key_or_row in keys:
+            return SampleRef(shard, keys.index(key_or_row))
+    if key_or_row.isdecimal():
+        found = page(source, int(key_or_row), 1).samples
         if found:
             return found[0]
     raise BadInput(
-        f"{source.name} of {source.run.uri} has no sample {wanted!r}; give a key, or a number below {sum(source.known)}"
+        f"{source.name} of {source.run.uri} has no sample {key_or_row!r}; pass a key, or an index below {sum(source.known)}"
     )

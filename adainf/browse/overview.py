@@ -1,43 +1,44 @@
-"""A run as a viewer follows it: its artifacts, its plan, its arms, and their curves while they train."""
+"""Overview of a run for the viewer: artifacts, plan, arms, and training curves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
-from adainf.browse.lru import Lru
+from adainf.browse.lru import LruCache
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Run, sha256
 from adainf.pipeline.stages import STAGES
 from adainf.storage import NotFound
 
-_MOST_POINTS = 400
-"""Of a curve: a screen has few more."""
-_HELD_BYTES = 32_000_000
+_MAX_POINTS = 400
+"""Maximum number of points per curve; a screen shows hardly more."""
+_CACHE_BYTES = 32_000_000
 
 Points = list[tuple[int, float]]
 """(done, value)."""
 
 
 class Overview:
-    """Looks at a run again and again; what has not changed is not read again."""
+    """Reads the state of a run repeatedly; caches unchanged objects by ETag."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._held: Lru[Any] = Lru(_HELD_BYTES)
+        self._cache: LruCache[Any] = LruCache(_CACHE_BYTES)
 
     def read(self) -> dict[str, Any]:
-        """Artifacts in the order of the chain, the plan and what verify says of it, and the arms, ready for JSON. What is
-        damaged is told, not raised."""
+        """For JSON: artifacts in the order of the pipeline, the plan with the result of verify, and the arms.
+
+        A corrupt manifest is reported as the state of its artifact, not raised.
+        """
         artifacts: list[dict[str, Any]] = []
         arms: dict[str, dict[str, Any]] = {}
         plan: dict[str, Any] | None = None
         verified: JsonValue = None
         for name in self._names():
-            state: dict[str, Any] = {"name": name, "state": "at work"}
+            state: dict[str, Any] = {"name": name, "state": "running"}
             try:
                 found = self._manifest(name)
                 if found is not None:
@@ -52,24 +53,25 @@ class Overview:
                     elif name.startswith("evaluate/"):
                         arms.setdefault(name.split("/")[1], {})["accuracy"] = _accuracies(manifest)
             except BadInput as error:
-                state |= {"state": "damaged", "problem": str(error)}
+                state |= {"state": "corrupt", "error": str(error)}
             artifacts.append(state)
         return {"artifacts": artifacts, "plan": plan, "verified": verified, "arms": arms}
 
     def curves(self) -> dict[str, dict[str, Points]]:
-        """By loop ("pretrain adainf (seed 0)") and value ("loss"), from all logs: where a later one goes over the same steps
-        again, it counts."""
+        """Curves by loop ("pretrain adainf (seed 0)") and metric ("loss"), from all logs; a later log overrides equal steps."""
         curves: dict[str, dict[str, dict[int, float]]] = {}
         for info in sorted(self._run.store.list("logs/"), key=lambda info: info.key.rpartition("/")[2]):
             if not info.key.endswith(".jsonl"):
                 continue
-            for label, done, values in self._once(info.key, info.etag, info.size_bytes, _progress) or ():
+            for label, done, values in self._read_cached(info.key, info.etag, info.size_bytes, _parse_log) or ():
                 for name, value in values.items():
                     curves.setdefault(label, {}).setdefault(name, {})[done] = value
-        return {label: {name: _thinned(sorted(points.items())) for name, points in of.items()} for label, of in curves.items()}
+        return {
+            label: {name: _downsample(sorted(points.items())) for name, points in of.items()} for label, of in curves.items()
+        }
 
     def _names(self) -> list[str]:
-        """Artifacts that are there, or at work."""
+        """Names of the artifacts that are finished or running."""
         return [name for stage in STAGES.values() for name in self._run.claimed(stage.artifacts)]
 
     def _manifest(self, name: str) -> tuple[Manifest, str] | None:
@@ -77,17 +79,19 @@ class Overview:
         info = self._run.store.head(key)
         if info is None:
             return None
-        return self._once(key, info.etag, info.size_bytes, lambda data: (self._run.parse(Manifest, key, data), sha256(data)))
+        return self._read_cached(
+            key, info.etag, info.size_bytes, lambda data: (self._run.parse(Manifest, key, data), sha256(data))
+        )
 
-    def _once(self, key: str, etag: str, size_bytes: int, parse: Any) -> Any:
-        held = self._held.get((key, etag))
-        if held is None:
+    def _read_cached(self, key: str, etag: str, size_bytes: int, parse: Any) -> Any:
+        cached = self._cache.get((key, etag))
+        if cached is None:
             try:
-                held = parse(self._run.store.get(key))
-            except NotFound:  # deleted since
+                cached = parse(self._run.store.get(key))
+            except NotFound:  # deleted in the meantime
                 return None
-            self._held.put((key, etag), held, 4 * size_bytes)  # Python's objects take about so much more than their text
-        return held
+            self._cache.put((key, etag), cached, 4 * size_bytes)  # approximate size of the parsed Python objects
+        return cached
 
 
 def _trained(manifest: Manifest) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _trained(manifest: Manifest) -> dict[str, Any]:
 
 
 class _Measure(BaseModel):
-    """What is read of a measure; a run's manifests may say more than this version knows."""
+    """The fields of a measure that are read; later versions may add fields."""
 
     protocol: str
     accuracy: float
@@ -111,7 +115,7 @@ class _Scores(BaseModel):
 
 
 def _accuracies(manifest: Manifest) -> dict[str, list[float]]:
-    """By protocol, one for each seed. Raises `BadInput` where the manifest says something else."""
+    """Accuracies by protocol, one per seed. Raises `BadInput` for a manifest of another format."""
     found: dict[str, list[float]] = {}
     for seed in manifest.content_as(_Scores).seeds.values():
         for measure in seed.measures:
@@ -119,27 +123,25 @@ def _accuracies(manifest: Manifest) -> dict[str, list[float]]:
     return found
 
 
-def _progress(log: bytes) -> list[tuple[str, int, dict[str, float]]]:
-    return list(_lines(log))
-
-
-def _lines(log: bytes) -> Iterator[tuple[str, int, dict[str, float]]]:
-    """Label, done and values of each line that has any; a line that is none is passed over, as a log decides nothing."""
+def _parse_log(log: bytes) -> list[tuple[str, int, dict[str, float]]]:
+    """Label, done and metrics of each progress line. Other lines are skipped."""
+    found = []
     for line in log.splitlines():
         try:
-            said = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(said, dict) and said.get("event") == "progress" and isinstance(said.get("done"), int):
+        if isinstance(entry, dict) and entry.get("event") == "progress" and isinstance(entry.get("done"), int):
             values = {
                 name: float(value)
-                for name, value in said.items()
+                for name, value in entry.items()
                 if name not in ("done", "total") and isinstance(value, int | float) and not isinstance(value, bool)
             }
-            yield str(said.get("label")), said["done"], values
+            found.append((str(entry.get("label")), entry["done"], values))
+    return found
 
 
-def _thinned(points: Points) -> Points:
-    """Evenly, with the last one."""
-    every = -(-len(points) // _MOST_POINTS)
+def _downsample(points: Points) -> Points:
+    """At most about `_MAX_POINTS` evenly spaced points, always with the last one."""
+    every = -(-len(points) // _MAX_POINTS)
     return points if every <= 1 else [*points[:-1:every], points[-1]]

@@ -1,8 +1,7 @@
-"""How good the shards of generated images are, where the run has measured it: by the columns of ``quality/manifest.json``,
-of several sources ``quality/NAME/manifest.json``.
+"""Quality of the shards of generated images, from ``quality/manifest.json`` (with several sources, ``quality/NAME/…``).
 
-Of its content only ``shards.fd`` is read: by space, the Fréchet distance of each generated shard to real images, in the order
-of the split `train`. What is not so shaped counts as not measured.
+Reads only ``shards.fd`` of its content: by space, the Fréchet distance of each generated shard to real images, in the order
+of the split `train`. Content of another shape counts as not measured.
 """
 
 from __future__ import annotations
@@ -14,26 +13,26 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from adainf.browse.sources import Source
+from adainf.browse.sources import BrowseSource
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Manifest, Run
 
 _SPACES = ("ssl", "rand")
-"""What judges, the first that is there: the run's own encoder, a random network."""
+"""Spaces in order of preference: the encoder of the run, a random network."""
 
 Order = Literal["best", "worst", "top", "middle", "bottom"]
-"""All shards, best or worst first; or a third of them, best first."""
+"""All shards, best or worst first; or one third of them, best first."""
 
 
 class ShardQuality(NamedTuple):
     space: str
     distances: list[float]
-    """Of each shard to real images; small is good."""
+    """Distance of each shard to real images; lower is better."""
 
     def shards(self, order: str) -> list[int]:
-        """The shards in that order. Raises `BadInput` for an order that there is not."""
+        """The shards in this order. Raises `BadInput` for an unknown order."""
         if order not in get_args(Order):
-            raise BadInput(f"quality is {order[:40]!r}, expected one of {', '.join(get_args(Order))}")
+            raise BadInput(f"invalid quality {order[:40]!r}: expected one of {', '.join(get_args(Order))}")
         best_first = np.argsort(self.distances, kind="stable")
         if order == "worst":
             return best_first[::-1].tolist()
@@ -42,7 +41,7 @@ class ShardQuality(NamedTuple):
 
 
 def measurement(run: Run, source: str) -> Manifest | None:
-    """That of a source's images; None where it is damaged, too, as images are to be seen without it."""
+    """The quality manifest of a source; None if missing or corrupt, because images are shown without it, too."""
     artifact = quality_artifact(source)
     with suppress(BadInput):
         return run.find(artifact) if artifact else None
@@ -50,13 +49,13 @@ def measurement(run: Run, source: str) -> Manifest | None:
 
 
 def quality_artifact(source: str) -> str:
-    """The artifact that says how good a source's images are: ``quality`` or ``quality/NAME``; empty for real images."""
+    """The quality artifact of a source: ``quality`` or ``quality/NAME``; empty for real images."""
     found = re.fullmatch(r"generated(|/[^/]+)/train", source)
     return f"quality{found[1]}" if found else ""
 
 
-def quality_of(run: Run, source: Source) -> ShardQuality | None:
-    """None where it has not been measured, or not of these shards."""
+def quality_of(run: Run, source: BrowseSource) -> ShardQuality | None:
+    """The quality of the source's shards; None if not measured, or measured for other shards."""
     manifest = measurement(run, source.name)
     shards = manifest.content.get("shards") if manifest else None
     by_space = shards.get("fd") if isinstance(shards, dict) else None

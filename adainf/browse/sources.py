@@ -1,4 +1,4 @@
-"""A source: samples in tars that lie somewhere, known by the index of each tar, or by a look at the tar where it has none."""
+"""Sources of the browser: samples in tars, located by the index of each tar, or by scanning a tar without index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adainf.browse.lru import Lru
+from adainf.browse.lru import LruCache
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
@@ -24,41 +24,41 @@ from adainf.shards.format.scan import samples
 from adainf.shards.loader.permutation import Integers
 from adainf.storage import NotFound, ObjectInfo
 
-MOST_TAR_BYTES = 2 * 2**30
-"""Of a tar without an index, which has to be read whole to learn what is in it."""
-_COLUMN_BYTES = 200
-"""About what a sample takes in `Columns`: four numbers, and a key or two as Python has them."""
-_COLUMNS_HELD_BYTES = 40_000_000
+MAX_TAR_BYTES = 2 * 2**30
+"""Maximum size of a tar without index, which has to be read completely."""
+_SAMPLE_BYTES = 200
+"""Approximate memory of a sample in `Columns`: four integers and one or two Python strings."""
+_COLUMNS_CACHE_BYTES = 40_000_000
 
 
 class Columns(NamedTuple):
-    """The samples of one shard, in its order. Offsets and sizes are those of the encoded images, in bytes."""
+    """The samples of one shard, in order, as columns. Offsets and sizes are those of the encoded images, in bytes."""
 
     keys: list[str]
     offsets: Integers
     sizes_bytes: Integers
     crc32s: Integers
     labels: Integers
-    """-1 is none."""
+    """-1: no label."""
     texts: Sequence[str | None]
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
-class Source(ABC):
-    """What is shown as one: a split of a set, or a folder of tars. Safe among threads."""
+class BrowseSource(ABC):
+    """Samples that are shown together: a split of a shard set, or a folder of tars. Thread-safe."""
 
     def __init__(self, name: str, run: Run, tar_keys: list[str], tar_sizes_bytes: list[int], counts: list[int | None]) -> None:
         self.name = name
         self.run = run
-        """Its store holds the tars under `tar_keys`."""
+        """The run whose store contains the tars."""
         self.tar_keys, self.tar_sizes_bytes, self.counts = tar_keys, tar_sizes_bytes, counts
-        """One each for every shard; of `counts`, None is not known yet."""
+        """One per shard; a count is None until it is known."""
         self.classes: list[str] = []
         self.digest: str | None = None
-        """SHA-256 of the manifest; None where there is none."""
-        self._columns: Lru[Columns] = Lru(_COLUMNS_HELD_BYTES)
+        """SHA-256 of the manifest; None without a manifest."""
+        self._columns: LruCache[Columns] = LruCache(_COLUMNS_CACHE_BYTES)
         self._labels: Integers | None = None
 
     @property
@@ -66,24 +66,23 @@ class Source(ABC):
         return len(self.tar_keys)
 
     def columns(self, shard: int) -> Columns:
-        """The samples of a shard, of which few shards' are held. Raises `BadInput` where there is none of that number, or its
-        index or tar is damaged."""
+        """The samples of a shard (cached). Raises `BadInput` for a missing shard, or a corrupt index or tar."""
         if not 0 <= shard < self.shards:
-            raise BadInput(f"{self.name} has no shard {shard}; it has {self.shards}")
+            raise BadInput(f"{self.name} has no shard {shard}; choose one below {self.shards}")
         found = self._columns.get(shard)
         if found is None:
             found = self._read_columns(shard)
             ends = found.offsets + found.sizes_bytes
             if (found.offsets < 0).any() or (found.sizes_bytes < 0).any() or (ends > self.tar_sizes_bytes[shard]).any():
-                raise BadInput(f"{self.locate(shard)}: its index points outside of it; index or make the shard again")
-            self._columns.put(shard, found, _COLUMN_BYTES * len(found))
+                raise BadInput(f"{self.locate(shard)}: its index points outside of the tar; index or write the shard again")
+            self._columns.put(shard, found, _SAMPLE_BYTES * len(found))
         return found
 
     @abstractmethod
     def _read_columns(self, shard: int) -> Columns: ...
 
     def labels(self) -> Integers:
-        """Of all samples whose shards are known, from the indexes; read once. Raises as `columns` does."""
+        """The labels of all samples of known shards, read once from the indexes. Raises as `columns` does."""
         known = self.known
         if self._labels is None or len(self._labels) < sum(known):
             with ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
@@ -93,7 +92,7 @@ class Source(ABC):
 
     @property
     def known(self) -> list[int]:
-        """Samples of each shard, as far as they are known from the first shard on."""
+        """Number of samples by shard, up to the first shard whose number is not known yet."""
         known: list[int] = []
         for count in self.counts:
             if count is None:
@@ -102,17 +101,17 @@ class Source(ABC):
         return known
 
     def count(self, shard: int) -> int:
-        """Samples of a shard. Raises as `columns` does."""
+        """Number of samples of a shard. Raises as `columns` does."""
         known = self.counts[shard] if 0 <= shard < self.shards else None
         return len(self.columns(shard)) if known is None else known
 
     def locate(self, shard: int) -> str:
-        """The tar as a user would find it."""
+        """The URI of a tar."""
         return self.run.locate(self.tar_keys[shard])
 
 
-class IndexedSource(Source):
-    """A split of a set with manifest and indexes."""
+class IndexedSource(BrowseSource):
+    """A split of a shard set, with manifest and indexes."""
 
     def __init__(self, name: str, folder: ShardFolder, split: Split) -> None:
         keys = [folder.key(key) for key in split.tar_keys]
@@ -126,7 +125,7 @@ class IndexedSource(Source):
         if len(index.keys) != self.counts[shard]:
             raise BadInput(
                 f"{self.locate(shard)}: its index has {len(index.keys)} samples, its manifest {self.counts[shard]}; "
-                "make the set again"
+                "write the shard set again"
             )
         return Columns(
             index.keys,
@@ -138,36 +137,38 @@ class IndexedSource(Source):
         )
 
 
-class PlainSource(Source):
-    """Tars that nobody has indexed. Each is read once, when one of its samples is wanted, by way of a temporary file."""
+class UnindexedSource(BrowseSource):
+    """Tars without indexes. Each is read once, through a temporary file, when one of its samples is first requested."""
 
     def __init__(self, name: str, run: Run, tars: list[ObjectInfo]) -> None:
         super().__init__(name, run, [tar.key for tar in tars], [tar.size_bytes for tar in tars], [None] * len(tars))
-        self._one_at_a_time = threading.Lock()
+        self._scan_lock = threading.Lock()
 
     def columns(self, shard: int) -> Columns:
-        with self._one_at_a_time:  # many viewers of one new tar read it once
+        with self._scan_lock:  # concurrent requests for one tar read it once
             found = super().columns(shard)
             self.counts[shard] = len(found)
             return found
 
     def _read_columns(self, shard: int) -> Columns:
         where, size = self.locate(shard), self.tar_sizes_bytes[shard]
-        if size > MOST_TAR_BYTES:
-            raise BadInput(f"{where}: {size:,} bytes are too many to read without an index; run `adainf shards index` on it")
+        if size > MAX_TAR_BYTES:
+            raise BadInput(
+                f"{where}: too large to read without an index ({size:,} bytes); run `adainf shards index` on its folder"
+            )
         try:
             with tempfile.TemporaryFile() as file:
                 with self.run.store.open(self.tar_keys[shard]) as tar:
                     shutil.copyfileobj(tar, file, 2**20)
                 file.flush()
                 if not file.tell():
-                    raise ValueError("it is empty")
+                    raise ValueError("the tar is empty")
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
                     return _scan(data)
         except NotFound:
-            raise BadInput(f"{where} went away; list the folder again") from None
+            raise BadInput(f"{where} has been deleted; reload the page or run the command again") from None
         except ValueError as error:
-            raise BadInput(f"{where}: {error}; fetch or make the shard again") from None
+            raise BadInput(f"{where}: {error}; copy or write the shard again") from None
 
 
 def _scan(data: memoryview) -> Columns:
@@ -184,4 +185,4 @@ def _scan(data: memoryview) -> Columns:
             np.array([-1 if sample.label is None else sample.label for sample in found], np.int64),
             [sample.text for sample in found],
         )
-    raise ValueError(problem)  # anew: the first error's traceback holds views of the map, which then could not be closed
+    raise ValueError(problem)  # a new error: the traceback of the first one references the map, which then could not be closed

@@ -1,4 +1,4 @@
-"""An image as text: sixels where the terminal says that it draws them, else two pixels a character as half blocks."""
+"""Image previews in a terminal: sixel graphics if the terminal supports them, else half blocks with two pixels each."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from adainf.shards.format.png import Pixels
 
 _UPPER_HALF = "▀"
 _SIXEL = "4"
-"""In a terminal's answer to the question for its attributes (DA1)."""
+"""The code of sixel support in a terminal's reply to the device attributes query (DA1)."""
 _COLOURS = 64
-_ANSWER_S = 0.3
+_REPLY_TIMEOUT_S = 0.3
 
 
 def preview(image_HWC: Pixels, columns: int, sixel: bool) -> str:
-    """The image in so many columns at most; without sixels no wider than it has pixels."""
+    """The image in at most this number of columns; half blocks never enlarge it."""
     if sixel:
         return as_sixels(_scaled(image_HWC, min(8 * columns, 512), enlarge=True))
     return as_half_blocks(_scaled(image_HWC, columns, enlarge=False))
 
 
 def as_half_blocks(image_HWC: Pixels) -> str:
-    """Rows of ▀ in 24-bit colours: the upper pixel in front, the lower one behind."""
+    """Rows of ▀ in 24-bit colours: the upper pixel as foreground, the lower pixel as background."""
     height, width, _ = image_HWC.shape
     rows = []
     for top in range(0, height, 2):
         row = []
         for upper, lower in zip(image_HWC[top], image_HWC[top + 1] if top + 1 < height else [None] * width, strict=True):
-            behind = "49" if lower is None else "48;2;{};{};{}".format(*lower)
-            row.append("\x1b[38;2;{};{};{};{}m{}".format(*upper, behind, _UPPER_HALF))
+            background = "49" if lower is None else "48;2;{};{};{}".format(*lower)
+            row.append("\x1b[38;2;{};{};{};{}m{}".format(*upper, background, _UPPER_HALF))
         rows.append("".join(row) + "\x1b[0m")
     return "\n".join(rows)
 
 
 def as_sixels(image_HWC: Pixels) -> str:
-    """A DECSIXEL picture of 64 colours (DEC STD 070, chapter 9): bands of six rows, each colour of a band in turn."""
+    """A sixel image with 64 colours (DEC STD 070, chapter 9): bands of six rows, one colour of a band after the other."""
     paletted = Image.fromarray(image_HWC).quantize(_COLOURS)
     colours = np.array(paletted.getpalette(), np.int64).reshape(-1, 3) * 100 // 255
     indices = np.asarray(paletted)
@@ -59,11 +59,11 @@ def as_sixels(image_HWC: Pixels) -> str:
     return "".join([*parts, "\x1b\\"])
 
 
-def draws_sixels(output: TextIO) -> bool:
-    """Ask the terminal, where input and output are one. ADAINF_SIXEL=1 or 0 decides without asking."""
-    said = os.environ.get("ADAINF_SIXEL")
-    if said is not None:
-        return said == "1"
+def supports_sixel(output: TextIO) -> bool:
+    """Query the terminal, if both input and output are one. ADAINF_SIXEL=1 or 0 overrides the query."""
+    override = os.environ.get("ADAINF_SIXEL")
+    if override is not None:
+        return override == "1"
     if not (output.isatty() and sys.stdin.isatty()):
         return False
     fd = sys.stdin.fileno()
@@ -72,13 +72,13 @@ def draws_sixels(output: TextIO) -> bool:
         tty.setcbreak(fd)
         output.write("\x1b[c")
         output.flush()
-        answer, deadline = b"", time.monotonic() + _ANSWER_S
-        while not answer.endswith(b"c") and (left := deadline - time.monotonic()) > 0:
+        reply, deadline = b"", time.monotonic() + _REPLY_TIMEOUT_S
+        while not reply.endswith(b"c") and (left := deadline - time.monotonic()) > 0:
             if select.select([fd], [], [], left)[0]:
-                answer += os.read(fd, 64)
+                reply += os.read(fd, 64)
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
-    return _SIXEL in answer.decode("latin-1").strip("\x1b[?c").split(";")[1:]
+    return _SIXEL in reply.decode("latin-1").strip("\x1b[?c").split(";")[1:]
 
 
 def _scaled(image_HWC: Pixels, width_px: int, enlarge: bool) -> Pixels:

@@ -1,4 +1,4 @@
-"""A real Chromium without a window, for the tests of the page."""
+"""A headless Chromium for the tests of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-MISSING = "no Chromium for the tests of the page: apt-get install chromium chromium-driver, pip install -e '.[test]'"
+MISSING = "tests of the page require Chromium; run apt-get install chromium chromium-driver, and pip install -e '.[test]'"
 _OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-device-scale-factor=1")
 
 Open = Callable[..., "Chrome"]
@@ -41,7 +41,7 @@ def chromium() -> Iterator[Chrome]:
 
 @pytest.fixture
 def open_page(chromium: Chrome) -> Iterator[Open]:
-    """``open_page(address, width, height, dark)``: the page in a fresh state. Afterwards its console must be empty."""
+    """``open_page(address, width, height, dark)``: the page in a fresh state. Fails if its console is not empty afterwards."""
 
     def enter(address: str, width: int = 1280, height: int = 800, dark: bool = False) -> Chrome:
         size: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -53,5 +53,5 @@ def open_page(chromium: Chrome) -> Iterator[Open]:
         return chromium
 
     yield enter
-    said = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-    assert not said
+    messages = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert not messages

@@ -1,4 +1,4 @@
-"""Tars and images that mean harm, made by Python's own tarfile."""
+"""Malicious tars and images, written by Python's tarfile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def png(value: int = 0, size_px: int = 8) -> bytes:
 
 
 def tar(files: Mapping[str, bytes], *special: tarfile.TarInfo) -> bytes:
-    """Of these files, and of entries that are none."""
+    """A tar of these files and of special entries."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, data in files.items():
@@ -38,7 +38,7 @@ def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 
 def huge_png(side_px: int = 60_000) -> bytes:
-    """A few bytes that declare a picture of gigabytes."""
+    """A few bytes that declare an image of gigabytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

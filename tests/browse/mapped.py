@@ -34,7 +34,7 @@ def make_mapped(folder: str, source: str = "", seed: int = 0) -> tuple[Run, Embe
 
 
 def put_map(run: Run, data: bytes, source: str = "") -> None:
-    """Commit the quality of a source with this as its map, in place of an earlier one."""
+    """Commit the quality of a source with this map, replacing an earlier one."""
     name = measured(source)
     digests = {made: manifest.digest for made in ("real", generated(source)) if (manifest := run.find(made))}
     request = Request(stage="measure", settings={}, inputs=digests)
@@ -43,6 +43,6 @@ def put_map(run: Run, data: bytes, source: str = "") -> None:
     run.store.put(f"{name}/manifest.json", manifest.to_json())
 
 
-def inside(points: np.ndarray, part: str) -> np.ndarray:
-    """Which points lie in a part of the map, as matplotlib has it."""
-    return Polygon(np.array(part.split("_"), float).reshape(-1, 2)).contains_points(points)
+def inside(points: np.ndarray, region: str) -> np.ndarray:
+    """Whether each point is in a region of the map, by matplotlib."""
+    return Polygon(np.array(region.split("_"), float).reshape(-1, 2)).contains_points(points)

@@ -1,4 +1,4 @@
-"""The page at a real address, in a thread of this process, and what a plain HTTP client gets from it."""
+"""The web application at a real address, in a thread of this process, and a plain HTTP client."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+from adainf.browse.app import application
 from adainf.browse.catalog import Catalog
-from adainf.browse.server import application
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     @property
-    def said(self) -> Any:
+    def json(self) -> Any:
         return json.loads(self.body)
 
     @property
     def page(self) -> tuple[dict[str, Any], list[bytes | None]]:
-        """What ``/api/page`` describes, and each sample's picture or None, as its docstring has it."""
+        """The JSON part of ``/api/page``, and the image of each sample or None."""
         (length,) = struct.unpack_from("<I", self.body)
-        told, at, pictures = json.loads(self.body[4 : 4 + length]), 4 + length, []
-        for sample in told["samples"]:
+        described, at, images = json.loads(self.body[4 : 4 + length]), 4 + length, []
+        for sample in described["samples"]:
             size = sample.get("bytes")
-            pictures.append(None if size is None else self.body[at : at + size])
+            images.append(None if size is None else self.body[at : at + size])
             at += size or 0
         assert at == len(self.body)
-        return told, pictures
+        return described, images
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,25 @@ class Served:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Header names with _ for -; the path goes as it is, with its dots and slashes."""
+    def request(self, path: str, method: str = "GET", **headers: str) -> Response:
+        """Header names use _ for -; the path is sent unchanged, with its dots and slashes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        found = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        response = connection.getresponse()
+        result = Response(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
         connection.close()
-        return found
+        return result
 
 
 @contextmanager
 def served(uri: str, token: str | None = None) -> Iterator[Served]:
-    listening = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(application(Catalog(uri), token), log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield Served(listening.getsockname()[1])
+        yield Served(listener.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join()

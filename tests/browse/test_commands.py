@@ -1,4 +1,4 @@
-"""The terminal's commands as a user calls them."""
+"""The terminal commands as a user runs them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def made(tmp_path: Path) -> Made:
     return make_set(f"{tmp_path}/real", 30, 10, size_px=8)
 
 
-def test_ls_and_stats_say_what_was_written(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ls_and_stats_print_what_was_written(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["shards", "ls", made.uri]) == OK
     line = next(line for line in capsys.readouterr().out.splitlines() if "train" in line)
     size = sum(path.stat().st_size for path in made.path.glob("*.tar"))
     assert line.split()[:4] == ["train", "3", "30", f"{size:,}"]
     assert main(["shards", "stats", made.uri]) == OK
-    said = capsys.readouterr().out
-    assert f"R {made.images[..., 0].mean():.1f} ± {made.images[..., 0].std():.1f}" in said
-    assert "0 images are byte for byte" in said
+    printed = capsys.readouterr().out
+    assert f"R {made.images[..., 0].mean():.1f} ± {made.images[..., 0].std():.1f}" in printed
+    assert "exact duplicates: 0 images" in printed
 
 
 def test_cat_is_the_image(made: Made, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_export_keeps_pixels_and_labels(made: Made, tmp_path: Path) -> None:
     assert main(["shards", "export", made.uri, "-o", str(tmp_path / "folder")]) == BAD_INPUT
 
 
-def test_export_leaves_nothing_half_done_and_nothing_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_leaves_nothing_partial_and_nothing_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tars = tmp_path / "tars"
     tars.mkdir()
     (tars / "x.tar").write_bytes(tar({"../../escaped.png": png(), "ok.png": png(1), "big.png": huge_png()}))
@@ -65,24 +65,24 @@ def test_export_leaves_nothing_half_done_and_nothing_outside(tmp_path: Path, cap
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["0000000.png", "0000001.png"]
 
 
-def test_a_key_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_cannot_control_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.tar").write_bytes(tar({"\x1b]0;owned\x07.png": png(), "b.png": png(1), "b.txt": b"\x1b[2J"}))
     assert main(["shards", "show", str(tmp_path), "0"]) == OK
     assert main(["shards", "show", str(tmp_path), "b"]) == OK
     assert main(["shards", "show", str(tmp_path), "\x1b[31m"]) == BAD_INPUT
-    said = capsys.readouterr()
-    assert "\x1b" not in said.out + said.err
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
 
 
 def test_no_part_of_the_browser_needs_torch() -> None:
-    names = "commands server serving"
+    names = "commands app server"
     program = (
         f"import sys; [__import__(f'adainf.browse.{{name}}') for name in '{names}'.split()]; print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_half_blocks_hold_every_pixel() -> None:
+def test_half_blocks_contain_every_pixel() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 3, 3), dtype=np.uint8)
     rows = as_half_blocks(image).split("\n")
     assert [row.count("▀") for row in rows] == [3, 3, 3]
@@ -90,7 +90,7 @@ def test_half_blocks_hold_every_pixel() -> None:
     assert "38;2;{};{};{};49m".format(*image[4, 2]) in rows[2]
 
 
-def test_sixels_draw_the_image_back() -> None:
+def test_sixels_reproduce_the_image() -> None:
     image = np.zeros((13, 7, 3), np.uint8)
     image[2:9, 1:5] = (255, 0, 0)
     image[10:, 3:] = (0, 255, 0)
@@ -98,7 +98,7 @@ def test_sixels_draw_the_image_back() -> None:
 
 
 def _drawn(text: str) -> np.ndarray:
-    """What a terminal shows, by the rules of DEC STD 070: # chooses or defines a colour, $ goes back, - goes down six rows."""
+    """The image by DEC STD 070: # selects or defines a colour, $ is a carriage return, - moves down six rows."""
     body = text.removeprefix("\x1bPq").removesuffix("\x1b\\")
     raster, rest = body[1:].split("#", 1)
     width, height = (int(number) for number in raster.split(";")[2:])

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a set that lies on a real S3 server."""
+"""The page in a real browser, on a shard set on a real S3 server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def made(s3_server: Any) -> Iterator[tuple[Made, Served]]:
 
 
 def _wait(browser: Chrome, script: str, seconds: float = 10) -> Any:
-    """Until the expression is true in the page; its value."""
+    """Wait until the expression is true in the page; returns its value."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(browser, seconds, 0.05).until(lambda driver: driver.execute_script(f"return {script}"), script)
@@ -74,7 +74,7 @@ SHOWN = """[...document.querySelectorAll('.cell img')].map((i) => { const c = do
 
 
 def _images(browser: Chrome) -> dict[str, np.ndarray]:
-    """What the page shows, by the text beside it."""
+    """The images that the page shows, by their alternative text."""
     found = browser.execute_script(f"return {SHOWN}")
     return {alt: np.array(values, np.uint8).reshape(4, 4, 4)[..., :3] for alt, values in found}
 
@@ -82,7 +82,7 @@ def _images(browser: Chrome) -> dict[str, np.ndarray]:
 def test_the_grid_shows_the_images_and_scrolls_to_the_last(made: tuple[Made, Served], open_page: Open) -> None:
     browser = open_page(f"{made[1].address}/#/images/real%2Ftrain")
     count = _wait(browser, LOADED)
-    assert 60 < count < 400  # those in sight, and not three thousand
+    assert 60 < count < 400  # only visible ones, not three thousand
     shown = _images(browser)
     assert len(shown) == count
     assert all(np.array_equal(image, made[0].images[int(alt.split()[1])]) for alt, image in shown.items())
@@ -94,7 +94,7 @@ def test_the_grid_shows_the_images_and_scrolls_to_the_last(made: tuple[Made, Ser
     assert all(np.array_equal(image, made[0].images[int(alt.split()[1])]) for alt, image in shown.items())
 
 
-def test_filters_choose_and_the_address_keeps_them(made: tuple[Made, Served], open_page: Open) -> None:
+def test_filters_select_and_the_url_keeps_them(made: tuple[Made, Served], open_page: Open) -> None:
     browser = open_page(f"{made[1].address}/#/images/real%2Ftrain?shard=5&label=3")
     _wait(browser, LOADED)
     wanted = np.flatnonzero((made[0].labels == 3) & (np.arange(IMAGES) >= 5 * SHARD))
@@ -106,7 +106,7 @@ def test_filters_choose_and_the_address_keeps_them(made: tuple[Made, Served], op
     assert browser.current_url.endswith("real%2Ftrain?label=3")
 
 
-def test_the_keyboard_alone_is_enough(made: tuple[Made, Served], open_page: Open) -> None:
+def test_everything_works_by_keyboard(made: tuple[Made, Served], open_page: Open) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser = open_page(f"{made[1].address}/#/images/real%2Ftrain")
@@ -128,7 +128,7 @@ def test_the_keyboard_alone_is_enough(made: tuple[Made, Served], open_page: Open
     _wait(browser, "document.getElementById('help').open")
 
 
-def test_a_run_is_followed_while_it_trains(made: tuple[Made, Served], open_page: Open) -> None:
+def test_the_overview_is_refreshed_while_a_run_trains(made: tuple[Made, Served], open_page: Open) -> None:
     browser = open_page(f"{made[1].address}/")
     _wait(browser, "document.querySelector('#overview svg')")
     text = browser.execute_script("return document.getElementById('overview').innerText")
@@ -166,29 +166,29 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(made: tuple[Made, Served], 
         assert not browser.execute_script(f"return {wide}")
 
 
-def test_the_map_of_another_source_is_painted_anew(tmp_path: Path, open_page: Open) -> None:
-    """Would catch points kept from the first source's map, and a way to the real images that forgets whose map it was."""
+def test_the_map_of_another_source_is_rendered_again(tmp_path: Path, open_page: Open) -> None:
+    """Would catch points cached from the first source's map, and a link to the real images that loses the map."""
     (run, _), (_, of_b) = (make_mapped(str(tmp_path), source, seed) for source, seed in (("a", 0), ("b", 1)))
-    part = "-1.5_-1_1.2_-1.1_0_0_1_1.5_-1_1"
+    region = "-1.5_-1_1.2_-1.1_0_0_1_1.5_-1_1"
     with served(run.uri) as server:
         browser = open_page(f"{server.address}/#/images/generated%2Fa%2Ftrain?map=all")
         _wait(browser, "document.querySelectorAll('#map-counts a').length === 2")
         links = browser.execute_script(
             "return [...document.querySelectorAll('#sources a[href*=map]')].map((one) => one.innerText)"
         )
-        assert [text.split("\n")[1] for text in links] == [f"real and generated/{name}/train, by features" for name in "ab"]
-        browser.execute_script(f"location.hash = '#/images/generated%2Fb%2Ftrain?map={part}'")
-        chosen = int(inside(of_b.generated_xy, part).sum())
+        assert [text.split("\n")[1] for text in links] == [f"embedding of real and generated/{name}/train" for name in "ab"]
+        browser.execute_script(f"location.hash = '#/images/generated%2Fb%2Ftrain?map={region}'")
+        chosen = int(inside(of_b.generated_xy, region).sum())
         _wait(browser, f"document.getElementById('map-counts').innerText.includes('{chosen} generated')")
         _wait(browser, f"{POSITION}.endsWith('of {chosen}')")
-        real = int(inside(of_b.real_xy, part).sum())
+        real = int(inside(of_b.real_xy, region).sum())
         assert f"{real} real" in browser.execute_script("return document.getElementById('map-counts').innerText")
         browser.execute_script("document.querySelector('#map-counts a').click()")
         _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.endsWith('&of=generated%2Fb%2Ftrain')")
 
 
-def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open) -> None:
-    """Drawn around with the mouse, then by the keyboard alone; and a sample shows the real image that is nearest."""
+def test_a_region_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open) -> None:
+    """Selected with the mouse, then by keyboard; a sample shows the nearest real image."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -196,19 +196,19 @@ def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open)
     with served(run.uri) as server:
         browser = open_page(f"{server.address}/#/images/generated%2Ftrain?map=all")
         _wait(browser, f"{POSITION}.endsWith('of 30')")
-        painted = "document.querySelector('#map canvas').getContext('2d').getImageData(0, 0, 500, 500).data.buffer"
-        assert _wait(browser, f"new Set(new Uint32Array({painted})).size > 2"), "both kinds of points, and the ground"
+        buffer = "document.querySelector('#map canvas').getContext('2d').getImageData(0, 0, 500, 500).data.buffer"
+        assert _wait(browser, f"new Set(new Uint32Array({buffer})).size > 2"), "both kinds of points, and the background"
         canvas = browser.find_element("css selector", "#map canvas")
         right, up = canvas.size["width"] // 2 - 3, 3 - canvas.size["height"] // 2
         drag = ActionChains(browser, duration=20).move_to_element(canvas).click_and_hold()
         drag.move_by_offset(right, 0).move_by_offset(0, up).move_by_offset(-right, 0).release().perform()
         _wait(browser, "location.hash.includes('_')")
-        part = browser.current_url.partition("map=")[2]
-        chosen, points = inside(embedding.generated_xy, part), np.concatenate([embedding.real_xy, embedding.generated_xy])
+        region = browser.current_url.partition("map=")[2]
+        chosen, points = inside(embedding.generated_xy, region), np.concatenate([embedding.real_xy, embedding.generated_xy])
         middle, pixels = (points.min(0) + points.max(0)) / 2, 0.05
         assert (embedding.generated_xy[chosen] > middle - pixels).all(), "the upper right quarter of the map"
         assert chosen[(embedding.generated_xy > middle + pixels).all(1)].all()
-        real, wanted = inside(embedding.real_xy, part).sum(), embedding.generated_rows[chosen]
+        real, wanted = inside(embedding.real_xy, region).sum(), embedding.generated_rows[chosen]
         assert 0 < len(wanted) < 30
         _wait(browser, f"{POSITION}.endsWith('of {len(wanted)}') && {LOADED}")
         assert sorted(int(alt.split()[1]) for alt in _images(browser)) == wanted.tolist()
@@ -237,17 +237,17 @@ def test_a_part_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open)
         assert browser.execute_script("return document.querySelector('#map canvas').clientHeight") > 100
 
 
-def test_a_million_rows_are_reached_to_the_last_pixel(tmp_path: Path, open_page: Open) -> None:
-    """A grid higher than browsers can make an element: the end is the end, and small steps are small."""
+def test_a_million_rows_scroll_to_the_last_pixel(tmp_path: Path, open_page: Open) -> None:
+    """A grid higher than the maximum height of an element: the end is reachable, and small steps are small."""
     with served(make_set(f"{tmp_path}/set", 20, 10).uri) as server:
         browser = open_page(f"{server.address}/")
         _wait(browser, LOADED)
         script = """const { Grid } = await import('./grid.js'); const element = document.createElement('div');
           element.style.cssText = 'height: 500px; width: 400px; overflow-y: scroll'; document.body.append(element);
           let seen; const grid = new Grid(element, { onMove: (...all) => { seen = all; }, onOpen() {}, hrefOf: () => '#' });
-          grid.want = () => {}; grid.show({}, 1000000); const wait = () => new Promise((r) => setTimeout(r, 100));
+          grid.request = () => {}; grid.show({}, 1000000); const wait = () => new Promise((r) => setTimeout(r, 100));
           element.scrollTop = element.scrollHeight; await wait(); const end = seen[1];
-          grid.move(grid.room / 2); await wait(); const middle = grid.top; element.scrollTop += 100; await wait();
+          grid.move(grid.maxTop / 2); await wait(); const middle = grid.top; element.scrollTop += 100; await wait();
           return [end, grid.top - middle, element.querySelectorAll('.cell').length]"""
         wrapped = f"const done = arguments[0]; (async () => {{ {script} }})().then(done)"
         end, step, cells = browser.execute_async_script(wrapped)
@@ -263,7 +263,7 @@ def test_hostile_names_and_images_are_text_and_tiles(tmp_path: Path, open_page: 
     (tmp_path / "b.tar").write_bytes(tar({"0.png": png()}, entry("s.png", tarfile.SYMTYPE, "/etc/passwd")))
     with served(str(tmp_path)) as server:
         browser = open_page(f"{server.address}/#/images/tars?shard=0")
-        _wait(browser, "document.querySelectorAll('.cell.damaged').length === 2")
+        _wait(browser, "document.querySelectorAll('.cell.unreadable').length === 2")
         _wait(browser, "document.querySelectorAll('.cell img').length === 2")
         assert browser.execute_script("return document.querySelector('.cell img').alt") == f"Sample {script}"
         for number in (0, 3):
@@ -271,13 +271,13 @@ def test_hostile_names_and_images_are_text_and_tiles(tmp_path: Path, open_page: 
             _wait(browser, f"document.querySelector('#sample img')?.naturalWidth && {NUMBER}.startsWith('{number} of')")
             assert script in browser.execute_script("return document.getElementById('sample').innerText")
         browser.get(f"{server.address}/#/sample/tars/0/1")
-        _wait(browser, "document.querySelector('#sample .problem')?.textContent.includes('60,000')")
+        _wait(browser, "document.querySelector('#sample .error')?.textContent.includes('60,000')")
         browser.execute_script("document.body.append(Object.assign(document.createElement('p'), {id: 'mark'}))")
         browser.execute_script("location.hash = '#/images/tars?shard=0'")
         _wait(browser, "!document.getElementById('images').hidden && document.getElementById('mark')")
 
 
-def test_nothing_is_asked_of_any_other_host(made: tuple[Made, Served], open_page: Open) -> None:
+def test_no_request_goes_to_another_host(made: tuple[Made, Served], open_page: Open) -> None:
     for place in ("", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"):
         browser = open_page(f"{made[1].address}/#/{place}")
         _wait(browser, "document.querySelector('main img, main svg')")

@@ -16,9 +16,9 @@ import yaml
 from sklearn.datasets import load_digits
 
 from adainf.browse.catalog import Catalog
-from adainf.browse.facts import plan_of, quality_in, weight_in
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
+from adainf.browse.statistics import quality_score, read_plan, source_weight
 from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import VerifyResult, settings_around
@@ -301,13 +301,13 @@ def test_the_browser_shows_each_source(finished: tuple[Recipe, Run]) -> None:
     assert [name for name in catalog.sources if name.startswith("generated/")] == [
         f"generated/{name}/train" for name in ("drawn", "good", "mixed", "noise")
     ]
-    assert plan_of(catalog) == said
-    assert weight_in("generated/good/train", said) == f"{said.sources['generated/good'].weight:g}"
-    assert weight_in("generated/mixed/train", said) == f"{said.sources['generated/mixed'].weight:g}"
-    assert quality_in("generated/mixed/train", said) == f"{said.sources['generated/mixed'].quality:g}"
-    assert weight_in("generated/noise/train", said) == "0"
-    assert weight_in("real/train", said) == f"{said.real_weight:g}"
-    assert quality_in("real/train", said) == ""
+    assert read_plan(catalog) == said
+    assert source_weight("generated/good/train", said) == f"{said.sources['generated/good'].weight:g}"
+    assert source_weight("generated/mixed/train", said) == f"{said.sources['generated/mixed'].weight:g}"
+    assert quality_score("generated/mixed/train", said) == f"{said.sources['generated/mixed'].quality:g}"
+    assert source_weight("generated/noise/train", said) == "0"
+    assert source_weight("real/train", said) == f"{said.real_weight:g}"
+    assert quality_score("real/train", said) == ""
     of_shards = quality_of(run, catalog.source("generated/mixed/train"))
     assert of_shards is not None
     assert set(of_shards.shards("best")[:4]) == {0, 1, 2, 3}
@@ -322,7 +322,7 @@ def test_the_browser_shows_a_run_whose_plan_has_another_format(finished: tuple[R
     shutil.copytree(run.locate(""), folder)
     forge(folder / "plan.json", lambda body: body["content"].update(removed=1))
     catalog = Catalog(str(folder))
-    assert plan_of(catalog) is None
+    assert read_plan(catalog) is None
     assert "generated/good/train" in catalog.sources
 
 

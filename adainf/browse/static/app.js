@@ -1,35 +1,35 @@
-// Which view is in sight follows from the address: #/ · #/images/SOURCE?shard=&label=&quality=&map=&of= · #/sample/SOURCE/SHARD/NUMBER
+// The URL fragment determines the view: #/ · #/images/SOURCE?shard=&label=&quality=&map=&of= · #/sample/SOURCE/SHARD/NUMBER
 
-import { ask } from "./api.js";
-import { $, copy, count, el, say } from "./dom.js";
+import { fetchJson } from "./api.js";
+import { $, copy, el, formatCount, showStatus } from "./dom.js";
 import { Grid } from "./grid.js";
 import { ImageMap, REAL } from "./map.js";
 import { showOverview } from "./overview.js";
-import { drawSample, sampleHref } from "./sample.js";
+import { sampleHref, showSample } from "./sample.js";
 
 const POLL_MS = 5000;
 const THEMES = ["auto", "light", "dark"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 let catalog = { sources: [] };
-let shown = ""; // the address of the images in the grid, so that coming back finds them as they were
+let shown = ""; // the query of the images in the grid, so that returning to them restores it
 
 const source = () => catalog.sources.find((one) => one.name === view.source);
 const view = { name: "", source: "", map: "", of: "" };
-// The sources of generated images that have a map.
+// Names of the sources of generated images that have a map.
 const mapped = () => catalog.sources.filter((one) => one.map && one.name !== REAL).map((one) => one.name);
 const hrefOf = (name, query) => `#/images/${encodeURIComponent(name)}${query.size ? `?${query}` : ""}`;
 
 const grid = new Grid($("grid"), {
   onMove: (from, to, total, complete) => {
-    $("position").textContent = total ? `${count(from + 1)}–${count(to)} of ${count(total)}${complete ? "" : " so far"}` : "no images";
+    $("position").textContent = total ? `${formatCount(from + 1)}–${formatCount(to)} of ${formatCount(total)}${complete ? "" : " so far"}` : "no images";
   },
   onOpen: (sample) => { location.hash = sampleHref(view.source, sample.shard, sample.number); },
   hrefOf: (sample) => sampleHref(view.source, sample.shard, sample.number),
 });
 
 const map = new ImageMap($("map"), {
-  hrefOf: (name, part) => hrefOf(name, name === view.source ? chosen(part) : withPart(name, part)),
+  hrefOf: (name, region) => hrefOf(name, name === view.source ? selection(region) : withRegion(name, region)),
 });
 
 function setTheme(theme) {
@@ -38,47 +38,47 @@ function setTheme(theme) {
   localStorage.setItem("theme", theme);
 }
 
-function reveal(name) {
+function showView(name) {
   view.name = name;
   for (const id of ["overview", "images", "sample"]) $(id).hidden = id !== name;
 }
 
-function drawSources() {
+function showSources() {
   const here = (current) => (current ? "page" : null);
   const links = catalog.sources.map((one) => el("a", {
     href: hrefOf(one.name, ""), "aria-current": here(view.name !== "overview" && !view.map && one.name === view.source),
-  }, one.name, el("small", {}, `${count(one.samples)}${one.complete ? "" : " so far"} · ${count(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
+  }, one.name, el("small", {}, `${formatCount(one.samples)}${one.complete ? "" : " so far"} · ${formatCount(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
   links.push(...mapped().map((name, at, all) => el("a", {
-    href: hrefOf(name, withPart(name, "all")), "aria-current": here(view.name !== "overview" && view.map && view.of === name),
-  }, "Map", el("small", {}, `real and ${all.length > 1 ? name : "generated"}, by features`))));
+    href: hrefOf(name, withRegion(name, "all")), "aria-current": here(view.name !== "overview" && view.map && view.of === name),
+  }, "Map", el("small", {}, `embedding of real and ${all.length > 1 ? name : "generated"}`))));
   const title = catalog.is_run ? "Run" : "Overview";
   $("sources").replaceChildren(el("a", { href: "#/", "aria-current": here(view.name === "overview") }, title,
-    el("small", {}, catalog.is_run ? "plan, arms, curves" : "what lies here")), ...links);
+    el("small", {}, catalog.is_run ? "plan, arms, curves" : "sources")), ...links);
   $("uri").textContent = catalog.uri;
 }
 
 async function showImages(name, query) {
   view.source = name;
-  reveal("images");
-  const address = `${name}?${query}`;
-  const [shard, label, quality, part] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
-  view.map = part;
+  showView("images");
+  const key = `${name}?${query}`;
+  const [shard, label, quality, region] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
+  view.map = region;
   view.of = mapped().includes(name) ? name : query.get("of") ?? mapped()[0] ?? "";
-  $("map").hidden = !part;
+  $("map").hidden = !region;
   $("images-title").textContent = name;
   document.title = `${name} · AdaInf shards`;
-  if (address !== shown) {
-    shown = address;
+  if (key !== shown) {
+    shown = key;
     $("shard").value = shard;
     $("shard").max = Math.max(0, (source()?.shards ?? 1) - 1);
     $("quality-filter").hidden = !source()?.quality;
     for (const option of $("quality").querySelectorAll(".of-map")) option.hidden = option.disabled = !source()?.map;
     $("quality").value = quality;
-    const whole = shard === "" && label === "" && quality === "" && part === "";
+    const unfiltered = shard === "" && label === "" && quality === "" && region === "";
     grid.nameOf = (number) => labelNames.get(number);
-    grid.show({ source: name, shard, label, quality, map: part, of: part && view.of }, whole ? source()?.samples ?? 0 : 0);
-    await fillLabels(name, label);
-    if (part && address === shown) map.show(name, part, view.of);
+    grid.show({ source: name, shard, label, quality, map: region, of: region && view.of }, unfiltered ? source()?.samples ?? 0 : 0);
+    await showLabels(name, label);
+    if (region && key === shown) map.show(name, region, view.of);
   }
   if (!$("map").contains(document.activeElement)) $("grid").focus({ preventScroll: true });
 }
@@ -86,8 +86,8 @@ async function showImages(name, query) {
 const labelNames = new Map();
 let labelsOf = "";
 
-// Labels are in the indexes of all shards: they are read when somebody first wants to choose by them.
-async function fillLabels(name, chosen) {
+// Labels are in the indexes of all shards, so they are read only when a filter by label is first used.
+async function showLabels(name, selected) {
   const select = $("label");
   $("label-filter").hidden = !source()?.labelled && source()?.complete;
   if (labelsOf !== name) {
@@ -95,8 +95,8 @@ async function fillLabels(name, chosen) {
     labelNames.clear();
     select.replaceChildren(el("option", { value: "" }, "all"));
   }
-  if (chosen !== "") await readLabels(name);
-  select.value = chosen;
+  if (selected !== "") await readLabels(name);
+  select.value = selected;
 }
 
 async function readLabels(name) {
@@ -105,68 +105,68 @@ async function readLabels(name) {
   const select = $("label");
   const value = select.value;
   try {
-    const labels = await ask("labels", { source: name });
+    const labels = await fetchJson("labels", { source: name });
     if (view.source !== name) return;
     for (const one of labels) labelNames.set(one.label, one.name ?? `${one.label}`);
     select.replaceChildren(el("option", { value: "" }, "all"),
-      ...labels.map((one) => el("option", { value: one.label }, `${one.name ?? one.label} (${count(one.count)})`)));
+      ...labels.map((one) => el("option", { value: one.label }, `${one.name ?? one.label} (${formatCount(one.count)})`)));
     select.value = value;
   } catch (error) {
     labelsOf = "";
-    say(error.message);
+    showStatus(error.message);
   }
 }
 
-// What the filters and the map have chosen.
-function chosen(part = view.map) {
+// The query of the filters and of the map.
+function selection(region = view.map) {
   const query = new URLSearchParams();
   for (const id of ["shard", "label", "quality"]) if ($(id).value !== "") query.set(id, $(id).value);
-  return withPart(view.source, part, query);
+  return withRegion(view.source, region, query);
 }
 
-// A part of the map as well; real images are in several maps where there are several.
-function withPart(name, part, query = new URLSearchParams()) {
-  if (part) query.set("map", part);
-  if (part && name === REAL && mapped().length > 1) query.set("of", view.of);
+// Adds a region of the map. Real images are in every map, so with several maps the query names one.
+function withRegion(name, region, query = new URLSearchParams()) {
+  if (region) query.set("map", region);
+  if (region && name === REAL && mapped().length > 1) query.set("of", view.of);
   return query;
 }
 
-function filter() { location.hash = hrefOf(view.source, chosen()); }
+function filter() { location.hash = hrefOf(view.source, selection()); }
 
-let turn = 0; // an answer that comes after the viewer has gone on is not shown
+let navigation = 0; // a response that arrives after the next navigation is ignored
 
 async function route() {
-  turn += 1;
-  const mine = turn;
+  navigation += 1;
+  const current = navigation;
   const [path, query = ""] = location.hash.slice(2).split("?");
   const [name, ...rest] = path.split("/").map(decodeURIComponent);
   try {
     if (name === "images") await showImages(rest[0], new URLSearchParams(query));
     else if (name === "sample") {
-      const said = await ask("sample", { source: rest[0], shard: rest[1], number: rest[2] });
-      if (mine !== turn) return;
+      const sample = await fetchJson("sample", { source: rest[0], shard: rest[1], number: rest[2] });
+      if (current !== navigation) return;
       view.source = rest[0];
       const back = shown.startsWith(`${rest[0]}?`) ? shown.slice(rest[0].length) : "";
-      drawSample(said, `#/images/${encodeURIComponent(rest[0])}${back.length > 1 ? back : ""}`);
-      reveal("sample");
+      showSample(sample, `#/images/${encodeURIComponent(rest[0])}${back.length > 1 ? back : ""}`);
+      showView("sample");
     } else {
-      reveal("overview");
+      showView("overview");
       await showOverview(catalog);
     }
   } catch (error) {
-    say(error.message);
+    showStatus(error.message);
   }
-  drawSources();
+  showSources();
 }
 
 async function poll() {
   if (!document.hidden && view.name === "overview" && catalog.is_run) {
     try {
-      catalog = await ask("catalog");
-      drawSources();
+      catalog = await fetchJson("catalog");
+      showSources();
       await showOverview(catalog);
     } catch (error) {
-      say(error.message);
+      showStatus(error.message);
     }
   }
   setTimeout(poll, POLL_MS);
@@ -204,9 +204,9 @@ addEventListener("keydown", keys);
 addEventListener("hashchange", route);
 
 try {
-  catalog = await ask("catalog");
+  catalog = await fetchJson("catalog");
 } catch (error) {
-  say(error.message);
+  showStatus(error.message);
 }
 if (location.hash.length < 3 && !catalog.is_run && catalog.sources.length) {
   history.replaceState(null, "", `#/images/${encodeURIComponent(catalog.sources[0].name)}`);

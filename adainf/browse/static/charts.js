@@ -1,4 +1,4 @@
-// Curves as SVG: one line a loop, drawn to the size of the data.
+// Line charts as SVG, one line per loop, scaled to the range of the data.
 
 import { el } from "./dom.js";
 
@@ -6,20 +6,20 @@ const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [380, 150, 44, 18, 6];
 
 function svg(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
 }
 
-export function short(value) {
+export function formatNumber(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 10000) return `${Math.round(value / 1000)}k`;
   return size >= 0.001 ? `${Number(value.toPrecision(3))}` : value.toExponential(1);
 }
 
-// `lines`: [name, points, colour number]; a point is [step, value].
+// `lines`: [name, points, colour index]; a point is [step, value].
 export function chart(title, lines) {
   const finite = lines.map(([name, points, colour]) => [name, points.filter(([, value]) => Number.isFinite(value)), colour]);
   const all = finite.flatMap(([, points]) => points);
@@ -31,7 +31,7 @@ export function chart(title, lines) {
   const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
   const rows = [high, (low + high) / 2, low].flatMap((value) => [
     svg("line", { x1: LEFT, x2: WIDTH - 6, y1: y(value), y2: y(value) }),
-    svg("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, short(value)),
+    svg("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, formatNumber(value)),
   ]);
   const steps = [
     svg("text", { x: LEFT, y: HEIGHT - 3 }, "0"),
@@ -39,10 +39,10 @@ export function chart(title, lines) {
   ];
   const paths = finite.map(([, points, colour]) =>
     svg("path", { class: `s${colour % 6}`, d: points.map(([step, value], at) => `${at ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("") }));
-  const ends = finite.map(([name, points]) => `${name} ${points.length ? short(points.at(-1)[1]) : "nothing"}`).join(", ");
-  const drawn = svg("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, at the end: ${ends}` }, ...rows, ...steps, ...paths);
-  return el("figure", {}, el("figcaption", {}, title), drawn);
+  const ends = finite.map(([name, points]) => `${name} ${points.length ? formatNumber(points.at(-1)[1]) : "no data"}`).join(", ");
+  const chart = svg("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, last values: ${ends}` }, ...rows, ...steps, ...paths);
+  return el("figure", {}, el("figcaption", {}, title), chart);
 }
 
-export const key = (names) =>
-  el("div", { class: "key" }, ...names.map((name, at) => el("span", {}, el("i", { class: `s${at % 6}` }), name)));
+export const legend = (names) =>
+  el("div", { class: "legend" }, ...names.map((name, at) => el("span", {}, el("i", { class: `s${at % 6}` }), name)));

@@ -1,40 +1,40 @@
-// Elements from names, attributes and text: never from markup, since keys and captions may hold any.
+// Builds elements from names, attributes and text, never from markup, because keys and captions may contain markup.
 
 export const $ = (id) => document.getElementById(id);
 
 export function el(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
+  const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(key, value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
 }
 
-export const count = (number) => number.toLocaleString("en");
+export const formatCount = (number) => number.toLocaleString("en");
 
-export function bytes(number) {
+export function formatBytes(number) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
   while (number >= 1000 && unit < units.length - 1) { number /= 1000; unit += 1; }
   return `${number >= 100 || unit === 0 ? Math.round(number) : number.toPrecision(3)} ${units[unit]}`;
 }
 
-let hiding;
-export function say(text) {
+let hideTimer;
+export function showStatus(text) {
   const status = $("status");
   status.textContent = text;
   status.hidden = false;
-  clearTimeout(hiding);
-  hiding = setTimeout(() => { status.hidden = true; }, 6000);
+  clearTimeout(hideTimer);
+  hideTimer = setTimeout(() => { status.hidden = true; }, 6000);
 }
 
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-    say(`Copied ${text}`);
+    showStatus(`Copied ${text}`);
   } catch {
-    say(`This browser does not let pages copy here: ${text}`);
+    showStatus(`The browser does not allow copying; copy it manually: ${text}`);
   }
 }

@@ -1,13 +1,13 @@
-// A grid of any number of images of which only those in sight exist. Browsers cannot make an element high enough for a million
-// rows, so its height is capped: then small movements scroll by what they are, and large ones by their share of the whole.
+// A virtualized grid: only visible images exist as elements. Browsers limit the height of an element, so the height is capped.
+// Beyond the cap, small scroll steps move by pixels, and large ones proportionally to the complete height.
 
-import { askPage } from "./api.js";
-import { el, say } from "./dom.js";
+import { fetchPage } from "./api.js";
+import { el, showStatus } from "./dom.js";
 
-const BLOCK = 120; // samples of one request
-const HELD = 40; // blocks whose pictures are kept
+const BLOCK = 120; // samples per request
+const MAX_BLOCKS = 40; // blocks whose images are cached
 const GAP = 4;
-const MOST_HEIGHT = 8_000_000;
+const MAX_HEIGHT = 8_000_000;
 const SETTLE_MS = 60;
 
 export class Grid {
@@ -21,11 +21,11 @@ export class Grid {
     this.selected = 0;
     element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     element.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.layOut()).observe(element);
+    new ResizeObserver(() => this.layout()).observe(element);
     this.show(null);
   }
 
-  // Another selection: what `page` in server.py takes, or null for none.
+  // Shows another selection: parameters of `page` in app.py, or null for none.
   show(query, expected = 0) {
     for (const block of this.blocks?.values() ?? []) this.drop(block);
     this.query = query;
@@ -37,54 +37,54 @@ export class Grid {
     this.last = 0;
     this.element.scrollTop = 0;
     this.clear();
-    this.layOut();
+    this.layout();
   }
 
   resize(side) {
     const first = this.first();
     this.side = side;
     this.clear();
-    this.layOut();
-    this.reveal(first, true);
+    this.layout();
+    this.scrollTo(first, true);
   }
 
-  layOut() {
+  layout() {
     const width = this.element.clientWidth - 2 * GAP;
     if (width <= 0) return;
     this.columns = Math.max(1, Math.floor((width + GAP) / (this.side + GAP)));
     this.pitch = (width + GAP) / this.columns;
     const rows = Math.ceil(this.total / this.columns);
     this.height = rows * this.pitch + 2 * GAP;
-    this.spacer.style.height = `${Math.min(this.height, MOST_HEIGHT)}px`;
+    this.spacer.style.height = `${Math.min(this.height, MAX_HEIGHT)}px`;
     this.clear();
     this.move(this.top);
   }
 
   get view() { return this.element.clientHeight; }
-  get room() { return Math.max(0, this.height - this.view); }
-  get scrollRoom() { return Math.max(1, this.element.scrollHeight - this.view); }
+  get maxTop() { return Math.max(0, this.height - this.view); }
+  get maxScroll() { return Math.max(1, this.element.scrollHeight - this.view); }
   first() { return Math.max(0, Math.floor((this.top - GAP) / this.pitch)) * this.columns; }
 
   scrolled() {
-    const at = this.element.scrollTop;
-    const by = at - this.last;
-    if (by === 0) return;
-    this.last = at;
-    const capped = this.height > MOST_HEIGHT;
-    const near = Math.abs(by) < this.view && at > 0 && at < this.scrollRoom - 1;
-    this.top = capped && near ? this.top + by : (at / this.scrollRoom) * this.room;
+    const position = this.element.scrollTop;
+    const step = position - this.last;
+    if (step === 0) return;
+    this.last = position;
+    const capped = this.height > MAX_HEIGHT;
+    const small = Math.abs(step) < this.view && position > 0 && position < this.maxScroll - 1;
+    this.top = capped && small ? this.top + step : (position / this.maxScroll) * this.maxTop;
     this.draw();
   }
 
-  // To this offset in px of the whole grid, and the scroll bar with it.
+  // Scrolls to this offset in px of the complete grid, and moves the scroll bar.
   move(top) {
-    this.top = Math.min(Math.max(0, top), this.room);
-    this.element.scrollTop = this.room ? (this.top / this.room) * this.scrollRoom : 0;
+    this.top = Math.min(Math.max(0, top), this.maxTop);
+    this.element.scrollTop = this.maxTop ? (this.top / this.maxTop) * this.maxScroll : 0;
     this.last = this.element.scrollTop;
     this.draw();
   }
 
-  reveal(index, atTop = false) {
+  scrollTo(index, atTop = false) {
     const above = Math.floor(index / this.columns) * this.pitch;
     if (atTop || above < this.top) this.move(above);
     else if (above + this.pitch + 2 * GAP > this.top + this.view) this.move(above + this.pitch + 2 * GAP - this.view);
@@ -92,7 +92,7 @@ export class Grid {
 
   draw() {
     if (!this.query) return;
-    this.top = Math.min(Math.max(0, this.top), this.room);
+    this.top = Math.min(Math.max(0, this.top), this.maxTop);
     const from = this.first();
     const to = Math.min(this.total, from + (Math.ceil(this.view / this.pitch) + 1) * this.columns);
     for (const [index, cell] of this.cells) {
@@ -101,7 +101,7 @@ export class Grid {
     for (let index = from; index < to; index += 1) this.cell(index);
     const blocks = new Set();
     for (let block = Math.floor(from / BLOCK); block <= Math.floor(Math.max(from, to) / BLOCK); block += 1) blocks.add(block);
-    this.want(blocks);
+    this.request(blocks);
     this.onMove(from, to, this.total, this.complete);
   }
 
@@ -125,33 +125,33 @@ export class Grid {
     const sample = this.blocks.get(Math.floor(index / BLOCK))?.page?.samples[index % BLOCK];
     if (!sample) return;
     cell.setAttribute("href", this.hrefOf(sample));
-    if (sample.problem !== undefined) {
-      cell.classList.add("damaged");
-      cell.textContent = "damaged";
-      cell.title = sample.problem;
+    if (sample.error !== undefined) {
+      cell.classList.add("unreadable");
+      cell.textContent = "unreadable";
+      cell.title = sample.error;
       return;
     }
     const image = el("img", { src: sample.url, alt: `Sample ${sample.key}`, draggable: "false" });
     image.addEventListener("load", () => cell.classList.toggle("small", image.naturalWidth < 2 * this.side));
-    image.addEventListener("error", () => { cell.classList.add("damaged"); cell.textContent = "damaged"; });
+    image.addEventListener("error", () => { cell.classList.add("unreadable"); cell.textContent = "unreadable"; });
     cell.title = sample.key;
     cell.replaceChildren(image);
     const name = this.nameOf?.(sample.label);
     if (name && this.side >= 64) cell.append(el("span", { class: "tag" }, name));
   }
 
-  // What is in sight is asked for once scrolling rests a little; what is no longer wanted is called off.
-  want(wanted) {
+  // Requests visible blocks once scrolling settles, and aborts requests for blocks that are no longer visible.
+  request(visible) {
     for (const [number, block] of this.blocks) {
-      if (!block.page && !wanted.has(number)) { block.abort.abort(); this.blocks.delete(number); }
+      if (!block.page && !visible.has(number)) { block.abort.abort(); this.blocks.delete(number); }
     }
-    clearTimeout(this.settling);
-    const missing = [...wanted].filter((number) => !this.blocks.has(number) && (number * BLOCK < this.total || number === 0));
-    for (const number of wanted) {
+    clearTimeout(this.settleTimer);
+    const missing = [...visible].filter((number) => !this.blocks.has(number) && (number * BLOCK < this.total || number === 0));
+    for (const number of visible) {
       const block = this.blocks.get(number);
       if (block) { this.blocks.delete(number); this.blocks.set(number, block); }
     }
-    if (missing.length) this.settling = setTimeout(() => missing.forEach((number) => this.load(number)), this.blocks.size ? SETTLE_MS : 0);
+    if (missing.length) this.settleTimer = setTimeout(() => missing.forEach((number) => this.load(number)), this.blocks.size ? SETTLE_MS : 0);
   }
 
   async load(number) {
@@ -160,24 +160,24 @@ export class Grid {
     const block = { abort: new AbortController() };
     this.blocks.set(number, block);
     try {
-      const page = await askPage({ ...query, first: number * BLOCK, count: BLOCK }, block.abort.signal);
+      const page = await fetchPage({ ...query, first: number * BLOCK, count: BLOCK }, block.abort.signal);
       if (this.query !== query) { this.drop({ page }); return; }
       block.page = page;
     } catch (error) {
-      if (error.name !== "AbortError") say(error.message);
-      return; // it stays in `blocks` without pictures, so that it is not asked for again and again
+      if (error.name !== "AbortError") showStatus(error.message);
+      return; // stays in `blocks` without images, so that it is not requested again
     }
-    const grown = block.page.total !== this.total || block.page.complete !== this.complete;
+    const changed = block.page.total !== this.total || block.page.complete !== this.complete;
     this.total = block.page.total;
     this.complete = block.page.complete;
-    while (this.blocks.size > HELD) {
-      const [oldest, held] = this.blocks.entries().next().value;
-      this.drop(held);
+    while (this.blocks.size > MAX_BLOCKS) {
+      const [oldest, block] = this.blocks.entries().next().value;
+      this.drop(block);
       this.blocks.delete(oldest);
     }
-    if (grown) this.layOut();
+    if (changed) this.layout();
     for (const [index, cell] of this.cells) if (Math.floor(index / BLOCK) === number) this.fill(index, cell);
-    // Of tars without indexes the next one is read when the end of those that are known is near.
+    // Without indexes, reads the next tar when the end of the known samples is near.
     if (!this.complete && this.first() + 4 * BLOCK > this.total) this.load(Math.floor(this.total / BLOCK));
     this.onMove(this.first(), this.first() + this.cells.size, this.total, this.complete);
   }
@@ -204,7 +204,7 @@ export class Grid {
       if (sample) this.onOpen(sample);
     } else if (event.key in steps) {
       this.selected = Math.min(Math.max(0, this.selected + steps[event.key]), Math.max(0, this.total - 1));
-      this.reveal(this.selected);
+      this.scrollTo(this.selected);
       this.draw();
     } else return;
     event.preventDefault();

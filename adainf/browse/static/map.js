@@ -1,17 +1,17 @@
-// The map: real and generated images as points in the plane of their features. All are painted once; while the viewer zooms and
-// moves that painting is, and once that rests it is painted anew.
+// The embedding map: real and generated images as points of a 2-D projection of their features. All points are rendered once to an
+// offscreen canvas, which zooming and panning transform; it is rendered again when the view settles.
 
-import { askMap } from "./api.js";
-import { $, count, el } from "./dom.js";
+import { fetchMap } from "./api.js";
+import { $, el, formatCount } from "./dom.js";
 
 export const REAL = "real/train";
-const MOST_CORNERS = 96; // of a part, so that it fits into an address
-const POINT_PX = [1.5, 4.5]; // the more of them in the same room, the smaller
+const MAX_CORNERS = 96; // of a region, so that it fits into a URL
+const POINT_PX = [1.5, 4.5]; // range of point sizes; dense maps have small points
 const MARGIN_PX = 14;
 const SETTLE_MS = 120;
 
-// Whether a point lies in a polygon x, y, x, y, …; as `inside` in map.py.
-function inside(corners, x, y) {
+// Whether a point is in a polygon x, y, x, y, …, by ray casting; equals `in_polygon` in map.py.
+function inPolygon(corners, x, y) {
   let found = false;
   for (let at = 0; at < corners.length; at += 2) {
     const next = (at + 2) % corners.length;
@@ -22,11 +22,11 @@ function inside(corners, x, y) {
 }
 
 export class ImageMap {
-  // `hrefOf(source, part)`: the address of the chosen images; a part is "all", or its corners "x_y_x_y_…".
+  // `hrefOf(source, region)`: the URL of the selected images; a region is "all", or its corners "x_y_x_y_…".
   constructor(element, { hrefOf }) {
     Object.assign(this, { element, hrefOf });
     this.canvas = element.querySelector("canvas");
-    this.painting = document.createElement("canvas");
+    this.offscreen = document.createElement("canvas");
     this.corners = [];
     this.pointers = new Map();
     for (const type of ["pointerdown", "pointermove", "pointerup"]) this.canvas.addEventListener(type, (event) => this[type](event));
@@ -38,56 +38,56 @@ export class ImageMap {
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     $("zoom-in").addEventListener("click", () => this.zoom(1.5));
     $("zoom-out").addEventListener("click", () => this.zoom(1 / 1.5));
-    $("in-sight").addEventListener("click", () => this.chooseInSight());
-    $("whole-map").addEventListener("click", () => this.whole());
+    $("select-visible").addEventListener("click", () => this.selectVisible());
+    $("select-all").addEventListener("click", () => this.selectAll());
     new ResizeObserver(() => this.resize()).observe(this.canvas);
-    new MutationObserver(() => this.paint()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    new MutationObserver(() => this.render()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   }
 
-  // Shows which images of a source are chosen, on the map `of` a source of generated images.
-  async show(source, part, of) {
-    if (of !== this.of) Object.assign(this, { points: null, view: null, painted: null });
-    Object.assign(this, { source, part, of });
-    this.corners = part === "all" ? [] : part.split("_").map(Number);
+  // Shows the selected images of a source on the map `of` a source of generated images.
+  async show(source, region, of) {
+    if (of !== this.of) Object.assign(this, { points: null, view: null, rendered: null });
+    Object.assign(this, { source, region, of });
+    this.corners = region === "all" ? [] : region.split("_").map(Number);
     try {
-      const points = this.points ?? await askMap(of);
+      const points = this.points ?? await fetchMap(of);
       if (of !== this.of) return;
       this.points = points;
     } catch (error) {
-      $("map-counts").replaceChildren(el("span", { class: "problem" }, error.message));
+      $("map-counts").replaceChildren(el("span", { class: "error" }, error.message));
       return;
     }
-    this.chosen = this.points.map((xy) => Uint8Array.from({ length: xy.length / 2 }, (_, at) =>
-      !this.corners.length || inside(this.corners, xy[2 * at], xy[2 * at + 1])));
+    this.selected = this.points.map((xy) => Uint8Array.from({ length: xy.length / 2 }, (_, at) =>
+      !this.corners.length || inPolygon(this.corners, xy[2 * at], xy[2 * at + 1])));
     $("map-counts").replaceChildren(...[[REAL, "real", "s0"], [of, "generated", "s1"]].map(([source, name, colour], kind) => el("a", {
-      href: this.hrefOf(source, this.part), "aria-current": source === this.source ? "true" : null,
-    }, el("i", { class: colour }), `${count(this.chosen[kind].reduce((sum, one) => sum + one, 0))} ${name}`)));
-    if (this.view) this.paint();
+      href: this.hrefOf(source, this.region), "aria-current": source === this.source ? "true" : null,
+    }, el("i", { class: colour }), `${formatCount(this.selected[kind].reduce((sum, one) => sum + one, 0))} ${name}`)));
+    if (this.view) this.render();
     else this.resize();
   }
 
-  choose(corners) {
+  select(corners) {
     location.hash = this.hrefOf(this.source, corners.map((value) => Number(value.toPrecision(5))).join("_") || "all");
   }
 
-  chooseInSight() {
+  selectVisible() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    if (this.view) this.choose([[0, 0], [width, 0], [width, height], [0, height]].flatMap((at) => this.place(at)));
+    if (this.view) this.select([[0, 0], [width, 0], [width, height], [0, height]].flatMap((pixel) => this.toMap(pixel)));
   }
 
-  whole() {
+  selectAll() {
     this.view = null;
     this.resize();
-    this.choose([]);
+    this.select([]);
   }
 
-  // Where a pixel of the canvas lies on the map. A view is pixels for one unit, and the pixel of the origin.
-  place([left, top]) { return [(left - this.view.left) / this.view.scale, (this.view.top - top) / this.view.scale]; }
+  // The map coordinates of a pixel. A view is the scale (pixels per unit) and the pixel of the origin.
+  toMap([left, top]) { return [(left - this.view.left) / this.view.scale, (this.view.top - top) / this.view.scale]; }
 
   resize() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     if (!width || !height || !this.points) return;
-    for (const canvas of [this.canvas, this.painting]) {
+    for (const canvas of [this.canvas, this.offscreen]) {
       Object.assign(canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
     }
     if (!this.view) {
@@ -97,44 +97,44 @@ export class ImageMap {
         low[at % 2] = Math.min(low[at % 2], value);
         high[at % 2] = Math.max(high[at % 2], value);
       });
-      const room = (size, axis) => (size - 2 * MARGIN_PX) / (high[axis] - low[axis] || 1);
-      const scale = Math.min(room(width, 0), room(height, 1));
-      const middle = (axis) => scale * (low[axis] + high[axis]) / 2;
-      this.view = { scale, left: width / 2 - middle(0), top: height / 2 + middle(1) };
+      const fit = (size, axis) => (size - 2 * MARGIN_PX) / (high[axis] - low[axis] || 1);
+      const scale = Math.min(fit(width, 0), fit(height, 1));
+      const centre = (axis) => scale * (low[axis] + high[axis]) / 2;
+      this.view = { scale, left: width / 2 - centre(0), top: height / 2 + centre(1) };
     }
-    this.paint();
+    this.render();
   }
 
-  paint() {
-    if (!this.view || !this.chosen) return;
-    const context = this.painting.getContext("2d");
+  render() {
+    if (!this.view || !this.selected) return;
+    const context = this.offscreen.getContext("2d");
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    context.clearRect(0, 0, this.painting.width, this.painting.height);
+    context.clearRect(0, 0, this.offscreen.width, this.offscreen.height);
     const { scale, left, top } = this.view;
     const all = (this.points[0].length + this.points[1].length) / 2;
-    const room = Math.sqrt((this.canvas.clientWidth * this.canvas.clientHeight) / all);
-    const side = Math.min(Math.max(POINT_PX[0], room / 4), POINT_PX[1]);
-    for (const wanted of [0, 1]) {
-      context.globalAlpha = wanted ? 0.75 : 0.2;
+    const spacing = Math.sqrt((this.canvas.clientWidth * this.canvas.clientHeight) / all);
+    const side = Math.min(Math.max(POINT_PX[0], spacing / 4), POINT_PX[1]);
+    for (const selected of [0, 1]) {
+      context.globalAlpha = selected ? 0.75 : 0.2;
       this.points.forEach((xy, kind) => {
         context.fillStyle = getComputedStyle($("map-counts").children[kind].firstChild).backgroundColor;
         for (let at = 0; at < xy.length; at += 2) {
-          if (this.chosen[kind][at / 2] !== wanted) continue;
+          if (this.selected[kind][at / 2] !== selected) continue;
           context.fillRect(left + scale * xy[at] - side / 2, top - scale * xy[at + 1] - side / 2, side, side);
         }
       });
     }
-    this.painted = { ...this.view };
+    this.rendered = { ...this.view };
     this.draw();
   }
 
   draw() {
     const context = this.canvas.getContext("2d");
-    const by = this.view.scale / this.painted.scale;
+    const factor = this.view.scale / this.rendered.scale;
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    context.drawImage(this.painting, this.view.left - this.painted.left * by, this.view.top - this.painted.top * by,
-      this.canvas.clientWidth * by, this.canvas.clientHeight * by);
+    context.drawImage(this.offscreen, this.view.left - this.rendered.left * factor, this.view.top - this.rendered.top * factor,
+      this.canvas.clientWidth * factor, this.canvas.clientHeight * factor);
     const corners = this.drawn ?? this.corners;
     if (!corners.length) return;
     context.beginPath();
@@ -147,24 +147,24 @@ export class ImageMap {
     context.stroke();
   }
 
-  // To another view; the painting follows when that rests.
-  zoom(by, left = this.canvas.clientWidth / 2, top = this.canvas.clientHeight / 2, right = 0, down = 0) {
-    if (!this.painted) return;
+  // Zoom around a pixel and pan; renders the points again when the view settles.
+  zoom(factor, left = this.canvas.clientWidth / 2, top = this.canvas.clientHeight / 2, right = 0, down = 0) {
+    if (!this.rendered) return;
     const { view } = this;
-    view.left = left + (view.left - left) * by + right;
-    view.top = top + (view.top - top) * by + down;
-    view.scale *= by;
+    view.left = left + (view.left - left) * factor + right;
+    view.top = top + (view.top - top) * factor + down;
+    view.scale *= factor;
     this.draw();
-    clearTimeout(this.settling);
-    this.settling = setTimeout(() => this.paint(), SETTLE_MS);
+    clearTimeout(this.settleTimer);
+    this.settleTimer = setTimeout(() => this.render(), SETTLE_MS);
   }
 
-  // One pointer draws around points; with Shift, or as one of two, it moves the map.
+  // One pointer draws a region; with Shift, or with a second pointer, it pans and zooms.
   pointerdown(event) {
-    if (!this.painted || event.button > 0) return;
+    if (!this.rendered || event.button > 0) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    this.drawn = this.pointers.size === 1 && !event.shiftKey ? this.place([event.offsetX, event.offsetY]) : undefined;
+    this.drawn = this.pointers.size === 1 && !event.shiftKey ? this.toMap([event.offsetX, event.offsetY]) : undefined;
     this.draw();
   }
 
@@ -174,13 +174,13 @@ export class ImageMap {
     const now = [event.offsetX, event.offsetY];
     this.pointers.set(event.pointerId, now);
     if (this.drawn) {
-      this.drawn.push(...this.place(now));
+      this.drawn.push(...this.toMap(now));
       this.draw();
       return;
     }
     const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
-    const apart = (at) => Math.max(1, Math.hypot(at[0] - other[0], at[1] - other[1]));
-    if (other) this.zoom(apart(now) / apart(before), ...other);
+    const distance = (pixel) => Math.max(1, Math.hypot(pixel[0] - other[0], pixel[1] - other[1]));
+    if (other) this.zoom(distance(now) / distance(before), ...other);
     else this.zoom(1, 0, 0, now[0] - before[0], now[1] - before[1]);
   }
 
@@ -188,10 +188,10 @@ export class ImageMap {
     this.pointers.delete(event.pointerId);
     const corners = this.drawn;
     this.drawn = undefined;
-    if (this.painted) this.draw();
+    if (this.rendered) this.draw();
     if (!corners || event.type === "pointercancel") return;
-    const every = Math.ceil(corners.length / 2 / MOST_CORNERS);
-    this.choose(corners.length < 6 ? [] : corners.filter((_, at) => Math.floor(at / 2) % every === 0)); // a click chooses all again
+    const every = Math.ceil(corners.length / 2 / MAX_CORNERS);
+    this.select(corners.length < 6 ? [] : corners.filter((_, at) => Math.floor(at / 2) % every === 0)); // a click selects all
   }
 
   key(event) {
@@ -201,8 +201,8 @@ export class ImageMap {
     if (event.key in moves) this.zoom(1, 0, 0, ...moves[event.key]);
     else if (event.key === "+" || event.key === "=") this.zoom(1.5);
     else if (event.key === "-") this.zoom(1 / 1.5);
-    else if (event.key === "Enter") this.chooseInSight();
-    else if (event.key === "Escape") this.whole();
+    else if (event.key === "Enter") this.selectVisible();
+    else if (event.key === "Escape") this.selectAll();
     else return;
     event.preventDefault();
     event.stopPropagation();

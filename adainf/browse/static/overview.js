@@ -1,25 +1,25 @@
-// A run: what it has made, what it plans, and how its arms train; looked at again every few seconds while it is in sight.
+// The overview of a run: artifacts, plan, arms and training curves. Refreshed every few seconds while visible.
 
-import { ask } from "./api.js";
-import { chart, key, short } from "./charts.js";
-import { $, bytes, count, el } from "./dom.js";
+import { fetchJson } from "./api.js";
+import { chart, formatNumber, legend } from "./charts.js";
+import { $, el, formatBytes, formatCount } from "./dom.js";
 
-const TITLES = { loss: "Loss", feature_spread: "Spread of features", rank_me: "Effective rank", probe_accuracy: "Online probe", knn: "kNN",
-  images_per_s: "Images a second", data_wait_pct: "Waiting for data, %", learning_rate: "Learning rate" };
+const TITLES = { loss: "Loss", feature_spread: "Feature spread", rank_me: "Effective rank", probe_accuracy: "Online probe accuracy", knn: "kNN accuracy",
+  images_per_s: "Images per second", data_wait_pct: "Data wait, %", learning_rate: "Learning rate" };
 
-let drawnFrom = "";
+let rendered = "";
 
 export async function showOverview(catalog) {
   document.title = "AdaInf shards";
-  const [run, curves] = catalog.is_run ? await Promise.all([ask("run"), ask("curves")]) : [null, {}];
-  const all = JSON.stringify([catalog, run, curves]);
-  if (all === drawnFrom) return; // so that nothing that is selected or read is pulled away
-  drawnFrom = all;
-  const parts = [el("h1", { id: "overview-title" }, catalog.is_run ? "Run" : "Shards"), sources(catalog)];
-  if (run) parts.push(...arms(run), ...plan(run.plan, run.verified), ...drawn(curves), ...artifacts(run.artifacts));
-  const at = $("overview").scrollTop;
-  $("overview").replaceChildren(...parts);
-  $("overview").scrollTop = at;
+  const [run, curves] = catalog.is_run ? await Promise.all([fetchJson("run"), fetchJson("curves")]) : [null, {}];
+  const state = JSON.stringify([catalog, run, curves]);
+  if (state === rendered) return; // keeps selection and focus
+  rendered = state;
+  const sections = [el("h1", { id: "overview-title" }, catalog.is_run ? "Run" : "Shards"), sources(catalog)];
+  if (run) sections.push(...arms(run), ...plan(run.plan, run.verified), ...curveCharts(curves), ...artifacts(run.artifacts));
+  const scrollTop = $("overview").scrollTop;
+  $("overview").replaceChildren(...sections);
+  $("overview").scrollTop = scrollTop;
 }
 
 function table(columns, rows) {
@@ -31,8 +31,8 @@ function table(columns, rows) {
 function sources(catalog) {
   const rows = catalog.sources.map((source) => [
     el("a", { href: `#/images/${encodeURIComponent(source.name)}` }, source.name),
-    source.complete ? count(source.samples) : `${count(source.samples)} so far`,
-    count(source.shards), bytes(source.bytes), source.weight || "–",
+    source.complete ? formatCount(source.samples) : `${formatCount(source.samples)} so far`,
+    formatCount(source.shards), formatBytes(source.bytes), source.weight || "–",
     source.channel_means ? source.channel_means.map((mean) => mean.toFixed(0)).join(" ") : "–",
     el("span", { class: "mono" }, source.digest?.slice(0, 12) ?? "not indexed"),
   ]);
@@ -46,14 +46,14 @@ function arms(run) {
   const rows = names.map((name) => {
     const { seeds = [], accuracy = {} } = run.arms[name];
     const first = seeds[0];
-    return [name, `${seeds.length || "–"}`, first ? short(first.real_weight) : "–", first ? `${Math.round(100 * first.generated_share)} %` : "–",
-      ...protocols.map((protocol) => spread(accuracy[protocol]))];
+    return [name, `${seeds.length || "–"}`, first ? formatNumber(first.real_weight) : "–", first ? `${Math.round(100 * first.generated_share)} %` : "–",
+      ...protocols.map((protocol) => meanStd(accuracy[protocol]))];
   });
   const columns = [["Arm"], ["seeds", "number"], ["real weight", "number"], ["generated", "number"], ...protocols.map((name) => [`${name} %`, "number"])];
   return [el("h2", {}, "Arms"), table(columns, rows)];
 }
 
-function spread(values) {
+function meanStd(values) {
   if (!values?.length) return "–";
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   if (values.length < 2) return (100 * mean).toFixed(1);
@@ -61,27 +61,27 @@ function spread(values) {
   return `${(100 * mean).toFixed(1)} ± ${(100 * deviation).toFixed(1)}`;
 }
 
-function plan(said, verified) {
-  if (!said) return [];
-  const rows = (said.choices ?? []).map((choice) => [choice.name, short(choice.value), choice.formula, choice.basis]);
-  const warnings = (said.warnings ?? []).map((text) => el("p", { class: "soft" }, `Note: ${text}.`));
-  const tried = Array.isArray(verified) ? [el("p", {}, `${verified.map((line) => String(line).trim()).join("; ")}.`)] : [];
-  return [el("h2", {}, "Plan"), table([["Choice"], ["value", "number"], ["formula"], ["rests on"]], rows), ...tried, ...warnings];
+function plan(content, verified) {
+  if (!content) return [];
+  const rows = (content.choices ?? []).map((choice) => [choice.name, formatNumber(choice.value), choice.formula, choice.basis]);
+  const warnings = (content.warnings ?? []).map((text) => el("p", { class: "soft" }, `Warning: ${text}.`));
+  const result = Array.isArray(verified) ? [el("p", {}, `${verified.map((line) => String(line).trim()).join("; ")}.`)] : [];
+  return [el("h2", {}, "Plan"), table([["Choice"], ["value", "number"], ["formula"], ["basis"]], rows), ...result, ...warnings];
 }
 
-function drawn(curves) {
+function curveCharts(curves) {
   const labels = Object.keys(curves);
-  const byMeasure = new Map();
+  const byMetric = new Map();
   labels.forEach((label, at) => {
     for (const [name, points] of Object.entries(curves[label])) {
-      if (!byMeasure.has(name)) byMeasure.set(name, []);
-      byMeasure.get(name).push([label, points, at]);
+      if (!byMetric.has(name)) byMetric.set(name, []);
+      byMetric.get(name).push([label, points, at]);
     }
   });
   const pretraining = (lines) => lines.some(([label]) => label.startsWith("pretrain"));
   const others = [];
   const figures = [];
-  for (const [name, lines] of byMeasure) {
+  for (const [name, lines] of byMetric) {
     const title = TITLES[name] ?? name.replaceAll("_", " ");
     const trained = lines.filter(([label]) => label.startsWith("pretrain"));
     figures.push(pretraining(lines) ? chart(title, grouped(trained)) : null);
@@ -89,10 +89,10 @@ function drawn(curves) {
   }
   const shown = [...figures, ...others].filter(Boolean);
   if (!shown.length) return [];
-  return [el("h2", {}, "Curves"), key(armsOf(labels)), el("div", { class: "charts" }, ...shown)];
+  return [el("h2", {}, "Curves"), legend(armsOf(labels)), el("div", { class: "charts" }, ...shown)];
 }
 
-// "pretrain none (seed 0)" → "none": the seeds of an arm have one colour.
+// "pretrain none (seed 0)" → "none": all seeds of an arm have the same colour.
 const armOf = (label) => label.replace(/^pretrain /, "").replace(/ \(seed \d+\)$/, "");
 const armsOf = (labels) => [...new Set(labels.filter((label) => label.startsWith("pretrain")).map(armOf))];
 function grouped(lines) {
@@ -102,7 +102,7 @@ function grouped(lines) {
 
 function artifacts(list) {
   const rows = list.map((one) => [
-    one.name, el("span", { class: `badge ${one.state}` }, one.state), one.problem ?? one.made_by ?? "", el("span", { class: "mono" }, one.digest?.slice(0, 12) ?? ""),
+    one.name, el("span", { class: `badge ${one.state}` }, one.state), one.error ?? one.made_by ?? "", el("span", { class: "mono" }, one.digest?.slice(0, 12) ?? ""),
   ]);
-  return [el("h2", {}, "Artifacts"), table([["Artifact"], ["state"], ["made by"], ["digest"]], rows)];
+  return [el("h2", {}, "Artifacts"), table([["Artifact"], ["state"], ["written by"], ["digest"]], rows)];
 }

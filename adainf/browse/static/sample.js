@@ -1,59 +1,59 @@
-// One sample: its picture in full and all that is known of it.
+// The page of one sample: its full-size image and its metadata.
 
 import { imageUrl } from "./api.js";
-import { short } from "./charts.js";
-import { $, copy, count, el } from "./dom.js";
+import { formatNumber } from "./charts.js";
+import { $, copy, el, formatCount } from "./dom.js";
 
-const SMALL_PX = 256; // below this, pixels are shown as pixels
+const SMALL_PX = 256; // smaller images are shown without smoothing
 
 export const sampleHref = (source, shard, number) => `#/sample/${encodeURIComponent(source)}/${shard}/${number}`;
 
-// A generated image beside the real one that is nearest to it.
+// The real training image that is nearest to a generated image.
 function nearest({ source, shard, number, distance }, kind) {
   const href = sampleHref(source, shard, number);
   return el("figure", { id: "nearest" },
     el("a", { class: kind, href }, el("img", { src: imageUrl(source, shard, number), alt: "Nearest training image" })),
-    el("figcaption", {}, "The training image that is nearest to it: ", el("a", { href }, `number ${count(number)} of shard ${count(shard)}`),
-      `, at distance ${short(distance)} in the space of the features that judge`));
+    el("figcaption", {}, "Nearest training image: ", el("a", { href }, `number ${formatCount(number)} of shard ${formatCount(shard)}`),
+      `, distance ${formatNumber(distance)} in the feature space of the metrics`));
 }
 
-export function drawSample(said, backHref) {
-  const { source, shard, number } = said;
-  const facts = [
-    ["Key", el("span", { class: "mono" }, said.key)],
-    ["Source", said.source],
-    ["Shard", el("span", { class: "mono" }, said.uri)],
-    ["Number", `${count(said.number)} of ${count(said.of)} in shard ${count(said.shard)}`],
-    ["Label", said.label === null ? "none" : said.class === null || said.class === `${said.label}` ? `${said.label}` : `${said.label}, ${said.class}`],
-    ["Caption", said.text ?? "none"],
-    ["Image", said.format ? `${said.format}, ${said.width_px} × ${said.height_px} px` : "unknown"],
-    ["Bytes", `${count(said.size_bytes)} from ${count(said.offset_bytes)} on`],
-    ...(said.quality ? [["Quality", said.quality]] : []),
-    ...(said.realism === undefined ? [] : [["Realism", `${short(said.realism)} (1 or more: among real images)`]]),
-    ["CRC-32", el("span", { class: "mono" }, said.crc32)],
+export function showSample(sample, backHref) {
+  const { source, shard, number } = sample;
+  const fields = [
+    ["Key", el("span", { class: "mono" }, sample.key)],
+    ["Source", sample.source],
+    ["Shard", el("span", { class: "mono" }, sample.uri)],
+    ["Number", `${formatCount(sample.number)} of ${formatCount(sample.of)} in shard ${formatCount(sample.shard)}`],
+    ["Label", sample.label === null ? "none" : sample.class === null || sample.class === `${sample.label}` ? `${sample.label}` : `${sample.label}, ${sample.class}`],
+    ["Caption", sample.text ?? "none"],
+    ["Image", sample.format ? `${sample.format}, ${sample.width_px} × ${sample.height_px} px` : "unknown"],
+    ["Bytes", `${formatCount(sample.size_bytes)} at offset ${formatCount(sample.offset_bytes)}`],
+    ...(sample.quality ? [["Quality", sample.quality]] : []),
+    ...(sample.realism === undefined ? [] : [["Realism", `${formatNumber(sample.realism)} (1 or more: within the manifold of real images)`]]),
+    ["CRC-32", el("span", { class: "mono" }, sample.crc32)],
   ];
-  const step = (place, text, id) =>
-    place === null ? el("span", { class: "soft" }, text) : el("a", { id, href: sampleHref(source, ...place) }, text);
-  const small = said.width_px !== undefined && Math.max(said.width_px, said.height_px) < SMALL_PX;
-  const picture = el("div", { class: `picture${small ? " small" : ""}` });
-  if (said.problem === undefined) picture.append(el("img", { src: imageUrl(source, shard, number), alt: `Sample ${said.key}` }));
-  else picture.append(el("p", { class: "problem" }, said.problem));
-  const range = `bytes=${said.offset_bytes}-${said.offset_bytes + said.size_bytes - 1}`;
+  const link = (target, text, id) =>
+    target === null ? el("span", { class: "soft" }, text) : el("a", { id, href: sampleHref(source, ...target) }, text);
+  const small = sample.width_px !== undefined && Math.max(sample.width_px, sample.height_px) < SMALL_PX;
+  const image = el("div", { class: `image${small ? " small" : ""}` });
+  if (sample.error === undefined) image.append(el("img", { src: imageUrl(source, shard, number), alt: `Sample ${sample.key}` }));
+  else image.append(el("p", { class: "error" }, sample.error));
+  const range = `bytes=${sample.offset_bytes}-${sample.offset_bytes + sample.size_bytes - 1}`;
   $("sample").replaceChildren(
-    el("h1", { id: "sample-title" }, `Sample ${said.key}`),
+    el("h1", { id: "sample-title" }, `Sample ${sample.key}`),
     el("p", { class: "row" },
-      el("a", { id: "back", href: backHref }, "All images"), step(said.previous, "← before", "previous"), step(said.next, "after →", "next")),
-    el("div", { class: "two" }, picture,
+      el("a", { id: "back", href: backHref }, "All images"), link(sample.previous, "← previous", "previous"), link(sample.next, "next →", "next")),
+    el("div", { class: "two" }, image,
       el("div", {},
-        said.map_problem ? el("p", { class: "problem" }, said.map_problem) : null,
-        el("table", { class: "facts" }, el("tbody", {}, ...facts.map(([name, value]) =>
+        sample.map_error ? el("p", { class: "error" }, sample.map_error) : null,
+        el("table", { class: "fields" }, el("tbody", {}, ...fields.map(([name, value]) =>
           el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value))))),
         el("p", { class: "row" },
-          el("button", { id: "copy-key", type: "button", click: () => copy(said.key) }, "Copy key"),
-          el("button", { type: "button", click: () => copy(said.uri) }, "Copy shard's address"),
+          el("button", { id: "copy-key", type: "button", click: () => copy(sample.key) }, "Copy key"),
+          el("button", { type: "button", click: () => copy(sample.uri) }, "Copy shard URI"),
           el("button", { type: "button", click: () => copy(range) }, "Copy byte range"),
           el("button", { type: "button", click: () => copy(location.href) }, "Copy link")),
-        said.nearest ? nearest(said.nearest, picture.className) : null)),
+        sample.nearest ? nearest(sample.nearest, image.className) : null)),
   );
-  document.title = `${said.key} · AdaInf shards`;
+  document.title = `${sample.key} · AdaInf shards`;
 }

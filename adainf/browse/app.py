@@ -1,0 +1,301 @@
+"""The web application: the page and its JSON API. Read-only: it accepts only GET and HEAD."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import struct
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any, get_args
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adainf.browse import images
+from adainf.browse.catalog import Catalog, Page, SampleRef, page, page_of_rows
+from adainf.browse.map import ByRealism, MapReader
+from adainf.browse.overview import Overview
+from adainf.browse.quality import quality_of
+from adainf.browse.reader import Reader, ReadResult, Unreadable
+from adainf.browse.sources import BrowseSource, IndexedSource
+from adainf.browse.statistics import label_counts, read_plan, source_weight
+from adainf.errors import AdaInfError, BadInput
+
+MAX_SAMPLES = 240
+"""Maximum number of samples per request."""
+COOKIE = "adainf"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_000) -> ASGIApp:
+    """The application for one URI. With a `token`, every request needs it. Without one, only requests with a loopback host name
+    are accepted, which prevents DNS rebinding."""
+    api = _Api(catalog, cache_bytes)
+    routes = [
+        Route("/", _static("index.html")),
+        *[Route(f"/{name}", _static(name)) for name in _files() if name != "index.html"],
+        *[Route(f"/api/{name}", _endpoint(getattr(api, name))) for name in api.ENDPOINTS],
+    ]
+    handlers: Any = {AdaInfError: _adainf_error, HTTPException: _http_error, Exception: _server_error}
+    return _Guard(
+        Starlette(routes=routes, exception_handlers=handlers), token
+    )  # outermost, so that it also covers error responses
+
+
+class _Api:
+    """One method per endpoint below ``/api/``; each call runs in a thread."""
+
+    ENDPOINTS = ("catalog", "labels", "page", "sample", "image", "map", "run", "curves")
+
+    def __init__(self, catalog: Catalog, cache_bytes: int) -> None:
+        self._catalog, self._reader, self._overview = catalog, Reader(cache_bytes), Overview(catalog.run)
+        self._map = MapReader(catalog)
+
+    def catalog(self, query: QueryParams) -> Response:
+        self._catalog.refresh()
+        plan = read_plan(self._catalog)
+        sources, mapped = [], self._map.sources()
+        for name, source in self._catalog.sources.items():
+            measured = quality_of(self._catalog.run, source)
+            space = None if measured is None else measured.space
+            weight = source_weight(name, plan)
+            sources.append(_describe(source) | {"weight": weight, "quality": space, "map": name in mapped})
+        return JSONResponse({"uri": self._catalog.uri, "is_run": self._catalog.is_run, "sources": sources})
+
+    def labels(self, query: QueryParams) -> Response:
+        source = self._source(query)
+        counts = label_counts(source)
+        return JSONResponse([{"label": label, "name": _name(source, label), "count": count} for label, count in counts.items()])
+
+    def page(self, query: QueryParams) -> Response:
+        """A 32-bit length (little endian), JSON of that length, and the images that it describes, one after another."""
+        source = self._source(query)
+        first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MAX_SAMPLES)
+        shards, label, rows = self._shards(source, query), _number(query, "label"), self._map.select(source, query)
+        selection = (first, count, shards, label)
+        found = page(source, *selection) if rows is None else page_of_rows(source, rows, *selection)
+        return Response(_pack(source, found, self._reader.read(source, found.samples)), media_type="application/octet-stream")
+
+    def sample(self, query: QueryParams) -> Response:
+        source = self._source(query)
+        ref = _sample_ref(query)
+        columns = source.columns(ref.shard)
+        if ref.number >= len(columns):
+            raise BadInput(f"shard {ref.shard} of {source.name} has no sample {ref.number}; choose one below {len(columns)}")
+        label = int(columns.labels[ref.number])
+        described: dict[str, Any] = {
+            "key": columns.keys[ref.number],
+            "source": source.name,
+            "uri": source.locate(ref.shard),
+            "shard": ref.shard,
+            "number": ref.number,
+            "of": len(columns),
+            "label": None if label < 0 else label,
+            "class": _name(source, label),
+            "text": columns.texts[ref.number],
+            "offset_bytes": int(columns.offsets[ref.number]),
+            "size_bytes": int(columns.sizes_bytes[ref.number]),
+            "crc32": f"{columns.crc32s[ref.number]:08x}",
+            "previous": _neighbour(source, ref, -1),
+            "next": _neighbour(source, ref, 1),
+        }
+        if measured := quality_of(self._catalog.run, source):
+            distance = measured.distances[ref.shard]
+            described["quality"] = f"Fréchet distance {distance:.4g} of its shard (features: {measured.space})"
+        try:
+            described |= self._map.nearest(source, ref)
+        except BadInput as error:
+            described["map_error"] = str(error)
+        try:
+            kind, width, height = images.read_header(self._reader.read_one(source, ref))
+            described |= {"format": kind, "width_px": width, "height_px": height}
+        except (ValueError, AdaInfError) as error:
+            described["error"] = str(error)
+        return JSONResponse(described)
+
+    def image(self, query: QueryParams) -> Response:
+        source = self._source(query)
+        try:
+            image = images.full_size(self._reader.read_one(source, _sample_ref(query)))
+        except ValueError as error:
+            raise BadInput(f"the image cannot be shown: {error}") from None
+        return Response(image.data, media_type=image.media_type)
+
+    def map(self, query: QueryParams) -> Response:
+        """Number of real and of generated points, 32 bits each, then x and y of all points, float32 (all little endian)."""
+        found = self._map.read(query.get("of"))
+        points = [xy.astype("<f4").tobytes() for xy in (found.real_xy, found.generated_xy)]
+        counts = struct.pack("<II", len(found.real_xy), len(found.generated_xy))
+        return Response(b"".join([counts, *points]), media_type="application/octet-stream")
+
+    def run(self, query: QueryParams) -> Response:
+        return JSONResponse(self._overview.read())
+
+    def curves(self, query: QueryParams) -> Response:
+        return JSONResponse(self._overview.curves())
+
+    def _shards(self, source: BrowseSource, query: QueryParams) -> list[int] | None:
+        """The shards that a query selects: one, or several by quality; None selects all."""
+        shard, order = _number(query, "shard"), query.get("quality")
+        if shard is not None or not order or order in get_args(ByRealism):
+            return None if shard is None else [shard]
+        measured = quality_of(self._catalog.run, source)
+        if measured is None:
+            raise BadInput(
+                f"the quality of {source.name} has not been measured; run `adainf measure RECIPE`, or remove quality"
+            )
+        return measured.shards(order)
+
+    def _source(self, query: QueryParams) -> BrowseSource:
+        return self._catalog.source(query.get("source"))
+
+
+class _Guard:
+    """Middleware: rejects unauthorized requests, and adds security headers to every response."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        rejection = self._reject(HTTPConnection(scope), scope)
+        return await (rejection or self._app)(scope, receive, guarded)
+
+    def _reject(self, request: HTTPConnection, scope: Scope) -> Response | None:
+        if scope["method"] not in ("GET", "HEAD"):
+            return JSONResponse({"error": "the server is read-only; use GET or HEAD"}, 405, {"Allow": "GET, HEAD"})
+        if self._token is None:
+            host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0]
+            return None if host in _LOOPBACK else JSONResponse({"error": "unknown host name; open the page as localhost"}, 421)
+        if secrets.compare_digest(request.cookies.get(COOKIE, "").encode(), self._token.encode()):
+            return None
+        if secrets.compare_digest(request.query_params.get("token", "").encode(), self._token.encode()):
+            response = RedirectResponse("/", 303)  # removes the token from the browser history and from logs
+            response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
+            return response
+        return JSONResponse(
+            {"error": "missing or invalid token; open the address that `adainf shards serve` printed, or append ?token=TOKEN"},
+            401,
+        )
+
+
+def _files() -> dict[str, bytes]:
+    """The static files of the page, by name. Request paths are looked up here, never on disk."""
+    return {file.name: file.read_bytes() for file in files("adainf.browse").joinpath("static").iterdir() if file.is_file()}
+
+
+def _static(name: str) -> Callable[[Request], Response]:
+    content = _files()[name]
+    media_type = _TYPES[name[name.rindex(".") :]]
+    return lambda request: Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+
+def _endpoint(method: Callable[[QueryParams], Response]) -> Callable[[Request], Response]:
+    return lambda request: method(request.query_params)
+
+
+def _describe(source: BrowseSource) -> dict[str, Any]:
+    known = source.known
+    described: dict[str, Any] = {
+        "name": source.name,
+        "uri": source.run.uri,
+        "shards": source.shards,
+        "samples": sum(known),
+        "complete": len(known) == source.shards,
+        "bytes": sum(source.tar_sizes_bytes),
+        "digest": source.digest,
+        "labelled": bool(source.classes),
+    }
+    if isinstance(source, IndexedSource):
+        described |= {
+            "labelled": bool(source.classes) or source.split.labelled,
+            "channel_means": source.split.channel_means,
+            "channel_stds": source.split.channel_stds,
+        }
+    return described
+
+
+def _pack(source: BrowseSource, found: Page, results: list[ReadResult]) -> bytes:
+    samples: list[dict[str, Any]] = []
+    data: list[bytes] = []
+    for ref, result in zip(found.samples, results, strict=True):
+        described: dict[str, Any] = {"shard": ref.shard, "number": ref.number}
+        try:
+            if isinstance(result, Unreadable):
+                raise ValueError(result.reason)
+            columns = source.columns(ref.shard)
+            described |= {"key": columns.keys[ref.number], "label": int(columns.labels[ref.number])}
+            image = images.thumbnail(result)
+            described |= {"type": image.media_type, "bytes": len(image.data)}
+            data.append(image.data)
+        except ValueError as error:
+            described["error"] = str(error)
+        samples.append(described)
+    header = json.dumps({"total": found.total, "complete": found.complete, "samples": samples}).encode()
+    return b"".join([struct.pack("<I", len(header)), header, *data])
+
+
+def _name(source: BrowseSource, label: int) -> str | None:
+    return source.classes[label] if 0 <= label < len(source.classes) else None
+
+
+def _neighbour(source: BrowseSource, ref: SampleRef, step: int) -> list[int] | None:
+    number, shard = ref.number + step, ref.shard
+    if number < 0:
+        shard -= 1
+        number = (source.counts[shard] or 0) - 1 if shard >= 0 else -1
+    elif number >= (source.counts[shard] or 0):
+        shard, number = shard + 1, 0
+    return [shard, number] if 0 <= shard < source.shards and number >= 0 else None
+
+
+def _sample_ref(query: QueryParams) -> SampleRef:
+    return SampleRef(_number(query, "shard", 0) or 0, _number(query, "number", 0) or 0)
+
+
+def _number(query: Mapping[str, str], name: str, default: int | None = None) -> int | None:
+    """An integer parameter. Raises `BadInput` if it is not an integer, negative, or has more than 12 digits."""
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12):
+        raise BadInput(f"invalid {name} {text[:40]!r}: expected an integer of at most 12 digits")
+    return int(text)
+
+
+async def _adainf_error(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 404 if isinstance(error, BadInput) else 502)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _server_error(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "internal server error; see the log of the server"}, 500)

@@ -1,0 +1,70 @@
+"""Statistics of a source without decoding images: label counts, exact duplicates, plan weight and quality score."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+
+from adainf.browse.catalog import Catalog, SampleRef, samples_at
+from adainf.browse.reader import Reader
+from adainf.browse.sources import BrowseSource
+from adainf.errors import BadInput
+from adainf.inflation.record import InflationPlan, SourceWeight
+from adainf.pipeline.artifacts import sha256
+
+
+def read_plan(catalog: Catalog) -> InflationPlan | None:
+    """The plan of the run; None without a plan, or if its format is that of another version."""
+    manifest = catalog.run.find("plan") if catalog.is_run else None
+    if manifest is None:
+        return None
+    with suppress(BadInput):
+        return manifest.content_as(InflationPlan)
+    return None
+
+
+def source_weight(source: str, plan: InflationPlan | None) -> str:
+    """The sampling weight of the source's images relative to the best generated ones; empty if not in the plan."""
+    if plan is not None and source == "real/train":
+        return f"{plan.real_weight:g}"
+    entry = _plan_entry(source, plan)
+    return f"{entry.weight:g}" if entry else ""
+
+
+def quality_score(source: str, plan: InflationPlan | None) -> str:
+    """The quality score q of the source in the plan, marked if assumed, not measured; empty for real images."""
+    entry = _plan_entry(source, plan)
+    return f"{entry.quality:g}" + " (assumed)" * (not entry.is_measured) if entry else ""
+
+
+def _plan_entry(source: str, plan: InflationPlan | None) -> SourceWeight | None:
+    """The plan's entry of the source; None if the plan does not use it."""
+    return plan.sources.get(source.removesuffix("/train")) if plan else None
+
+
+def label_counts(source: BrowseSource) -> dict[int, int]:
+    """Number of samples by label, in ascending order of labels; samples without label are not counted."""
+    labels = source.labels()
+    values, counts = np.unique(labels[labels >= 0], return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def exact_duplicates(source: BrowseSource, reader: Reader) -> list[list[SampleRef]]:
+    """Groups of samples whose encoded images have equal bytes, largest group first.
+
+    CRC-32 and size select the candidates, whose bytes are read and compared by SHA-256: among a million images, about a hundred
+    pairs share a CRC-32 by chance.
+    """
+    columns = [source.columns(shard) for shard in range(len(source.known))]
+    hashes = np.concatenate([np.empty(0, np.int64), *[(one.crc32s << 31) ^ one.sizes_bytes for one in columns]])
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    candidates = samples_at(source, np.unique(order[np.concatenate([same, same + 1])]))
+    by_digest: dict[str, list[SampleRef]] = {}
+    for first in range(0, len(candidates), 256):
+        batch = candidates[first : first + 256]
+        for sample, data in zip(batch, reader.read(source, batch), strict=True):
+            if isinstance(data, bytes):
+                by_digest.setdefault(sha256(data), []).append(sample)
+    return sorted((group for group in by_digest.values() if len(group) > 1), key=lambda group: (-len(group), group))
