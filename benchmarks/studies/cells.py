@@ -1,9 +1,9 @@
-"""The runs of the study: what each is made of, and the work that fills them, one process a task.
+"""The runs of a study: their configuration, and the tasks that compute them, one process per task.
 
     python -m benchmarks.studies.cells RECIPE RUN prepare
     python -m benchmarks.studies.cells RECIPE RUN ARM SEED validation|test
 
-Every task is done once: a run's artifacts and the scores beside them tell what is there.
+Tasks are idempotent: the artifacts and score files of a run show what is done.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import yaml
 
-from adainf.evaluation.protocol import measure
 from adainf.evaluation.find_encoder import find_encoder
+from adainf.evaluation.protocol import measure
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
@@ -39,11 +39,11 @@ from benchmarks.common import commit, machine
 from benchmarks.studies import data
 
 Part = Literal["validation", "test"]
-"""What a cell is judged on: halves of the held-out training images, or the data set's test images, which decide nothing."""
+"""The split that scores a cell: half of the held-out training images, or the test images, which select nothing."""
 PRIVILEGED_IMAGES = 5_000
-"""Real images that the generators of sources `more` and `longer` are fitted on."""
+"""Number of real images that the generators of sources `more` and `longer` are fitted on."""
 PRIVILEGED: dict[str, dict[str, Any]] = {"more": {}, "longer": {"generator.steps": 6000, "generator.sampler.steps": 16}}
-"""What their recipes change: `longer` is fitted four times as long, and sampled in twice as many steps."""
+"""Their recipe changes: `longer` is fitted four times as long, and sampled in twice as many steps."""
 IMPORTED = {
     **dict.fromkeys(PRIVILEGED, f"a generator fitted on {PRIVILEGED_IMAGES:,} real images (privileged)"),
     "perfect": "held-out real images",
@@ -54,7 +54,7 @@ IMPORTED = {
 
 @dataclass(frozen=True)
 class Setup:
-    """One run: data, source of the images that inflate them, and what its recipe changes."""
+    """One run: data, source of the added images, and recipe changes."""
 
     variant: str
     real_images: int
@@ -63,9 +63,9 @@ class Setup:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     changes: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Of the recipe, by dotted name."""
+    """Recipe settings, by dotted name."""
     label: str = ""
-    """Tells runs apart that differ in `changes`."""
+    """Distinguishes runs that differ in `changes`."""
 
     @property
     def name(self) -> str:
@@ -73,14 +73,14 @@ class Setup:
 
     @property
     def control_label(self) -> str:
-        """Tells apart runs whose arm none differs: that arm does not use the plan."""
+        """Distinguishes runs whose arm `none` differs; that arm does not use the plan."""
         return self.label if self.label.startswith(("crop", "jitter", "weak", "gate", "pilot")) else ""
 
     def run(self, folder: Path) -> Path:
         return folder / "runs" / self.name
 
     def write(self, base: dict[str, Any], folder: Path) -> Path:
-        """The recipe's file, made from that of the study."""
+        """Write the run's recipe, derived from the study's `base`, and return its path."""
         recipe = json.loads(json.dumps(base))
         recipe["name"] = self.name
         recipe["real"] |= {"path": str(folder / "data" / f"{self.variant}-real.npz"), "train_limit_images": self.real_images}
@@ -89,14 +89,14 @@ class Setup:
         if "verified" not in self.arms:
             recipe["plan"].pop("verify", None)
         recipe["pretrain"]["seeds"] = list(self.seeds)
-        # Copies would be their own negatives: a batch of real images takes none twice.
+        # A batch must not hold an image twice, as its copy would be a negative.
         most = self.real_images // 32 * 32
         recipe["pretrain"]["global_batch"] = min(recipe["pretrain"]["global_batch"], most)
         if self.source in IMPORTED:
             trained_on = f"{data.SOURCES[self.variant]}, training images"
-            said = {"generator": IMPORTED[self.source], "trained_on": trained_on, "used_labels": False}
+            provenance = {"generator": IMPORTED[self.source], "trained_on": trained_on, "used_labels": False}
             images = str(folder / "data" / f"{self.variant}-{self.source}.npz")
-            recipe["generator"] = {"kind": "import", "format": "npz", "path": images, "provenance": said}
+            recipe["generator"] = {"kind": "import", "format": "npz", "path": images, "provenance": provenance}
         else:
             recipe["generator"]["batch"] = min(recipe["generator"]["batch"], most)
         for name, value in self.changes.items():
@@ -116,7 +116,7 @@ def score_file(run: Path, arm: str, seed: int, part: Part) -> Path:
 
 
 def prepare_run(recipe_file: str, folder: str) -> None:
-    """Everything before the arms: real images, generated ones, their quality, plan and verify."""
+    """Run the stages before the arms: ingest, fit, generate, measure, plan and verify."""
     recipe, run, quiet = load_recipe(recipe_file), Run(folder), Reporter(quiet=True)
     ingest(recipe, run, quiet)
     fit(recipe, run, quiet)
@@ -132,22 +132,22 @@ def prepare_run(recipe_file: str, folder: str) -> None:
 
 
 def share_controls(run: Path, base: Path) -> None:
-    """Copy what does not depend on the source of generated images: the real ones and the encoders of `none`."""
+    """Copy the artifacts that do not depend on the source of generated images: real images and the encoders of `none`."""
     for name in ("real", "pretrain/none", "cells/validation/none", "cells/test/none"):
         if run != base and (base / name).exists():
             shutil.copytree(base / name, run / name, dirs_exist_ok=True)
 
 
 def export_images(run: Path, file: Path) -> None:
-    """A run's generated images as the .npz that other runs import."""
-    there = Run(str(run))
-    manifest = there.find("generated")
+    """Write a run's generated images as the .npz that other runs import."""
+    source = Run(str(run))
+    manifest = source.find("generated")
     assert manifest is not None, f"{run} has no generated images"
-    data.save(file, image=read_split(ShardFolder.of(there, "generated", manifest), "train").images)
+    data.save(file, image=read_split(ShardFolder.of(source, "generated", manifest), "train").images)
 
 
 def quality_line(source: str, run: Path) -> str | None:
-    """How good a run's generated images were measured to be, each number beside that of real ones; None before that."""
+    """Measured quality of a run's generated images, each score with that of real images; None if not measured."""
     manifest = Run(str(run)).find("quality")
     if manifest is None:
         return None
@@ -157,7 +157,7 @@ def quality_line(source: str, run: Path) -> str | None:
 
 
 def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) -> None:
-    """Train one encoder and judge it: a linear probe and nearest neighbours, fitted on the probe's labels."""
+    """Train and evaluate one encoder: linear probe and nearest neighbours, fitted on the probe's labels."""
     started, cpu = time.monotonic(), time.process_time()
     recipe, run = load_recipe(recipe_file), Run(folder)
     ingest(recipe, run, Reporter(quiet=True))
@@ -165,7 +165,7 @@ def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) ->
     trained_s, trained_cpu_s = time.monotonic() - started, time.process_time() - cpu
     prepare(recipe.cpu_threads)
     found_encoder = find_encoder(folder, arm, seed, None)
-    splits = _judging_splits(data.parts(Path(recipe_file).stem.split("-")[0]), part)
+    splits = _evaluation_splits(data.parts(Path(recipe_file).stem.split("-")[0]), part)
     scores = measure(found_encoder.encoder, splits, recipe.evaluate, seed, default_device())
     found = {
         "linear": scores.accuracy("linear"),
@@ -189,7 +189,7 @@ def write_score(file: Path, found: dict[str, Any]) -> None:
     unfinished.rename(file)
 
 
-def _judging_splits(cut: data.Parts, part: Part) -> dict[str, Labelled]:
+def _evaluation_splits(cut: data.Parts, part: Part) -> dict[str, Labelled]:
     """Train, validation (for the probe's penalty) and test of the probe."""
     images, labels = cut.probe
     if part == "test":
@@ -204,12 +204,12 @@ def _judging_splits(cut: data.Parts, part: Part) -> dict[str, Labelled]:
 
 
 def main() -> None:
-    recipe, run, what, *rest = sys.argv[1:]
-    if what == "prepare":
+    recipe, run, task, *rest = sys.argv[1:]
+    if task == "prepare":
         prepare_run(recipe, run)
     else:
         seed, part = rest
-        make_cell(recipe, run, what, int(seed), "test" if part == "test" else "validation")
+        make_cell(recipe, run, task, int(seed), "test" if part == "test" else "validation")
 
 
 if __name__ == "__main__":

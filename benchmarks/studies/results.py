@@ -1,4 +1,4 @@
-"""What is made of the cells' scores: means, intervals, paired differences, the tables and the figures."""
+"""Statistics of the cells' scores (means, intervals, paired differences, tests), and the tables and figures of the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from scipy import stats
 
-from adainf.evaluation.intervals import student_interval, t_quantile
+from adainf.evaluation.intervals import half_width, student_interval
 
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Arm, seed, measure (linear, knn) → accuracy, 0..1."""
@@ -23,7 +23,7 @@ PAPER = {
     "mixing": "Figure 2b: best where a real image weighs 10 (a real share of 1/3), with weak augmentation.",
     "quality": "Figure 2a: none 91.33; vanilla with DDPM images (FID 3.04) 90.27, with STF images (FID 1.94) 91.35.",
 }
-"""The paper's numbers beside ours, block by block."""
+"""The paper's results, by block."""
 TITLES = {
     "gate": "Gate: do more real images help?",
     "pilot": "Pilot",
@@ -33,10 +33,10 @@ TITLES = {
     "longer": "A better generator",
     "mixing": "Mixing ratio",
     "quality": "Quality of the generated images",
-    "schedule": "Augmentation that weakens with the images seen",
+    "schedule": "Annealing of the augmentation with the images seen",
     "verify": "Longer probes",
 }
-"""By block. `schedule` has recorded results only: the setting that it measured, `plan.schedule`, was removed in 0.2.0."""
+"""By block. `schedule` has recorded results only: its setting, `plan.schedule`, was removed in 0.2.0."""
 
 
 def arm_table(scores: Scores) -> dict[str, dict[str, Any]]:
@@ -53,22 +53,21 @@ def arm_table(scores: Scores) -> dict[str, dict[str, Any]]:
 
 
 def paired(scores: Scores, arm: str, other: str) -> dict[str, Any] | None:
-    """Mean difference, `arm` less `other`, over the seeds that both have, and its 95 % interval; None below two seeds."""
+    """Mean difference, `arm` minus `other`, over their common seeds, and its 95 % interval; None for fewer than two seeds."""
     by_seed = gain(scores, arm, other)
     if len(by_seed) < 2:
         return None
     row: dict[str, Any] = {"seeds": len(by_seed)}
     for measure in MEASURES:
         values = [of[measure] for of in by_seed.values()]
-        mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-        half = t_quantile(len(values) - 1) * error
+        mean, half = statistics.fmean(values), half_width(values)
         row |= {f"{measure}_mean": round(mean, 6), f"{measure}_ci95": [round(mean - half, 6), round(mean + half, 6)]}
     return row
 
 
 def differences(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Of every arm from `none` with the same augmentation, from `vanilla` and `weak` on the same images, from `none-weak` where
-    it has the plan's augmentation, and from itself without a label."""
+    """Paired differences of every arm from `none` with the same augmentation, from `vanilla` and `weak` on the same images,
+    from `none-weak` if it has the plan's augmentation, and from the same arm without a label."""
     labelled = {arm: f"none-{arm.split('-')[-1]}" for arm in scores}
     pairs = [(arm, own if own in scores else "none") for arm, own in labelled.items() if not arm.startswith("none")]
     pairs += [(arm, twin) for arm in scores if (twin := "vanilla" + arm[len(arm.split("-")[0]) :]) in scores and twin != arm]
@@ -80,13 +79,14 @@ def differences(scores: Scores) -> dict[str, dict[str, Any]]:
 
 
 def gain(scores: Scores, arm: str, other: str) -> dict[int, dict[str, float]]:
-    """Of each seed that both have, `arm` less `other`: what a difference of differences is made of."""
+    """`arm` minus `other` for each common seed; the input of a difference of differences."""
     both = scores.get(arm, {}).keys() & scores.get(other, {}).keys()
     return {seed: {of: scores[arm][seed][of] - scores[other][seed][of] for of in MEASURES} for seed in sorted(both)}
 
 
 def interaction(scores: Scores, strong: float, weak: float) -> str:
-    """Does min scale `weak` gain more over `strong` with inflation than without it? Empty while a cell of it is missing."""
+    """The interaction of min scale and inflation: the gain of `weak` over `strong`, with minus without inflation. Empty while
+    cells are missing."""
     arms = ("vanilla-perfect", "none")
     gains = {arm: gain(scores, f"{arm}-crop{100 * weak:g}", f"{arm}-crop{100 * strong:g}") for arm in arms}
     found = paired(gains, "vanilla-perfect", "none")
@@ -94,25 +94,25 @@ def interaction(scores: Scores, strong: float, weak: float) -> str:
         return ""
     low, high = found["linear_ci95"]
     return (
-        f"Gain of min scale {weak} over {strong}, inflated less not: {100 * found['linear_mean']:+.2f} points of the linear "
-        f"probe (95 %: {100 * low:+.2f} to {100 * high:+.2f})."
+        f"Gain of min scale {weak} over {strong}, with minus without inflation: {100 * found['linear_mean']:+.2f} points of "
+        f"the linear probe (95 %: {100 * low:+.2f} to {100 * high:+.2f})."
     )
 
 
 def better(scores: Scores, *arms: str) -> str:
-    """Which of the arms has the highest mean of the linear probe."""
+    """The arm with the highest mean of the linear probe."""
     return max(arms, key=lambda arm: statistics.fmean([of["linear"] for of in scores.get(arm, {}).values()] or [0.0]))
 
 
 def tested(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Primary comparisons: the paired difference of the linear probe, p of Student's paired t-test (two-sided), and p adjusted
-    by Holm (1979) for all of them. Empty while an arm lacks seeds."""
+    by Holm (1979) over all of them. Empty while an arm has fewer than two seeds."""
     rows: list[dict[str, Any]] = []
     for arm, other in comparisons:
-        differences = gain(scores, arm, other)
-        if len(differences) < 2:
+        by_seed = gain(scores, arm, other)
+        if len(by_seed) < 2:
             return []
-        p = float(stats.ttest_1samp([of["linear"] for of in differences.values()], 0).pvalue)
+        p = float(stats.ttest_1samp([of["linear"] for of in by_seed.values()], 0).pvalue)
         rows.append(
             {"comparison": f"{arm} - {other}", **(paired(scores, arm, other) or {}), "p": p if math.isfinite(p) else 1.0}
         )
@@ -122,7 +122,7 @@ def tested(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given: the k-th smallest of m times m - k + 1, never below the one before, at most 1."""
+    """Holm-adjusted p-values, in input order: the k-th smallest of m times m - k + 1, non-decreasing in k, at most 1."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, so_far = [0.0] * len(p_values), 0.0
     for rank, at in enumerate(order):
@@ -132,11 +132,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def markdown(found: Mapping[str, Any], study: str, title: str) -> str:
-    """The whole of a study's page of results."""
+    """The results page of a study."""
     lines = [
         f"# Study: {title}",
         "",
-        "What is asked, and by which rules it is judged: [study.md](../study.md).",
+        "Question, arms and analysis: [study.md](../study.md).",
         "",
     ]
     for name, block in found["blocks"].items():
@@ -178,7 +178,7 @@ def _rows(first: str, table: Mapping[str, Mapping[str, Any]], signed: bool) -> l
 
 
 def draw(arms: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
-    """Linear probe of every arm with its 95 % interval, as PNG."""
+    """Linear probe accuracy of every arm with its 95 % interval, as PNG."""
     figure = Figure(figsize=(7, 1.4 + 0.32 * len(arms)), layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(arms.values()):
@@ -194,6 +194,6 @@ def draw(arms: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
 
 
 def best(names: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Of the differences that are above zero with their whole 95 % interval, the greatest; None without one."""
+    """The largest of the differences whose 95 % interval is entirely above zero; None if there is none."""
     clear = [name for name in names if name in found and found[name]["linear_ci95"][0] > 0]
     return max(clear, key=lambda name: found[name]["linear_mean"], default=None)

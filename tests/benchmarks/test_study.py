@@ -96,7 +96,7 @@ def test_a_weaker_crop_that_gains_with_inflation_alone_is_an_interaction() -> No
     made = scores(none_crop4=[0.70, 0.71], none_crop35=[0.70, 0.71])
     assert results.interaction(made, 0.04, 0.35) == ""
     made |= scores(vanilla_perfect_crop4=[0.70, 0.72], vanilla_perfect_crop35=[0.72, 0.74])
-    assert "inflated less not: +2.00 points" in results.interaction(made, 0.04, 0.35)
+    assert "with minus without inflation: +2.00 points" in results.interaction(made, 0.04, 0.35)
     assert list(results.differences(made)) == ["vanilla-perfect-crop4 - none-crop4", "vanilla-perfect-crop35 - none-crop35"]
 
 
@@ -149,7 +149,7 @@ def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool, na
 
 def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> None:
     study = started(tmp_path, tmp_path)
-    with pytest.raises(SystemExit, match="the gate has chosen no regime"):
+    with pytest.raises(SystemExit, match="the gate has selected no regime"):
         study.block("main")
 
 
