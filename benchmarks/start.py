@@ -51,8 +51,8 @@ def resume(bench: Bench) -> None:
     jobs = {}
     for name, (place, cache) in places.items():
         kept = {"uri": place, "cache": str(cache), "saved": str(bench.data / f"resume{name}.json")}
-        fill = bench.job(bench.ours, "fill", uri=place, cache=str(cache))
-        if bench.set_up(fill) and bench.set_up(_job(bench, "save", **kept)):
+        prefetch = bench.job(bench.ours, "prefetch", uri=place, cache=str(cache))
+        if bench.set_up(prefetch) and bench.set_up(_job(bench, "save", **kept)):
             jobs[name] = _job(bench, "load", **kept)
     rows = []
     for name, repeats in bench.interleave(jobs, bench.pick(2, 5)).items():

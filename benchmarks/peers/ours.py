@@ -33,20 +33,20 @@ def mixed(uri: str | Path, **options: Any) -> Any:
     return opened({source: f"{uri}/{source}" for source in SOURCES}, **options)
 
 
-def fill(uri: str, cache: str) -> None:
-    """Fill the node cache of both sources (a child's task)."""
+def prefetch(uri: str, cache: str) -> None:
+    """Prefetch both sources into the node cache (the task of a child process)."""
     with mixed(uri, global_batch=BATCH, cache=Path(cache)) as stream:
         stream.wait_until_filled()
 
 
 def write(folder: str) -> None:
-    """Both sources in a folder, and its node cache filled."""
+    """Write both sources to a folder, and prefetch them into its node cache."""
 
     def sets(to: Path) -> None:
         for source in SOURCES:
             write_ours(str(to / source), np.load(f"{folder}/{source}.npy", mmap_mode="r"), SHARD_IMAGES)
 
-    fill(str(once(Path(folder) / "ours", sets)), f"{folder}/cache")
+    prefetch(str(once(Path(folder) / "ours", sets)), f"{folder}/cache")
 
 
 def cached(folder: Path, variant: str) -> Iterator[int]:
@@ -56,7 +56,7 @@ def cached(folder: Path, variant: str) -> Iterator[int]:
 
 
 def first_epoch(uri: str, variant: str, scratch: Path) -> Iterator[int]:
-    """The stream is endless: its first epoch is as many whole batches as the set holds."""
+    """The stream is infinite: its first epoch is as many full batches as the set holds."""
     from adainf.shards.format.folder import ShardFolder
 
     images = sum(split.images for split in ShardFolder.open(f"{uri}/{variant}").shards.splits.values())
@@ -88,6 +88,6 @@ def real_counts(folder: Path, world: int, batches: int, batch: int) -> list[list
 
 @contextmanager
 def _planned(uris: dict[str, str], **options: Any) -> Iterator[Any]:
-    """A stream that is asked for its plan, and never for an image."""
+    """A stream of which only the plan is used, no image."""
     with tempfile.TemporaryDirectory() as scratch, opened(uris, cache=Path(scratch), **options) as stream:
         yield stream
