@@ -30,7 +30,7 @@ class InMemorySplit:
     def __init__(self, folder: ShardFolder, split: str, cache: Cache, policy: Policy, size_px: int | None = None) -> None:
         self.folder, self.split = folder, folder.split(split)
         self._policy, self._resize_px = policy, size_px
-        self.size = one_size(folder, size_px)
+        self.size = _one_size(folder, size_px)
         count, self._row_bytes = self.split.images, self.size[0] * self.size[1] * 3
         self.starts = np.concatenate([[0], np.cumsum(self.split.shard_images)])
         settings: dict[str, object] = {"size_px": self.size, "resized": size_px is not None}
@@ -106,7 +106,7 @@ class InMemorySplit:
         self.entry.close()
 
 
-def one_size(folder: ShardFolder, size_px: int | None) -> tuple[int, int]:
+def _one_size(folder: ShardFolder, size_px: int | None) -> tuple[int, int]:
     """(height, width) of every decoded image. Raises `BadInput` where they differ."""
     size = folder.shards.size if size_px is None else (size_px, size_px)
     if size is None:
