@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 
 from adainf.augment.profiles import default_views
-from adainf.generators import KINDS
+from adainf.generators import generator_kind
 from adainf.generators.batches import Batches
 from adainf.models.encoder import Normalisation
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pretraining.loop import make_accelerator
 from adainf.pretraining.trainer import Experiment, Trainer
-from adainf.recipe import Diffusion, Gan, Pretrain
+from adainf.recipe import FittedGenerator, FittedKind, Pretrain
 from adainf.runtime.determinism import default_device, memory_gib, prepare
 from adainf.shards import Source, open_stream
 from adainf.shards.format.png import Pixels
@@ -55,7 +55,7 @@ def main() -> None:
             stream = recipe.pretrain.stream.model_copy(update={"on_device": on_device})
             found[name] = _pretrain(recipe.pretrain.model_copy(update={"stream": stream}), made.uri, arguments.seconds)
     for source in recipe.sources.values():
-        if isinstance(source.generator, Diffusion | Gan):
+        if isinstance(source.generator, FittedGenerator):
             count = source.generate.images or 0
             found |= _generate(source.generator, count, made.images, arguments.seconds, source.label)
     rows = [
@@ -86,13 +86,13 @@ def _pretrain(config: Pretrain, uri: str, seconds: float) -> Figures:
 
 
 def _generate(
-    config: Diffusion | Gan, count: int, images: Pixels, seconds: float, label: Callable[[str], str]
+    config: FittedKind, count: int, images: Pixels, seconds: float, label: Callable[[str], str]
 ) -> dict[str, Figures]:
     """Of the fit and of drawing `count` images."""
-    device, kind, batch = default_device(), KINDS[config.kind], config.sampler.batch
-    trainee, batches = kind.begin(config, images, device), Batches(config, images, device)
-    fit = _figures(config.steps, config.batch, _step_s(lambda step: trainee.step(step, *batches.at(step)), seconds))
-    draw = kind.open(config, trainee.fitted(), images.shape[1], config.seed, device)
+    device, kind, batch = default_device(), generator_kind(config), config.sampler.batch
+    trainer, batches = kind.begin(config, images, device), Batches(config, images, device)
+    fit = _figures(config.steps, config.batch, _step_s(lambda step: trainer.step(step, *batches.at(step)), seconds))
+    draw = kind.open(config, trainer.fitted(), images.shape[1], config.seed, device)
     step_s = _step_s(lambda step: draw(range(step * batch, (step + 1) * batch)), seconds, warm_steps=1)
     return {label("fit"): fit, label("generate"): _figures(-(-count // batch), batch, step_s)}
 

@@ -1,21 +1,14 @@
-"""Generative models, fitted on the run's own real images only and without labels: one file a kind, and this registry."""
+"""Generative models, fitted on the real training images of the run without labels; one file per kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from pkgutil import resolve_name
 
-from adainf.generators.diffusion import DiffusionFit, open_diffusion
-from adainf.generators.gan import GanFit, open_gan
-from adainf.generators.kind import DrawBatch, Trainee
+from adainf.generators.kind import GeneratorKind
+from adainf.recipe import FittedGenerator
 
 
-class Kind(NamedTuple):
-    begin: Callable[..., Trainee]
-    """(config, images N x H x W x 3 uint8, device) → a generator before its first step."""
-    open: Callable[..., DrawBatch]
-    """(config, fitted, size in px, seed, device) → how its images are drawn."""
-
-
-KINDS: dict[str, Kind] = {"diffusion": Kind(DiffusionFit, open_diffusion), "gan": Kind(GanFit, open_gan)}
-"""By `generator.kind` of the recipe."""
+def generator_kind(config: FittedGenerator) -> GeneratorKind:
+    """The kind that the settings name. Imports its module."""
+    kind: GeneratorKind = resolve_name(config.implementation)
+    return kind

@@ -1,8 +1,8 @@
-"""The denoiser of a diffusion model: the expected clean image behind a noisy one, around a network.
+"""The denoiser of a diffusion model: wraps a network to predict the expected clean image given a noisy one.
 
-Images are B x 3 x H x W in -1..1 here; sigma is the deviation of the noise in the same unit: noisy = clean + sigma noise
-("variance exploding"). Every objective is brought to this form, so that every sampler works with every objective. Each
-network is told the noise level as ln(sigma) / 4.
+Images are B x 3 x H x W in -1..1; sigma is the standard deviation of the noise in the same unit: noisy = clean + sigma noise
+("variance exploding"). Every objective is converted to this form, so that every sampler works with every objective. Networks
+are conditioned on ln(sigma) / 4.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EdmDenoiser(nn.Module):
         self.sigma_data = sigma_data
 
     def forward(self, x_BCHW: Tensor, sigma_B: Tensor, mirrored_B: Tensor | None = None) -> Tensor:
-        """`mirrored_B` (bool) tells a network that was built for it which images are mirrored; None is none of them."""
+        """`mirrored_B` (bool): which images are mirrored, for a network with that condition; None means none."""
         sigma, data = sigma_B[:, None, None, None], self.sigma_data
         total = sigma**2 + data**2
         skip, out, scale = data**2 / total, sigma * data / total.sqrt(), 1 / total.sqrt()
@@ -34,7 +34,7 @@ class EdmDenoiser(nn.Module):
 class DdpmDenoiser(nn.Module):
     """D(x; sigma) = x - sigma eps(sqrt(abar) x; c_noise), sqrt(abar) = 1 / sqrt(1 + sigma^2).
 
-    Ho et al. 2020 (arXiv 2006.11239), equation 15 solved for the clean image, with x over sqrt(abar) in the place of theirs.
+    Ho et al. 2020 (arXiv 2006.11239), equation 15 solved for the clean image; x here is theirs divided by sqrt(abar).
     """
 
     def __init__(self, network: nn.Module) -> None:

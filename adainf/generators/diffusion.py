@@ -1,4 +1,4 @@
-"""Diffusion models as a kind of generator: their fit, and images by index."""
+"""Generator kind `diffusion`: the fit, and sampling by index."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from adainf.generators.average import update_average
 from adainf.generators.batches import Batches
 from adainf.generators.denoiser import DdpmDenoiser, EdmDenoiser
-from adainf.generators.kind import DrawBatch, Fitted
+from adainf.generators.ema import update_ema
+from adainf.generators.kind import DrawBatch, Fitted, GeneratorKind, check_count, check_size
 from adainf.generators.noise import RowRandom, initial_noise
 from adainf.generators.objectives import denoising_loss, loss_weight, stable_target, training_sigmas
 from adainf.generators.pixels import deviation, to_pixels
-from adainf.generators.samplers import WALKS, sample
+from adainf.generators.samplers import SAMPLERS, sample
 from adainf.generators.schedules import sampling_sigmas
-from adainf.models.diffusers_unet import DiffusersUNet
-from adainf.models.unet import UNet
+from adainf.models.diffusers_unet import DiffusersUNet, unet2d_model
+from adainf.models.unet import UNet, fits
 from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.recipe import Ddpm, Diffusion
 from adainf.runtime import distributed
@@ -26,15 +26,15 @@ from adainf.shards.format.png import Pixels
 
 
 def build_denoiser(config: Diffusion, size_px: int, sigma_data: float) -> EdmDenoiser | DdpmDenoiser:
-    """The denoiser with fresh weights of the recipe's seed."""
+    """The denoiser with initial weights from the recipe's seed."""
     unet = DiffusersUNet if config.unet.kind == "diffusers" else UNet
     with seeded_init(config.seed):
         network = unet(config.unet, size_px, config.horizontal_flip)
     return DdpmDenoiser(network) if isinstance(config.objective, Ddpm) else EdmDenoiser(network, sigma_data)
 
 
-class DiffusionFit:
-    """A `Trainee`: the denoiser and its moving average."""
+class DiffusionTrainer:
+    """A `GeneratorTrainer`: the denoiser and its moving average."""
 
     def __init__(self, config: Diffusion, images: Pixels, device: torch.device) -> None:
         self._config = config
@@ -53,7 +53,7 @@ class DiffusionFit:
         distributed.average_gradients(self.denoiser.parameters())
         nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
         self._optimizer.step()
-        update_average(self.average, self.denoiser, config, step)
+        update_ema(self.average, self.denoiser, config, step)
         return loss.detach()
 
     def _loss(self, step: int, clean_BCHW: Tensor, random: RowRandom) -> Tensor:
@@ -64,7 +64,7 @@ class DiffusionFit:
         if config.reference_images is not None:
             target = stable_target(noisy, sigma_B, self._batches.reference(step, config.reference_images))
         if config.horizontal_flip:
-            # Only now: the mirrored image's target is the target's mirror image, so the references need no mirroring.
+            # After the target: the target of a mirrored image is the mirrored target, so references need no mirroring.
             mirrored_B = random.uniform() < 0.5
             noisy, target = (torch.where(mirrored_B[:, None, None, None], x.flip(3), x) for x in (noisy, target))
         with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -84,18 +84,18 @@ class DiffusionFit:
         return Fitted(dict(self.average.network.state_dict()), {"sigma_data": self._sigma_data})
 
 
-def among_pixels(clean: Tensor) -> Tensor:
-    """The nearest image of pixels in -1..1."""
+def clip_pixels(clean: Tensor) -> Tensor:
+    """The nearest image with pixels in -1..1."""
     return clean.clamp(-1, 1)
 
 
 def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
-    """How the images of a fitted diffusion model are drawn."""
+    """The sampler of a fitted diffusion model."""
     denoiser = build_denoiser(config, size_px, float(fitted.described["sigma_data"]))  # type: ignore[arg-type]
     denoiser.network.load_state_dict(fitted.weights)
-    # A tenth faster or more: what comes out of channels-last convolutions is channels-last too.
+    # At least a tenth faster; channels-last convolutions keep the layout.
     denoiser = denoiser.eval().to(device).to(memory_format=torch.channels_last)
-    shape, levels, walk = (3, size_px, size_px), sampling_sigmas(config), WALKS[config.sampler.kind]
+    shape, levels, sampler = (3, size_px, size_px), sampling_sigmas(config), SAMPLERS[config.sampler.kind]
 
     def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.sampler.precision == "bf16"):
@@ -106,6 +106,18 @@ def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, d
         def noise(step: int) -> Tensor:
             return initial_noise(seed, indices, shape, step).to(device)
 
-        return to_pixels(sample(walk, denoise, noise(0), levels, noise, among_pixels)).cpu().numpy()
+        return to_pixels(sample(sampler, denoise, noise(0), levels, noise, clip_pixels)).cpu().numpy()
 
     return draw
+
+
+def check_diffusion(config: Diffusion, section: str, images: int, height_px: int, width_px: int) -> None:
+    """Raise `BadInput` where the settings at `section` do not fit the real images, or diffusers is missing."""
+    check_count(f"{section}.objective.reference_images", config.reference_images or 0, images)
+    resolutions = len(config.unet.multipliers)
+    check_size(f"{section}.unet", fits(config.unet, height_px, width_px), resolutions, height_px, width_px)
+    if config.unet.kind == "diffusers":
+        unet2d_model()
+
+
+KIND = GeneratorKind(DiffusionTrainer, open_diffusion, check_diffusion)

@@ -1,15 +1,15 @@
-"""External generators: fitted elsewhere, run as a program or function that gives images by index.
+"""External generators: fitted elsewhere, called as a program or function that returns images by index.
 
-The contract is in docs/generators-external.md. What comes back is checked, as it is somebody else's.
+docs/generators-external.md defines the contract. All output is validated, since the program is not ours.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,23 +25,23 @@ from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 
 
 class GeneratorManifest(Record):
-    """CHECKPOINT.json: what its makers say of a checkpoint; the run's ``generator/`` keeps it."""
+    """CHECKPOINT.json: the declaration of a checkpoint by its authors; ``generator/`` of the run keeps it."""
 
     schema_version: Literal[1] = 1
     kind: Literal["external"] = "external"
     name: str
-    """Of the model, for the report."""
+    """Name of the model, for the report."""
     trained_on: str
-    """SHA-256 of the ``real/manifest.json`` whose training split it was fitted on; of other images any name."""
+    """SHA-256 of the ``real/manifest.json`` whose training split it was fitted on; for other images any name."""
     used_labels: bool
     """Whether labels were used in fitting, sampling or filtering."""
     image_size_px: Annotated[int, Field(ge=1)]
     """Height and width of its images."""
     channel_order: Literal["RGB", "BGR"] = "RGB"
-    """Order in which its program gives them."""
+    """Channel order of its images."""
 
     def foreign(self, real_digest: str) -> list[str]:
-        """The fields by which it breaks the method's rule: fitted on the run's own real images only, and without labels."""
+        """The fields that violate the method's rule: fitted only on the real images of this run, without labels."""
         return [
             *(["trained_on"] if self.trained_on != real_digest else []),
             *(["used_labels"] if self.used_labels else []),
@@ -49,7 +49,7 @@ class GeneratorManifest(Record):
 
 
 def check_checkpoint(config: External) -> None:
-    """Raise `BadInput` where the checkpoint is missing, or is not the file that the recipe names by its SHA-256."""
+    """Raise `BadInput` where the checkpoint is missing or its SHA-256 differs from the recipe's."""
     try:
         with Path(config.checkpoint).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -57,8 +57,8 @@ def check_checkpoint(config: External) -> None:
         raise BadInput(f"{config.checkpoint}: {error.strerror}; set generator.checkpoint to the file") from None
     if digest != config.sha256:
         raise BadInput(
-            f"{config.checkpoint} has SHA-256 {digest}, not {config.sha256} as generator.sha256 says: bring the file that is "
-            "meant, or set generator.sha256 to that of this one"
+            f"{config.checkpoint} has SHA-256 {digest}, but generator.sha256 is {config.sha256}: use the intended file, or set "
+            "generator.sha256 to the digest of this one"
         )
 
 
@@ -67,30 +67,30 @@ def manifest_path(config: External) -> Path:
 
 
 def read_manifest(config: External) -> GeneratorManifest:
-    """What lies beside the checkpoint. Raises `BadInput`."""
+    """The manifest beside the checkpoint. Raises `BadInput` where it is missing or invalid."""
     path = manifest_path(config)
     try:
         return GeneratorManifest.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; docs/generators-external.md says what belongs there") from None
+        raise BadInput(f"{path}: {error.strerror}; write it as docs/generators-external.md describes") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInput(f"{path}: {where}: {first['msg']}; docs/generators-external.md says what belongs there") from None
+        raise BadInput(f"{path}: {where}: {first['msg']}; correct it as docs/generators-external.md describes") from None
 
 
 class ExternalGenerator:
-    """A `DrawBatch`. All that it gives is checked; its first batch also for what its shape cannot show."""
+    """A `DrawBatch` that validates every batch; the first one also for identical images and channel order."""
 
     def __init__(self, config: External, described: GeneratorManifest, real: ShardSet, seed: int) -> None:
         self._config, self._described, self._real, self._seed = config, described, real, seed
-        self._ask = _import(config.callable) if config.callable else None
+        self._function = _import(config.callable) if config.callable else None
         self._last: tuple[range, Pixels] | None = None
 
     def __call__(self, indices: range) -> Pixels:
-        """n x H x W x 3 uint8 RGB. Raises `BadInput` for images that cannot be used, `StageFailed` where there are none."""
+        """n x H x W x 3 uint8 RGB. Raises `BadInput` for unusable images, `StageFailed` where the program fails."""
         if self._last is None or self._last[0] != indices:
-            images = self._called(indices) if self._ask else self._run(indices)
+            images = self._call(indices) if self._function else self._run(indices)
             if self._described.channel_order == "BGR":
                 images = images[..., ::-1]
             if self._last is None:
@@ -98,14 +98,14 @@ class ExternalGenerator:
             self._last = indices, np.ascontiguousarray(images)
         return self._last[1]
 
-    def _called(self, indices: range) -> Pixels:
-        assert self._ask is not None
+    def _call(self, indices: range) -> Pixels:
+        assert self._function is not None
         try:
-            images = self._ask(Path(self._config.checkpoint), indices, self._seed)
+            images = self._function(Path(self._config.checkpoint), indices, self._seed)
         except Exception as error:
             raise StageFailed(
-                f"generate: generator.callable {self._config.callable} failed ({type(error).__name__}: {error}); see what it "
-                "does by hand"
+                f"generate: generator.callable {self._config.callable} failed ({type(error).__name__}: {error}); call it by "
+                "hand to debug it"
             ) from error
         return self._checked(images, indices)
 
@@ -124,41 +124,42 @@ class ExternalGenerator:
                 words = [word.replace(placeholder, value) for word in words]
             run_program(words, self._config.time_limit_s)
             try:
-                images = np.load(output, mmap_mode="r", allow_pickle=False)  # mapped: its shape is judged before it is read
+                images = np.load(
+                    output, mmap_mode="r", allow_pickle=False
+                )  # mapped: the shape is checked before the data are read
             except (OSError, ValueError, EOFError) as error:
-                raise BadInput(f"generator.command left no .npy of numbers at {{output}} ({error}); mend it") from None
+                raise BadInput(f"generator.command wrote no numeric .npy to {{output}} ({error}); fix the program") from None
             return np.array(self._checked(images, indices))
 
     def _checked(self, images: Any, indices: range) -> Pixels:
-        """`images`, if they are as many as were asked for, uint8, and of the size of the real ones."""
-        who = "generator.callable" if self._ask else "generator.command"
+        """`images`, where they are a uint8 array of the requested number and of the size of the real images."""
+        program = "generator.callable" if self._function else "generator.command"
         if not isinstance(images, np.ndarray):
-            raise BadInput(f"{who} gave {type(images).__name__} where a numpy array is expected; mend it")
+            raise BadInput(f"{program} returned {type(images).__name__}, expected a numpy array; fix the program")
         wanted = (len(indices), *self._real.image_size, 3)
         if images.dtype != np.uint8 or images.shape != wanted:
             raise BadInput(
-                f"{who} gave {images.dtype} of shape {images.shape} for images {indices.start} to {indices.stop - 1}, where "
-                f"uint8 of shape {wanted} is expected (images, height, width, RGB); mend it"
+                f"{program} returned {images.dtype} of shape {images.shape} for images {indices.start} to {indices.stop - 1}, "
+                f"expected uint8 of shape {wanted} (images, height, width, RGB); fix the program"
             )
         return images
 
     def _check_first(self, images: Pixels) -> None:
         if len(images) > 1 and (images == images[0]).all():
-            raise BadInput("the external generator gave the same image for every index; let image i depend on i")
+            raise BadInput("the external generator returned the same image for every index; make image i depend on i")
         contradiction = order_contradiction(images[:CHECKED_IMAGES], self._real.splits["train"])
         if contradiction:
             declared = self._described.channel_order
             other = "BGR" if declared == "RGB" else "RGB"
             raise BadInput(
-                f"images of the external generator, read as {declared}: {contradiction}; let it give the order it says, or "
+                f"images of the external generator, read as {declared}: {contradiction}; make it return the declared order, or "
                 f"set channel_order: {other} in {manifest_path(self._config)}, delete generator/ of the run, and run fit again"
             )
 
 
 def _import(name: str) -> Callable[[Path, range, int], Any]:
-    module, _, function = name.partition(":")
     try:
-        found: Callable[[Path, range, int], Any] = getattr(importlib.import_module(module), function)
+        found: Callable[[Path, range, int], Any] = resolve_name(name)
     except (ImportError, AttributeError) as error:
-        raise BadInput(f"generator.callable {name} cannot be imported ({error}); mend it, or set PYTHONPATH") from None
+        raise BadInput(f"generator.callable {name} cannot be imported ({error}); fix the name, or set PYTHONPATH") from None
     return found

@@ -1,4 +1,4 @@
-"""The loop that fits a generator to the real training images, on any number of processes; resumed exactly."""
+"""The training loop of a generator on the real images, on any number of processes; resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from adainf.errors import Interrupted, StageFailed
 from adainf.generators.batches import Batches
-from adainf.generators.kind import Trainee
+from adainf.generators.kind import GeneratorTrainer
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import FittedGenerator
@@ -26,44 +26,43 @@ Curve = list[tuple[int, float]]
 
 def fit(
     config: FittedGenerator,
-    trainee: Trainee,
+    trainer: GeneratorTrainer,
     images: Pixels,
     device: torch.device,
     checkpoints: Checkpoints,
     reporter: Reporter,
-    look: Callable[[Curve], None] = lambda curve: None,
+    on_log: Callable[[Curve], None] = lambda curve: None,
     label: str = "fit",
 ) -> Curve:
-    """Fit `trainee` on `images` (N x H x W x 3 uint8), from the newest checkpoint if there is one; returns the loss curve.
+    """Fit `trainer` on `images` (N x H x W x 3 uint8), from the newest checkpoint if there is one; returns the loss curve.
 
-    Every process of a launch calls this; the first one of them saves, and calls `look` with the curve so far. `label` stands
-    before each line and in the log. Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is no
-    longer finite.
+    Every process of a launch calls this; rank 0 saves, and calls `on_log` with the curve so far. `label` starts every message
+    and log line. Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is not finite.
     """
     main = distributed.rank() == 0
-    start, curve = _restore(trainee, checkpoints, main, device)
+    start, curve = _restore(trainer, checkpoints, main, device)
 
     def save(step: int) -> None:
         if main:
-            checkpoints.save(step, trainee.state(), {"curve": curve})
+            checkpoints.save(step, trainer.state(), {"curve": curve})
 
     batches, agreement = Batches(config, images, device), distributed.Agreement(device)
     every = max(config.steps // CURVE_POINTS, 1)
     began_s = time.monotonic()
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
-            loss = trainee.step(step, *batches.at(step))
+            loss = trainer.step(step, *batches.at(step))
             done = step + 1
             if done % every == 0 or done == config.steps:
                 value = distributed.mean_over_ranks(loss)
                 if not np.isfinite(value):
                     raise StageFailed(f"{label}: the loss is {value} at step {done}; lower the generator's learning_rate")
                 curve.append((done, round(value, 6)))
-                taken, began_s = time.monotonic() - began_s, time.monotonic()
-                speed = (done - track.done) * config.batch / taken
-                track.advance(done - track.done, loss=value, images_per_s=speed, memory_gib=memory_gib(device))
+                elapsed_s, began_s = time.monotonic() - began_s, time.monotonic()
+                images_per_s = (done - track.done) * config.batch / elapsed_s
+                track.advance(done - track.done, loss=value, images_per_s=images_per_s, memory_gib=memory_gib(device))
                 if main:
-                    look(curve)
+                    on_log(curve)
             if agreement.any_rank(stop.received):  # all must stop at the same step
                 save(done)
                 checkpoints.wait()
@@ -74,15 +73,15 @@ def fit(
     return curve
 
 
-def _restore(trainee: Trainee, checkpoints: Checkpoints, main: bool, device: torch.device) -> tuple[int, Curve]:
-    """Load the newest state; returns the next step and the curve so far."""
+def _restore(trainer: GeneratorTrainer, checkpoints: Checkpoints, main: bool, device: torch.device) -> tuple[int, Curve]:
+    """Load the newest checkpoint; returns the next step and the curve so far."""
     found = 0  # nothing is saved at step 0
     if main:
         checkpoints.begin()
         found = checkpoints.newest() or 0
-    saved = distributed.gather_uint64(found, device)[0]  # all take what the first has found whole
+    saved = distributed.gather_uint64(found, device)[0]  # all load the checkpoint that rank 0 found intact
     if not saved:
         return 0, []
     tensors, extra = checkpoints.load(saved)
-    trainee.load(tensors)
+    trainer.load(tensors)
     return saved, [(int(step), float(loss)) for step, loss in extra["curve"]]

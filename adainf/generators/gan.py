@@ -1,4 +1,4 @@
-"""Generative adversarial networks as a kind of generator: their fit, and images by index."""
+"""Generator kind `gan`: the fit, and sampling by index."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adainf.generators.average import update_average
 from adainf.generators.diffaugment import diff_augment
-from adainf.generators.kind import DrawBatch, Fitted
+from adainf.generators.ema import update_ema
+from adainf.generators.kind import DrawBatch, Fitted, GeneratorKind, check_size
 from adainf.generators.noise import RowRandom, initial_noise
 from adainf.generators.pixels import to_pixels
-from adainf.models.gan import Discriminator, Generator
+from adainf.models.gan import Discriminator, Generator, fits
 from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.recipe import Gan
 from adainf.runtime import distributed
@@ -27,7 +27,7 @@ def discriminator_loss(real_B: Tensor, generated_B: Tensor) -> Tensor:
 
 
 def generator_loss(generated_B: Tensor) -> Tensor:
-    """-E[log s(D(generated))]: does not saturate where D is sure (Goodfellow et al. 2014, section 3)."""
+    """-E[log s(D(generated))]: non-saturating where D is confident (Goodfellow et al. 2014, section 3)."""
     return F.softplus(-generated_B).mean()
 
 
@@ -39,7 +39,7 @@ def r1_penalty(discriminator: nn.Module, real_BCHW: Tensor) -> Tensor:
 
 
 class Player:
-    """One of the two networks, with its optimiser."""
+    """One of the two networks with its optimiser."""
 
     def __init__(self, network: nn.Module, config: Gan) -> None:
         self.network = network
@@ -47,7 +47,7 @@ class Player:
         self._optimizer = torch.optim.Adam(self._parameters, config.learning_rate, betas=config.adam_betas)
 
     def descend(self, loss: Tensor, learning_rate: float) -> None:
-        """A step of this network alone, whatever else the loss depends on."""
+        """Update this network only, whatever else the loss depends on."""
         self._optimizer.param_groups[0]["lr"] = learning_rate
         self._optimizer.zero_grad()
         loss.backward(inputs=self._parameters)
@@ -62,8 +62,11 @@ class Player:
         restore_optimizer(self._optimizer, tensors)
 
 
-class GanFit:
-    """A `Trainee`: both networks, and the generator's moving average. Its loss is the discriminator's: 2 ln 2 at a draw."""
+class GanTrainer:
+    """A `GeneratorTrainer`: both networks and the moving average of the generator.
+
+    Its loss is the discriminator's, which is 2 ln 2 at equilibrium.
+    """
 
     def __init__(self, config: Gan, images: Pixels, device: torch.device) -> None:
         self._config = config
@@ -83,7 +86,7 @@ class GanFit:
                 images = generator(random.normal(config.latent))
             return diff_augment(images.float(), config.augment, random.uniform)
 
-        def judge(x_BCHW: Tensor) -> Tensor:
+        def discriminate(x_BCHW: Tensor) -> Tensor:
             with autocast:
                 logits = discriminator(x_BCHW)
             return logits.float()
@@ -94,13 +97,13 @@ class GanFit:
         real = diff_augment(clean_BCHW, config.augment, random.uniform)
         with torch.no_grad():
             generated = generate()
-        loss = discriminator_loss(judge(real), judge(generated))
+        loss = discriminator_loss(discriminate(real), discriminate(generated))
         penalised = loss
         if config.r1_gamma and step % config.r1_every_steps == 0:
             penalised = loss + config.r1_every_steps * config.r1_gamma * r1_penalty(discriminator, real)
         self.discriminator.descend(penalised, learning_rate)
-        self.generator.descend(generator_loss(judge(generate())), learning_rate)
-        update_average(self.average, generator, config, step)
+        self.generator.descend(generator_loss(discriminate(generate())), learning_rate)
+        update_ema(self.average, generator, config, step)
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
@@ -117,7 +120,7 @@ class GanFit:
 
 
 def open_gan(config: Gan, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
-    """How the images of a fitted network are drawn: one evaluation each, from the latent of the index."""
+    """The sampler of a fitted GAN: one evaluation per image, from the latent of its index."""
     generator = Generator(config, size_px)
     generator.load_state_dict(fitted.weights)
     generator = generator.eval().to(device)
@@ -127,3 +130,11 @@ def open_gan(config: Gan, fitted: Fitted, size_px: int, seed: int, device: torch
         return to_pixels(generator(initial_noise(seed, indices, (config.latent,)).to(device))).cpu().numpy()
 
     return draw
+
+
+def check_gan(config: Gan, section: str, images: int, height_px: int, width_px: int) -> None:
+    """Raise `BadInput` where the settings at `section` do not fit the real images."""
+    check_size(f"{section}.channels", fits(config, height_px, width_px), len(config.channels), height_px, width_px)
+
+
+KIND = GeneratorKind(GanTrainer, open_gan, check_gan)

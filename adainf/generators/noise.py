@@ -1,7 +1,7 @@
-"""Random numbers by address, never drawn in order: by sample index, and by step and row of a fit.
+"""Counter-based random numbers: addressed by sample index, or by step and row of the fit, not drawn in sequence.
 
-Counter-based Philox on the CPU: the streams of other devices and of other batch sizes would differ. The highest words of a
-counter are the address, so that no two addresses share a block of the stream.
+Philox on the CPU, since streams of other devices and batch sizes differ. The highest words of the counter are the address, so
+that no two addresses share a block of the stream.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _SAMPLING, _FIT = 0, 1
 
 
 def initial_noise(seed: int, indices: range, shape: tuple[int, ...], step: int = 0) -> Tensor:
-    """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index, step) alone.
+    """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index, step).
 
-    Step 0 is what an image starts from; a stochastic sampler adds that of later steps. Any shard can be made again alone, on
+    Step 0 is the initial noise; a stochastic sampler adds that of later steps. Any shard can be regenerated separately, on
     another machine, in another batch.
     """
     noise = np.empty((len(indices), *shape), np.float32)
@@ -28,8 +28,11 @@ def initial_noise(seed: int, indices: range, shape: tuple[int, ...], step: int =
 
 
 class RowRandom:
-    """The random numbers of one step of a fit, on `device`: each of `rows` of the global batch has a stream of its own, so they
-    depend on (seed, step, row) alone and not on the number of processes. Each call goes on in the streams."""
+    """The random numbers of one step of the fit, on `device`.
+
+    Each row of the global batch has its own stream, so they depend on (seed, step, row) and not on the number of processes.
+    Successive calls advance the streams.
+    """
 
     def __init__(self, seed: int, step: int, rows: range, device: torch.device) -> None:
         self._device = device

@@ -1,4 +1,4 @@
-"""What diffusion models learn: noise levels of the fit, targets and losses of the denoiser (units as in `denoiser`)."""
+"""Training objectives of diffusion models: noise levels, targets and losses of the denoiser (units as in `denoiser`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adainf.generators.schedules import ddpm_sigmas
 
 
 def training_sigmas(config: recipe.Objective, random: RowRandom) -> Tensor:
-    """A noise level for each image of the step, B: log-normal for EDM, a timestep of the schedule for DDPM."""
+    """A noise level per image of the step, B: log-normal for EDM, a timestep of the schedule for DDPM."""
     if isinstance(config, recipe.Ddpm):
         steps = random.uniform().double() * config.timesteps
         return ddpm_sigmas(config).float().to(steps.device)[steps.long()]
@@ -19,22 +19,22 @@ def training_sigmas(config: recipe.Objective, random: RowRandom) -> Tensor:
 
 
 def loss_weight(config: recipe.Objective, sigma_B: Tensor, data: float) -> Tensor:
-    """lambda(sigma), B. EDM: (sigma^2 + data^2) / (sigma data)^2 (Karras et al. 2022, table 1). DDPM: 1 / sigma^2, by which the
-    error of the image is that of the noise: the "simple" loss (Ho et al. 2020, equation 14)."""
+    """lambda(sigma), B. EDM: (sigma^2 + data^2) / (sigma data)^2 (Karras et al. 2022, table 1). DDPM: 1 / sigma^2, which
+    turns the error of the image into that of the noise: the "simple" loss (Ho et al. 2020, equation 14)."""
     if isinstance(config, recipe.Ddpm):
         return sigma_B**-2
     return (sigma_B**2 + data**2) / (sigma_B * data) ** 2
 
 
 def stable_target(noisy_BCHW: Tensor, sigma_B: Tensor, reference_NCHW: Tensor) -> Tensor:
-    """The mean of the reference images, each weighted by how likely it is behind the noisy one: B x 3 x H x W.
+    """The mean of the reference images, weighted by their posterior probability given the noisy image: B x 3 x H x W.
 
-    softmax_k(-|noisy - x_k|^2 / (2 sigma^2)) x_k (Xu, Tong and Jaakkola 2023, arXiv 2302.00670, equation 6). Its bias and its
-    variance fall as N grows. Float32 also within autocast: sigma^2 divides differences of large numbers.
+    softmax_k(-|noisy - x_k|^2 / (2 sigma^2)) x_k (Xu, Tong and Jaakkola 2023, arXiv 2302.00670, equation 6). Bias and
+    variance decrease with N. Float32 even within autocast: sigma^2 divides differences of large numbers.
     """
     with torch.autocast(noisy_BCHW.device.type, enabled=False):
         noisy_BD, reference_ND = noisy_BCHW.float().flatten(1), reference_NCHW.float().flatten(1)
-        # |noisy|^2 is the same for all references of a row: softmax does not see it.
+        # |noisy|^2 is constant within a row, and softmax is invariant to it.
         distances_BN = reference_ND.square().sum(1) - 2 * noisy_BD @ reference_ND.T
         weights_BN = torch.softmax(-distances_BN / (2 * sigma_B[:, None] ** 2), dim=1)
         return (weights_BN @ reference_ND).view_as(noisy_BCHW)

@@ -1,4 +1,4 @@
-"""Generated images by index: the same bytes for an index whichever shard, process or order it is made in."""
+"""Generated images by index: the bytes of an image do not depend on its shard, its process or the order of generation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adainf.shards.format.png import Pixels
 def sample_images(draw: DrawBatch, batch: int, indices: range) -> Pixels:
     """The images of `indices`, n x H x W x 3 uint8.
 
-    Always drawn in batches of `batch`, the last one padded: another batch size may change the last bit.
+    Always sampled in batches of `batch`, the last one padded: another batch size may change the last bit.
     """
     parts = [draw(range(first, first + batch)) for first in range(indices.start, indices.stop, batch)]
     return np.concatenate(parts)[: len(indices)]

@@ -1,4 +1,4 @@
-"""Samplers: from standard normal noise to images, through falling noise levels (units as in `denoiser`)."""
+"""Samplers: from standard normal noise to images, along descending noise levels (units as in `denoiser`)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ from adainf.generators.denoiser import DenoiserFn
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x_BCHW, one sigma) → the expected clean images, float64."""
-Renew = Callable[[int], Tensor]
+FreshNoise = Callable[[int], Tensor]
 """Step number, from 1 → fresh standard normal noise, B x 3 x H x W."""
 Project = Callable[[Tensor], Tensor]
-"""Clean images → the nearest that there can be."""
-Walk = Callable[[Denoise, Tensor, Tensor, Renew, Project], Tensor]
+"""Clean images → the nearest valid images."""
+SamplerFn = Callable[[Denoise, Tensor, Tensor, FreshNoise, Project], Tensor]
+"""(denoise, initial x, levels, fresh noise, projection) → images."""
 
 
-def anywhere(clean: Tensor) -> Tensor:
-    """The projection where there can be any image."""
+def identity(clean: Tensor) -> Tensor:
+    """No projection."""
     return clean
 
 
 @torch.no_grad()
 def sample(
-    walk: Walk, denoiser: DenoiserFn, noise_BCHW: Tensor, levels: Tensor, renew: Renew, project: Project = anywhere
+    sampler: SamplerFn,
+    denoiser: DenoiserFn,
+    noise_BCHW: Tensor,
+    levels: Tensor,
+    fresh_noise: FreshNoise,
+    project: Project = identity,
 ) -> Tensor:
-    """Images from standard normal noise, float64 as sums of small steps are; the network sees float32.
+    """Images from standard normal noise. The state is float64, since small steps are summed; the network gets float32.
 
-    `levels` fall to 0; `renew` is asked by stochastic samplers alone. `project` mends a network's error: the expected clean
-    image is a mean of images and lies among them, what it says may not. The deterministic samplers leave the noise as the
-    network said it, as diffusers' DDIM does by default; made anew from the projected image it would leave the path.
+    `levels` descend to 0. Only stochastic samplers call `fresh_noise`. `project` corrects errors of the network: the expected
+    clean image is a mean of images and lies in their range, the prediction may not. Deterministic samplers keep the predicted
+    noise, as diffusers' DDIM does by default; noise recomputed from the projected image would leave the trajectory.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return denoiser(x.float(), torch.full((len(x),), float(sigma), device=x.device)).double()
 
-    return walk(denoise, noise_BCHW.double() * float(levels[0]), levels, renew, project)
+    return sampler(denoise, noise_BCHW.double() * float(levels[0]), levels, fresh_noise, project)
 
 
-def heun(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
+def heun(denoise: Denoise, x: Tensor, levels: Tensor, fresh_noise: FreshNoise, project: Project) -> Tensor:
     """EDM's deterministic sampler (Karras et al. 2022, algorithm 1), second order: 2 N - 1 evaluations for N levels above 0."""
     for now, after in itertools.pairwise(levels):
         slope = (x - denoise(x, now)) / now
@@ -53,10 +59,10 @@ def heun(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Pro
     return x
 
 
-def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
+def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, fresh_noise: FreshNoise, project: Project) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2), second order: N evaluations.
 
-    Linear multistep in ln(sigma); first order in its first step and in the last one, to 0, which is infinitely long there.
+    Linear multistep in ln(sigma). First order in the first step and in the last one, whose length in ln(sigma) is infinite.
     """
     before, step_before = None, 0.0
     for now, after in itertools.pairwise(levels):
@@ -70,7 +76,7 @@ def dpmpp2m(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: 
     return x
 
 
-def ddim(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
+def ddim(denoise: Denoise, x: Tensor, levels: Tensor, fresh_noise: FreshNoise, project: Project) -> Tensor:
     """DDIM with eta 0 (Song et al. 2021, arXiv 2010.02502, equation 13), which is Euler's method in sigma: N evaluations."""
     for now, after in itertools.pairwise(levels):
         clean = denoise(x, now)
@@ -78,7 +84,7 @@ def ddim(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Pro
     return x
 
 
-def ancestral(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project: Project) -> Tensor:
+def ancestral(denoise: Denoise, x: Tensor, levels: Tensor, fresh_noise: FreshNoise, project: Project) -> Tensor:
     """DDPM's sampler: a draw from the posterior q(x_after | x_now, clean), its variance the smaller of the paper's two (Ho et
     al. 2020, equations 6 and 7, section 3.2), here in terms of sigma: N evaluations."""
     for number, (now, after) in enumerate(itertools.pairwise(levels), start=1):
@@ -86,9 +92,9 @@ def ancestral(denoise: Denoise, x: Tensor, levels: Tensor, renew: Renew, project
         ratio = (after / now) ** 2
         x = clean + ratio * (x - clean)
         if after > 0:
-            x = x + after * (1 - ratio).sqrt() * renew(number)
+            x = x + after * (1 - ratio).sqrt() * fresh_noise(number)
     return x
 
 
-WALKS: dict[str, Walk] = {"heun": heun, "dpmpp2m": dpmpp2m, "ddim": ddim, "ancestral": ancestral}
+SAMPLERS: dict[str, SamplerFn] = {"heun": heun, "dpmpp2m": dpmpp2m, "ddim": ddim, "ancestral": ancestral}
 """By `sampler.kind` of the recipe."""

@@ -1,4 +1,4 @@
-"""Noise levels: DDPM's schedules, and the levels that a sampler goes through (units as in `denoiser`)."""
+"""Noise levels: DDPM's schedules, and the levels of a sampler (units as in `denoiser`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adainf import recipe
 
 
 def alpha_bars(config: recipe.Ddpm) -> Tensor:
-    """Share of the signal's power that is left at timesteps 1 … T: float64, descending.
+    """Fraction of signal power that remains at timesteps 1 … T: float64, descending.
 
     `linear`: beta from 1e-4 to 0.02 (Ho et al. 2020, section 4), times 1000 / T; `cosine`: Nichol and Dhariwal 2021
     (arXiv 2102.09672), equation 17, with beta at most 0.999.
@@ -39,17 +39,17 @@ def karras_sigmas(count: int, bottom: float, top: float, rho: float) -> Tensor:
 
 
 def sampling_sigmas(config: recipe.Diffusion) -> Tensor:
-    """The levels t_0 > … > t_{N-1} > t_N = 0 that the recipe's sampler goes through, float64.
+    """The levels t_0 > … > t_{N-1} > t_N = 0 of the recipe's sampler, float64.
 
-    A schedule's own timesteps are taken from its last one downward, evenly spaced; Karras levels stay within it.
+    Timesteps of a schedule are evenly spaced from the last one down; Karras levels are limited to the range of the schedule.
     """
     sampler, objective = config.sampler, config.objective
     bottom, top = sampler.sigma_min, sampler.sigma_max
     if isinstance(objective, recipe.Ddpm):
         known = ddpm_sigmas(objective)
         if sampler.by_timestep:
-            passed = torch.arange(sampler.steps) * objective.timesteps // sampler.steps
-            return torch.cat([known[objective.timesteps - 1 - passed], torch.zeros(1, dtype=torch.float64)])
+            skipped = torch.arange(sampler.steps) * objective.timesteps // sampler.steps
+            return torch.cat([known[objective.timesteps - 1 - skipped], torch.zeros(1, dtype=torch.float64)])
         bottom, top = max(bottom, float(known[0])), min(top, float(known[-1]))
     levels = karras_sigmas(sampler.steps, bottom, top, sampler.rho)
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from adainf.errors import BadInput, StageFailed
-from adainf.generators import KINDS
+from adainf.errors import StageFailed
+from adainf.generators import generator_kind
 from adainf.generators.fit import fit as fit_generator
-from adainf.models import gan, unet
-from adainf.models.diffusers_unet import unet2d_model
+from adainf.generators.kind import check_count
 from adainf.pipeline.artifacts import Manifest, Run
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.graph import fitted, require_inputs
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import encode
-from adainf.recipe import Diffusion, External, Gan, GeneratedSource, ImportedImages, Recipe
+from adainf.recipe import External, FittedGenerator, FittedKind, GeneratedSource, ImportedImages, Recipe
 from adainf.report.preview import Preview
 from adainf.runtime import distributed
 from adainf.runtime.determinism import prepare
@@ -31,7 +30,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
     Every process of a launch calls this with the same arguments.
     """
     for source in recipe.sources.values():  # before any fit: fixing the recipe may change all of them
-        if isinstance(source.generator, Diffusion | Gan):
+        if isinstance(source.generator, FittedGenerator):
             real = require_inputs(recipe, run, fitted(source.name))["real"]
             _check_fit(source, source.generator, real.content_as(ShardSet))
     made = (_fit_source(recipe, run, reporter, source, allow_foreign) for source in recipe.sources.values())
@@ -64,15 +63,15 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedS
         prepare(recipe.cpu_threads)
         real = job.inputs["real"]
         images = read_split(ShardFolder.of(run, "real", real), "train").images
-        kind = KINDS[config.kind]
+        kind = generator_kind(config)
         with checkpoints:
-            trainee = kind.begin(config, images, device)
+            trainer = kind.begin(config, images, device)
             preview = Preview(
-                run.store, lambda: kind.open(config, trainee.fitted(), images.shape[1], config.seed, device), source.name
+                run.store, lambda: kind.open(config, trainer.fitted(), images.shape[1], config.seed, device), source.name
             )
-            curve = fit_generator(config, trainee, images, device, checkpoints, reporter, preview, label)
+            curve = fit_generator(config, trainer, images, device, checkpoints, reporter, preview, label)
         distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
-        weights, described = trainee.fitted()
+        weights, described = trainer.fitted()
         content: dict[str, JsonValue] = {
             "kind": config.kind,
             "trained_on": real.digest,
@@ -90,22 +89,8 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedS
     return manifest
 
 
-def _check_fit(source: GeneratedSource, config: Diffusion | Gan, shards: ShardSet) -> None:
+def _check_fit(source: GeneratedSource, config: FittedKind, shards: ShardSet) -> None:
     """Raise `BadInput` where generator and real images do not match, or the network's library is missing."""
-    count, section = shards.splits["train"].images, source.where("generator")
-    references = (config.reference_images or 0) if isinstance(config, Diffusion) else 0
-    for name, wanted in (("batch", config.batch), ("objective.reference_images", references)):
-        if wanted > count:
-            raise BadInput(f"{section}.{name} is {wanted}, more than the {count} real training images; choose at most that")
-    height_px, width_px = shards.image_size
-    if isinstance(config, Gan):
-        fits, field, levels = gan.fits(config, height_px, width_px), f"{section}.channels", len(config.channels)
-    else:
-        fits, field, levels = unet.fits(config.unet, height_px, width_px), f"{section}.unet", len(config.unet.multipliers)
-    if not fits:
-        raise BadInput(
-            f"{field} with {levels} resolutions needs square images of a multiple of {2 ** (levels - 1)} px, and channels in "
-            f"multiples of 8; the real images are {height_px} x {width_px}: set real.image_size_px, or change {field}"
-        )
-    if isinstance(config, Diffusion) and config.unet.kind == "diffusers":
-        unet2d_model()
+    images, section = shards.splits["train"].images, source.where("generator")
+    check_count(f"{section}.batch", config.batch, images)
+    generator_kind(config).check(config, section, images, *shards.image_size)

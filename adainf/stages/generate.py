@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from adainf import __version__
 from adainf.errors import BadInput
-from adainf.generators import KINDS
+from adainf.generators import generator_kind
 from adainf.generators.external import ExternalGenerator, GeneratorManifest, check_checkpoint
 from adainf.generators.kind import Fitted
 from adainf.generators.sample import sample_images
@@ -21,7 +21,7 @@ from adainf.pipeline.graph import extends, fitted, generated
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.serialization import decode
-from adainf.recipe import Diffusion, External, Gan, Generate, GeneratedSource, ImportedImages, Recipe
+from adainf.recipe import External, FittedKind, Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.runtime.determinism import default_device, prepare
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.png import Pixels
@@ -67,7 +67,7 @@ def _draw_source(
     run: Run,
     reporter: Reporter,
     source: GeneratedSource,
-    config: Diffusion | Gan | External,
+    config: FittedKind | External,
     worker: tuple[int, int],
     allow_foreign: bool,
 ) -> Manifest | None:
@@ -102,11 +102,11 @@ def _draw_source(
     return manifest
 
 
-def open_fitted(run: Run, config: Diffusion | Gan, generator: Manifest, seed: int, size_px: tuple[int, int]) -> Draw:
+def open_fitted(run: Run, config: FittedKind, generator: Manifest, seed: int, size_px: tuple[int, int]) -> Draw:
     """The generator fitted in this run, ready to draw."""
     model = generator.output("model.safetensors")
     trained = Fitted(*decode(run.read(model), run.locate(model.key)))
-    draw = KINDS[config.kind].open(config, trained, size_px[0], seed, default_device())
+    draw = generator_kind(config).open(config, trained, size_px[0], seed, default_device())
     return lambda indices: sample_images(draw, config.sampler.batch, indices)
 
 
@@ -120,7 +120,7 @@ def _open_external(config: External, generator: Manifest, real: Manifest, seed: 
     return lambda indices: sample_images(draw, config.sampler.batch, indices)
 
 
-def _origin(config: Diffusion | Gan | External, generator: Manifest, real: Manifest) -> dict[str, JsonValue]:
+def _origin(config: FittedKind | External, generator: Manifest, real: Manifest) -> dict[str, JsonValue]:
     origin: dict[str, JsonValue] = {"kind": config.kind, "generator": generator.digest}
     if isinstance(config, External):
         described = generator.content_as(GeneratorManifest)
@@ -130,7 +130,7 @@ def _origin(config: Diffusion | Gan | External, generator: Manifest, real: Manif
     return {**origin, "trained_on": real.digest}
 
 
-def _digest(config: Diffusion | Gan | External, generator: Manifest, generate: Generate) -> str:
+def _digest(config: FittedKind | External, generator: Manifest, generate: Generate) -> str:
     """SHA-256 of all that decides the shards' bytes except their number: a larger set starts with a smaller one's shards."""
     decided_by = {
         "generator": generator.digest,

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from adainf.errors import BadInput, StageFailed
-from adainf.generators.average import update_average
 from adainf.generators.batches import Batches
-from adainf.generators.diffusion import DiffusionFit, build_denoiser, open_diffusion
+from adainf.generators.diffusion import DiffusionTrainer, build_denoiser, open_diffusion
+from adainf.generators.ema import update_ema
 from adainf.generators.kind import Fitted
 from adainf.generators.pixels import deviation, to_pixels, to_unit
 from adainf.generators.sample import sample_images
@@ -55,11 +55,11 @@ def test_bf16_sampling_is_near_that_of_float32() -> None:
     assert 0 < difference.mean() < 3
 
 
-def test_values_that_are_no_numbers_fail_and_name_the_mend() -> None:
+def test_nan_values_fail_with_the_fix() -> None:
     config = diffusion(sampler={"steps": 2})
     fitted = shaken(config)
     fitted.weights["last.bias"][0] = float("nan")
-    with pytest.raises(StageFailed, match=r"nothing of this shard was written; .* lower generator.learning_rate"):
+    with pytest.raises(StageFailed, match=r"no part of this shard was written; .* lower generator.learning_rate"):
         open_diffusion(config, fitted, 8, 0, CPU)(range(4))
 
 
@@ -80,9 +80,9 @@ def test_the_average_is_exponential_by_images_seen() -> None:
     for module, value in ((model, 1.0), (average, 0.0)):
         for parameter in module.parameters():
             nn.init.constant_(parameter, value)
-    update_average(average, model, config, step=999)  # 100,000 images seen: 5 % is more than the half-life
+    update_ema(average, model, config, step=999)  # 100,000 images seen: 5 % is more than the half-life
     assert average.bias.item() == pytest.approx(1 - 0.5 ** (1 / 3))
-    update_average(average, model, config, step=9)  # 1,000 seen: half-life 50
+    update_ema(average, model, config, step=9)  # 1,000 seen: half-life 50
     assert average.bias.item() == pytest.approx(1 - 0.5 ** (1 / 3) * 0.5**2)
 
 
@@ -116,10 +116,10 @@ def test_fitted_on_mirrored_images_too_it_samples_none(objective: dict[str, Any]
         sampler={"steps": 8, "batch": 32},
     )
     images = lit_from_the_left(200)
-    trainee, batches = DiffusionFit(config, images, CPU), Batches(config, images, CPU)
+    trainer, batches = DiffusionTrainer(config, images, CPU), Batches(config, images, CPU)
     for step in range(150):
-        trainee.step(step, *batches.at(step))
-    drawn = open_diffusion(config, trainee.fitted(), 8, 0, CPU)(range(32)).astype(float)
+        trainer.step(step, *batches.at(step))
+    drawn = open_diffusion(config, trainer.fitted(), 8, 0, CPU)(range(32)).astype(float)
     assert (drawn[:, :, :4].mean((1, 2, 3)) > drawn[:, :, 4:].mean((1, 2, 3)) + 60).all()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from adainf.errors import OK, BadInput
 from adainf.generators.batches import Batches
-from adainf.generators.diffusion import DiffusionFit
+from adainf.generators.diffusion import DiffusionTrainer
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.serialization import decode
 from adainf.report.preview import IMAGES, Preview
@@ -36,10 +36,10 @@ def gradients(name: str) -> tuple[list[torch.Tensor | None], float]:
     """Of one step on this process's rows, averaged over the processes; and the loss of the whole batch."""
     config = diffusion(objective=OBJECTIVES[name], horizontal_flip=True)
     images = noise_images(64)
-    trainee, batches = DiffusionFit(config, images, CPU), Batches(config, images, CPU)
-    shake(trainee.denoiser)
-    loss = distributed.mean_over_ranks(trainee.step(5, *batches.at(5)))
-    return [parameter.grad for parameter in trainee.denoiser.parameters()], loss
+    trainer, batches = DiffusionTrainer(config, images, CPU), Batches(config, images, CPU)
+    shake(trainer.denoiser)
+    loss = distributed.mean_over_ranks(trainer.step(5, *batches.at(5)))
+    return [parameter.grad for parameter in trainer.denoiser.parameters()], loss
 
 
 def all_gradients() -> dict[str, tuple[list[torch.Tensor], float]]:

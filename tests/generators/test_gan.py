@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adainf.generators.batches import Batches
 from adainf.generators.diffaugment import diff_augment
-from adainf.generators.gan import GanFit, discriminator_loss, generator_loss, open_gan, r1_penalty
+from adainf.generators.gan import GanTrainer, discriminator_loss, generator_loss, open_gan, r1_penalty
 from adainf.generators.noise import RowRandom
 from adainf.generators.sample import sample_images
 from adainf.models.gan import Discriminator, fits
@@ -79,9 +79,9 @@ def test_lazy_r1_takes_it_at_every_kth_step_k_times_as_large() -> None:
     clean = torch.rand(16, 3, 8, 8) * 2 - 1
 
     def after(step: int, **settings: object) -> Tensor:
-        trainee = GanFit(small(augment=(), **settings), blobs(16), CPU)
-        trainee.step(step, clean, RowRandom(0, 0, range(16), CPU))
-        return torch.cat([p.detach().flatten() for p in trainee.discriminator.network.parameters()])
+        trainer = GanTrainer(small(augment=(), **settings), blobs(16), CPU)
+        trainer.step(step, clean, RowRandom(0, 0, range(16), CPU))
+        return torch.cat([p.detach().flatten() for p in trainer.discriminator.network.parameters()])
 
     assert torch.equal(after(0, r1_gamma=0.3, r1_every_steps=4), after(0, r1_gamma=1.2, r1_every_steps=1))
     assert torch.equal(after(1, r1_gamma=0.3, r1_every_steps=4), after(1, r1_gamma=0))
@@ -90,11 +90,11 @@ def test_lazy_r1_takes_it_at_every_kth_step_k_times_as_large() -> None:
 
 def test_a_step_of_the_generator_leaves_the_discriminators_gradients_alone() -> None:
     """Both losses run through both networks: each step must move one of them only."""
-    trainee = GanFit(small(), blobs(16), CPU)
-    before = [p.detach().clone() for p in trainee.discriminator.network.parameters()]
-    trainee.generator.descend(generator_loss(trainee.discriminator.network(trainee.generator.network(torch.randn(4, 8)))), 0.1)
-    assert all(torch.equal(p, old) for p, old in zip(trainee.discriminator.network.parameters(), before, strict=True))
-    assert all(p.grad is None for p in trainee.discriminator.network.parameters())
+    trainer = GanTrainer(small(), blobs(16), CPU)
+    before = [p.detach().clone() for p in trainer.discriminator.network.parameters()]
+    trainer.generator.descend(generator_loss(trainer.discriminator.network(trainer.generator.network(torch.randn(4, 8)))), 0.1)
+    assert all(torch.equal(p, old) for p, old in zip(trainer.discriminator.network.parameters(), before, strict=True))
+    assert all(p.grad is None for p in trainer.discriminator.network.parameters())
 
 
 def test_diffaugment_is_that_of_the_paper() -> None:
@@ -143,10 +143,10 @@ def test_two_modes_are_learned_with_their_shares_and_brightness() -> None:
     """A generator that collapses, averages the modes, or misses the scale fails one of the bars."""
     config = small(steps=400, batch=32, learning_rate=2e-3, augment=(), sampler=GanSampler(batch=100))
     images = blobs(600)
-    trainee, batches = GanFit(config, images, CPU), Batches(config, images, CPU)
+    trainer, batches = GanTrainer(config, images, CPU), Batches(config, images, CPU)
     for step in range(config.steps):
-        trainee.step(step, *batches.at(step))
-    drawn = sample_images(open_gan(config, trainee.fitted(), 8, 0, CPU), 100, range(400)).astype(float)
+        trainer.step(step, *batches.at(step))
+    drawn = sample_images(open_gan(config, trainer.fitted(), 8, 0, CPU), 100, range(400)).astype(float)
     left, right = drawn[:, :, :4].mean((1, 2, 3)), drawn[:, :, 4:].mean((1, 2, 3))
     assert (np.abs(left - right) > 90).mean() > 0.9  # one half is bright, the other dark; a few lie between the modes
     assert 0.3 < (left > right).mean() < 0.7
@@ -158,14 +158,14 @@ def test_stopped_and_gone_on_is_bit_for_bit_the_fit_that_was_not() -> None:
     config, images = small(augment=ALL, r1_every_steps=4, horizontal_flip=True), blobs(64)
     batches = Batches(config, images, CPU)
 
-    def fit(trainee: GanFit, steps: range) -> GanFit:
+    def fit(trainer: GanTrainer, steps: range) -> GanTrainer:
         for step in steps:
-            trainee.step(step, *batches.at(step))
-        return trainee
+            trainer.step(step, *batches.at(step))
+        return trainer
 
-    whole = fit(GanFit(config, images, CPU), range(9)).state()
-    saved = {name: tensor.clone() for name, tensor in fit(GanFit(config, images, CPU), range(5)).state().items()}
-    again = GanFit(config, images, CPU)
+    whole = fit(GanTrainer(config, images, CPU), range(9)).state()
+    saved = {name: tensor.clone() for name, tensor in fit(GanTrainer(config, images, CPU), range(5)).state().items()}
+    again = GanTrainer(config, images, CPU)
     again.load(saved)
     resumed = fit(again, range(5, 9)).state()
     assert whole.keys() == resumed.keys()
@@ -176,9 +176,9 @@ def test_stopped_and_gone_on_is_bit_for_bit_the_fit_that_was_not() -> None:
 def gradients() -> list[Tensor | None]:
     """Those of both networks after one step on this process's rows, with R1, DiffAugment and mirroring."""
     config, images = small(r1_every_steps=1, horizontal_flip=True), blobs(64)
-    trainee = GanFit(config, images, CPU)
-    trainee.step(5, *Batches(config, images, CPU).at(5))
-    players = (trainee.discriminator, trainee.generator)
+    trainer = GanTrainer(config, images, CPU)
+    trainer.step(5, *Batches(config, images, CPU).at(5))
+    players = (trainer.discriminator, trainer.generator)
     return [parameter.grad for player in players for parameter in player.network.parameters()]
 
 
@@ -192,14 +192,14 @@ def test_two_processes_on_different_images_have_the_gradients_of_one() -> None:
 
 def test_an_image_does_not_depend_on_its_companions() -> None:
     config = small()
-    trainee = GanFit(config, blobs(16), CPU)
+    trainer = GanTrainer(config, blobs(16), CPU)
     for step in range(3):
-        trainee.step(step, *Batches(config, blobs(16), CPU).at(step))
-    draw = open_gan(config, trainee.fitted(), 8, 7, CPU)
+        trainer.step(step, *Batches(config, blobs(16), CPU).at(step))
+    draw = open_gan(config, trainer.fitted(), 8, 7, CPU)
     whole = draw(range(16))
     np.testing.assert_array_equal(draw(range(8, 24))[:8], whole[8:])
     assert not (whole[0] == whole[1]).all()
-    assert not (open_gan(config, trainee.fitted(), 8, 8, CPU)(range(16))[0] == whole[0]).all()
+    assert not (open_gan(config, trainer.fitted(), 8, 8, CPU)(range(16))[0] == whole[0]).all()
 
 
 @pytest.mark.parametrize(("channels", "size", "wanted"), [((8, 16), 8, True), ((8, 16, 32), 10, False), ((12,), 8, False)])

@@ -10,9 +10,9 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from adainf.generators.diffusion import among_pixels
+from adainf.generators.diffusion import clip_pixels
 from adainf.generators.noise import initial_noise
-from adainf.generators.samplers import WALKS, Project, Walk, ancestral, anywhere, ddim, dpmpp2m, heun, sample
+from adainf.generators.samplers import SAMPLERS, Project, SamplerFn, ancestral, ddim, dpmpp2m, heun, identity, sample
 from adainf.generators.schedules import alpha_bars, ddpm_sigmas, karras_sigmas
 from adainf.recipe import Ddpm
 from tests.generators.exact import HIGH, HIGH_SHARE, LOW, MEAN, SHAPE, STD, Correlated, gaussian, two_points
@@ -33,20 +33,20 @@ def noise(seed: int, images: int) -> Tensor:
     return torch.randn(images, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", SAMPLERS)
 def test_the_end_has_the_mean_and_covariance_of_correlated_data(kind: str) -> None:
     data = Correlated()
-    x = sample(WALKS[kind], data, noise(0, IMAGES), levels(STEPS[kind]), partial(renew, 1, IMAGES)).flatten(1)
+    x = sample(SAMPLERS[kind], data, noise(0, IMAGES), levels(STEPS[kind]), partial(renew, 1, IMAGES)).flatten(1)
     deviations = data.covariance.diagonal().sqrt()
     assert ((x.mean(0) - data.mean).abs() < 5 * deviations / IMAGES**0.5 + 0.01 * deviations).all()
     scale = torch.outer(deviations, deviations)
     assert ((x.T.cov() - data.covariance).abs() / scale).max() < 5 * (2 / IMAGES) ** 0.5 + 0.015
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", SAMPLERS)
 def test_two_points_are_reached_in_their_shares(kind: str) -> None:
     images = 4000
-    x = sample(WALKS[kind], two_points, noise(2, images), levels(STEPS[kind]), partial(renew, 3, images)).flatten(1)
+    x = sample(SAMPLERS[kind], two_points, noise(2, images), levels(STEPS[kind]), partial(renew, 3, images)).flatten(1)
     high = (x > (LOW + HIGH) / 2).all(1)
     expected = torch.where(high[:, None], HIGH, LOW).double().expand_as(x)
     assert (x - expected).abs().max() < 0.01
@@ -54,7 +54,7 @@ def test_two_points_are_reached_in_their_shares(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("walk", "least_ratio", "most_ratio"), [(heun, 3.5, 5), (dpmpp2m, 3.5, 5), (ddim, 1.8, 2.3)])
-def test_deterministic_samplers_converge_with_their_order(walk: Walk, least_ratio: float, most_ratio: float) -> None:
+def test_deterministic_samplers_converge_with_their_order(walk: SamplerFn, least_ratio: float, most_ratio: float) -> None:
     """For Gaussian data the flow has a closed form: x(s) = mean + (x(T) - mean) sqrt(std^2 + s^2) / sqrt(std^2 + T^2)."""
     bottom = 0.05  # each ends there; the last step, to 0, is of first order in it and the same for all
     start = noise(4, 50)
@@ -88,8 +88,8 @@ def test_one_step_is_the_papers_in_its_own_coordinates(now: int, after: int) -> 
     clean, x, fresh = (torch.randn(2, *SHAPE, dtype=torch.float64) for _ in range(3))
     x_t = kept[now].sqrt() * x
 
-    def ours(walk: Walk) -> Tensor:
-        return walk(lambda x, sigma: clean, x, levels_, lambda step: fresh, anywhere) * kept[after].sqrt()
+    def ours(walk: SamplerFn) -> Tensor:
+        return walk(lambda x, sigma: clean, x, levels_, lambda step: fresh, identity) * kept[after].sqrt()
 
     epsilon = (x_t - kept[now].sqrt() * clean) / (1 - kept[now]).sqrt()
     torch.testing.assert_close(ours(ddim), kept[after].sqrt() * clean + (1 - kept[after]).sqrt() * epsilon)
@@ -112,11 +112,11 @@ def test_a_projected_step_is_that_of_diffusers() -> None:
     epsilon = (x_t - kept[now].sqrt() * clean) / (1 - kept[now]).sqrt()
     theirs = scheduler.step(epsilon, now, x_t).prev_sample
     levels_ = ddpm_sigmas(Ddpm(kind="ddpm"))[[now, after]]
-    found = ddim(lambda x, sigma: clean, x, levels_, lambda step: x, among_pixels) * kept[after].sqrt()
+    found = ddim(lambda x, sigma: clean, x, levels_, lambda step: x, clip_pixels) * kept[after].sqrt()
     torch.testing.assert_close(found, theirs, atol=1e-5, rtol=1e-5)  # its schedule is float32
 
 
-@pytest.mark.parametrize("kind", WALKS)
+@pytest.mark.parametrize("kind", SAMPLERS)
 def test_projection_mends_what_lies_beyond_and_leaves_the_rest(kind: str) -> None:
     """A network that says half as much again ends among the pixels; one that says nothing beyond them draws the same bits."""
 
@@ -124,13 +124,13 @@ def test_projection_mends_what_lies_beyond_and_leaves_the_rest(kind: str) -> Non
         def denoiser(x: Tensor, sigma_B: Tensor) -> Tensor:
             return factor * two_points(x, sigma_B)
 
-        return sample(WALKS[kind], denoiser, noise(8, 50), levels(20), partial(renew, 9, 50), project)
+        return sample(SAMPLERS[kind], denoiser, noise(8, 50), levels(20), partial(renew, 9, 50), project)
 
     beyond = max(abs(LOW), abs(HIGH)) * 1.5
     assert beyond > 1
-    assert drawn(1.5, anywhere).abs().max() > 1.01
-    assert drawn(1.5, among_pixels).abs().max() <= 1
-    assert torch.equal(drawn(1, among_pixels), drawn(1, anywhere))
+    assert drawn(1.5, identity).abs().max() > 1.01
+    assert drawn(1.5, clip_pixels).abs().max() <= 1
+    assert torch.equal(drawn(1, clip_pixels), drawn(1, identity))
 
 
 @pytest.mark.parametrize(("kind", "evaluations"), [("heun", 13), ("dpmpp2m", 7), ("ddim", 7), ("ancestral", 7)])
@@ -142,7 +142,7 @@ def test_the_network_is_asked_as_often_as_the_recipe_says(kind: str, evaluations
         asked.append(sigma_B)
         return gaussian(x, sigma_B)
 
-    sample(WALKS[kind], counting, noise(0, 2), levels(7), partial(renew, 0, 2))
+    sample(SAMPLERS[kind], counting, noise(0, 2), levels(7), partial(renew, 0, 2))
     assert len(asked) == evaluations
 
 

@@ -16,8 +16,8 @@ from accelerate.state import AcceleratorState
 from adainf import recipe
 from adainf.augment.profiles import default_views
 from adainf.augment.views import augment
-from adainf.evaluation.features import extract_alone
-from adainf.generators import KINDS
+from adainf.evaluation.features import extract_local
+from adainf.generators import generator_kind
 from adainf.generators.batches import Batches
 from adainf.generators.sample import sample_images
 from adainf.methods.clip import tokens_of
@@ -126,10 +126,10 @@ def test_fitting_twice_ends_in_the_same_bytes(kind: str) -> None:
     settings, images = diffusion(unet=unet, batch=64, precision="bf16"), noise_images(256, 16)
     ends = []
     for _ in range(2):
-        trainee, batches = (make(settings, images, torch.device("cuda")) for make in (KINDS["diffusion"].begin, Batches))
+        trainer, batches = (make(settings, images, torch.device("cuda")) for make in (generator_kind(settings).begin, Batches))
         for step in range(4):
-            trainee.step(step, *batches.at(step))
-        ends.append(trainee.state())
+            trainer.step(step, *batches.at(step))
+        ends.append(trainer.state())
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
 
@@ -157,11 +157,13 @@ def test_a_generator_is_fitted_and_draws_as_on_the_cpu(kind: str) -> None:
     """The loss of a step, and images of the same weights: noise is by index, whatever the device."""
     settings = diffusion() if kind == "diffusion" else small()
     images, devices = noise_images(64), [torch.device(name) for name in ("cpu", "cuda")]
-    trainees = [KINDS[kind].begin(settings, images, device) for device in devices]
-    lost = [float(each.step(0, *Batches(settings, images, on).at(0))) for each, on in zip(trainees, devices, strict=True)]
+    trainers = [generator_kind(settings).begin(settings, images, device) for device in devices]
+    lost = [float(each.step(0, *Batches(settings, images, on).at(0))) for each, on in zip(trainers, devices, strict=True)]
     assert lost[1] == pytest.approx(lost[0], rel=1e-3)
-    fitted = trainees[0].fitted()
-    ours, theirs = (sample_images(KINDS[kind].open(settings, fitted, 8, 0, device), 8, range(16)) for device in devices)
+    fitted = trainers[0].fitted()
+    ours, theirs = (
+        sample_images(generator_kind(settings).open(settings, fitted, 8, 0, device), 8, range(16)) for device in devices
+    )
     assert len(np.unique(ours, axis=0)) == 16
     assert np.abs(theirs.astype(int) - ours).max() <= 1
 
@@ -175,7 +177,7 @@ def test_features_are_those_of_the_cpu() -> None:
     images = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3), dtype=np.uint8)
     settings = config("simclr", 6)
     encoder = Encoder(settings.backbone, build_encoder(settings, 0), Normalisation((0.5,) * 3, (0.25,) * 3))
-    ours, theirs = (extract_alone(encoder, images, 100, torch.device(device)) for device in ("cpu", "cuda"))
+    ours, theirs = (extract_local(encoder, images, 100, torch.device(device)) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 

@@ -151,26 +151,26 @@ def test_a_bgr_program_that_says_so_is_turned_round(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "sentence"),
     [
-        ("images = images[:, :4]", BAD_INPUT, r"gave uint8 of shape \(40, 4, 6, 3\) for images 0 to 39, where uint8 of shape"),
+        ("images = images[:, :4]", BAD_INPUT, r"returned uint8 of shape \(40, 4, 6, 3\) for images 0 to 39, expected uint8"),
         (
             "images = images[..., ::-1]",
             BAD_INPUT,
             r"read as RGB: red exceeds blue by -\d+\.\d on average, but by \d+\.\d in",
         ),
-        ("images = images / 255", BAD_INPUT, r"gave float64 of shape \(40, 6, 6, 3\)"),
-        ("images = images[:-1]", BAD_INPUT, r"gave uint8 of shape \(39, 6, 6, 3\)"),
-        ("images = images[:0]", BAD_INPUT, r"gave uint8 of shape \(0, 6, 6, 3\)"),
+        ("images = images / 255", BAD_INPUT, r"returned float64 of shape \(40, 6, 6, 3\)"),
+        ("images = images[:-1]", BAD_INPUT, r"returned uint8 of shape \(39, 6, 6, 3\)"),
+        ("images = images[:0]", BAD_INPUT, r"returned uint8 of shape \(0, 6, 6, 3\)"),
         ("images[:] = images[0]", BAD_INPUT, "the same image for every index"),
-        ("images = np.array([{}])", BAD_INPUT, r"left no \.npy of numbers"),
-        ("np.savez(open(output, 'wb'), images); sys.exit()", BAD_INPUT, "gave NpzFile where a numpy array is expected"),
-        ("open(output, 'wb').write(b'no npy'); sys.exit()", BAD_INPUT, r"left no \.npy of numbers"),
-        ("sys.exit()", BAD_INPUT, r"left no \.npy of numbers at \{output\} \(.*No such file"),
+        ("images = np.array([{}])", BAD_INPUT, r"wrote no numeric \.npy to"),
+        ("np.savez(open(output, 'wb'), images); sys.exit()", BAD_INPUT, "returned NpzFile, expected a numpy array"),
+        ("open(output, 'wb').write(b'no npy'); sys.exit()", BAD_INPUT, r"wrote no numeric \.npy to"),
+        ("sys.exit()", BAD_INPUT, r"wrote no numeric \.npy to \{output\} \(.*No such file"),
         (
             "sys.exit('one\\ntwo\\nthe GPU is gone')",
             STAGE_FAILED,
-            r"exit code 1, saying: one \| two \| the GPU is gone;",
+            r"exited with code 1, output: one \| two \| the GPU is gone;",
         ),
-        ("os.kill(os.getpid(), 9)", STAGE_FAILED, "was killed by SIGKILL, saying nothing; see what it does by hand: .*python"),
+        ("os.kill(os.getpid(), 9)", STAGE_FAILED, "was killed by SIGKILL, without output; run it by hand: .*python"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_and_leaves_nothing(
@@ -215,7 +215,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(workshop: Worksh
     program = workshop.program(HANG + "print('loading', flush=True); time.sleep(600)")
     refusal = workshop.refusal(workshop.recipe(program, time_limit_s=2))
     assert refusal.exit_code == STAGE_FAILED
-    assert "took more than 2 s, saying: loading; raise generator.time_limit_s" in str(refusal)
+    assert "took more than 2 s, output: loading; raise generator.time_limit_s" in str(refusal)
     assert not any(is_alive(pid) for pid in pids(workshop))
 
 
@@ -255,7 +255,7 @@ def test_a_function_takes_the_place_of_a_command(workshop: Workshop, monkeypatch
         ("no_such_module:generate", BAD_INPUT, r"cannot be imported \(No module named 'no_such_module'\)"),
         ("external_gaussian:sample", BAD_INPUT, "cannot be imported .*has no attribute 'sample'"),
         ("external_gaussian:generate", STAGE_FAILED, "failed"),  # its checkpoint is no .npz
-        ("builtins:print", BAD_INPUT, "gave NoneType where a numpy array is expected"),
+        ("builtins:print", BAD_INPUT, "returned NoneType, expected a numpy array"),
     ],
 )
 def test_a_function_that_cannot_be_used(
@@ -299,7 +299,7 @@ def test_another_file_than_the_one_named_is_refused(workshop: Workshop) -> None:
     workshop.checkpoint.write_bytes(b"weights")
     fit(recipe, workshop.run, Reporter())
     workshop.checkpoint.write_bytes(b"other weights")  # since fit: `generate` looks again
-    assert "bring the file that is meant" in str(workshop.refusal(recipe))
+    assert "use the intended file" in str(workshop.refusal(recipe))
     workshop.checkpoint.unlink()
     assert "No such file or directory; set generator.checkpoint" in str(workshop.refusal(recipe))
 
@@ -411,7 +411,7 @@ def test_the_stylegan2_wrapper_keeps_the_contract_and_refuses_classes(tmp_path: 
 
     done = ask(0, 70)
     if classes:
-        assert "was fitted with classes" in done.stderr
+        assert "is class-conditional" in done.stderr
         assert done.returncode != 0
         return
     assert done.returncode == 0, done.stderr
