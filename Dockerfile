@@ -1,11 +1,10 @@
-# All images; images/matrix.yaml lists them, images/README.md tells sizes and how to build, pin and check them. `make images`
+# All images. images/matrix.yaml lists them; images/README.md has sizes, and how to build, pin and check them. `make images`
 #
-# Layers from what changes least to what changes most: system, torch, the other wheels, the code. A node that has `train` pulls
-# little more for `generate`.
+# Layers are ordered by how often they change: system, torch, other wheels, code. `train` and `generate` share most layers.
 ARG BASE=python:3.11-slim-bookworm
 # hadolint ignore=DL3006
 FROM ${BASE} AS base
-# Debian's security updates are wanted, so versions are not pinned; pin BASE by digest for the rest.
+# Packages are not pinned, to get Debian's security updates; pin BASE by digest.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates tini \
@@ -13,7 +12,7 @@ RUN apt-get update \
     && groupadd --gid 65532 adainf \
     && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin adainf \
     && python3 -m venv --without-pip /opt/adainf
-# Any uid works, with or without an entry in /etc/passwd: what is written goes to /tmp, bytecode is compiled here.
+# Runs with any uid, with or without an entry in /etc/passwd: all writes go to /tmp, and bytecode is compiled at build time.
 ENV PATH=/opt/adainf/bin:$PATH \
     HOME=/tmp USER=adainf LOGNAME=adainf \
     XDG_CACHE_HOME=/tmp/.cache ADAINF_CACHE=/tmp/cache \
@@ -30,7 +29,7 @@ COPY pyproject.toml README.md LICENSE /source/
 COPY adainf /source/adainf
 RUN pip wheel --no-deps --wheel-dir /wheel /source
 
-# Without numpy and Pillow, which only commands on images use, the client for asyncio, and what botocore knows of other services.
+# Without numpy and Pillow (used only by commands on images), the asyncio client, and botocore's data of other services.
 FROM base AS controller
 COPY images/controller/requirements.lock /opt/adainf/
 RUN pip install --compile --no-deps --require-hashes --requirement /opt/adainf/requirements.lock \
@@ -48,15 +47,15 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --compile --no-deps /wheel/*.whl
 USER 65532:65532
 
-# torch's wheels bring CUDA themselves, so the base need not; the driver is the node's. Static libraries, most of them of Triton's
-# profiler, are for those who link.
+# torch's wheels include CUDA, so the base needs none; the driver is that of the node. Static libraries, most of them of Triton's
+# profiler, are not needed at run time.
 FROM base AS torch
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY images/torch/requirements.lock /opt/adainf/torch.lock
 RUN pip install --compile --require-hashes --requirement /opt/adainf/torch.lock \
     && find /opt/adainf -name '*.a' -delete
 
-# torch.compile (`pretrain.compile`) takes a C++ compiler on CPUs, and a C compiler on GPUs for what launches Triton's kernels.
+# torch.compile (`pretrain.compile`) needs a C++ compiler on CPUs, and a C compiler on GPUs for the launchers of Triton kernels.
 FROM torch AS train
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -75,8 +74,8 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --compile --no-deps /wheel/*.whl
 USER 65532:65532
 
-# torch without CUDA is not on PyPI: TORCH_INDEX is the address of PyTorch's index of CPU wheels. Without it pip takes torch from
-# where it is configured to, and what that needs: with CUDA four times as large, and as good.
+# torch without CUDA is not on PyPI: TORCH_INDEX is the URL of PyTorch's index of CPU wheels. Without it pip installs torch with
+# CUDA from its configured index, which works as well but is four times as large.
 FROM base AS train-cpu
 ARG TORCH_INDEX=""
 COPY images/train-cpu/torch.txt images/train-cpu/requirements.lock /opt/adainf/

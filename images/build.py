@@ -1,7 +1,7 @@
-"""Builds the images of images/matrix.yaml and runs each: ``python images/build.py [TARGET …] [-- OPTION …]``.
+"""Builds the images of images/matrix.yaml and smoke-tests each: ``python images/build.py [TARGET …] [-- OPTION …]``.
 
-Takes docker where its daemon answers, else buildah, which can build inside a container (`--isolation chroot --network host`;
-BUILDAH_ISOLATION=chroot for running, too). What follows ``--`` goes to the build, ``--build-arg BASE=…`` say.
+Uses docker if its daemon responds, else buildah, which also works in a container (`--isolation chroot --network host`, and
+BUILDAH_ISOLATION=chroot to run images). Options after ``--`` are passed to the build, for example ``--build-arg BASE=…``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from adainf import __version__
 
 ROOT = Path(__file__).parent.parent
 USER = "12345:0"
-"""Any uid, in group 0, as OpenShift runs containers."""
+"""An arbitrary uid in group 0, as on OpenShift."""
 
 
 def tool_here() -> str:
-    """The client `docker` may be installed without a daemon."""
+    """`docker` if its daemon responds (the client can be installed without one), else `buildah`."""
     docker = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
     return "docker" if docker else "buildah"
 
 
 def build(tool: str, target: str, options: list[str]) -> None:
-    subprocess.run([tool, "build", *options, "--target", target, "--tag", f"adainf-{target}:{__version__}", str(ROOT)], check=True)
+    subprocess.run(
+        [tool, "build", *options, "--target", target, "--tag", f"adainf-{target}:{__version__}", str(ROOT)], check=True
+    )
     for command in (["adainf", "--version"], ["adainf", "doctor"]):
         _run(tool, f"adainf-{target}:{__version__}", command)
 
@@ -55,5 +57,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except subprocess.CalledProcessError as error:  # the tool has said why
-        sys.exit(f"{' '.join(error.cmd)} ended with exit code {error.returncode}")
+    except subprocess.CalledProcessError as error:  # the tool has printed the reason
+        sys.exit(f"{' '.join(error.cmd)} failed with exit code {error.returncode}: see its output above")

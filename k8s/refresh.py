@@ -1,4 +1,4 @@
-"""Writes jobs/ anew from the folder this lies in: ``make render``."""
+"""Generates jobs/ from k8s/: ``make render``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ JOBS = K8S.parent / "jobs"
 
 
 def files() -> dict[str, str]:
-    """Name → text of every file in jobs/."""
-    chain = render()
+    """File name → content of each file in jobs/."""
+    pipeline = render()
     return {
-        "adainf.yaml": _header("base/header.txt") + chain,
+        "adainf.yaml": _header("base/header.txt") + pipeline,
         "adainf-cpu.yaml": _header("overlays/cpu/header.txt") + render(overlay="cpu"),
         "browse.yaml": _header("browse/header.txt") + kustomize(K8S / "browse"),
-        **{f"{stage}.yaml": _alone(stage, list(yaml.safe_load_all(chain))) for stage in STAGES},
+        **{f"{stage}.yaml": _single(stage, list(yaml.safe_load_all(pipeline))) for stage in STAGES},
     }
 
 
@@ -28,8 +28,8 @@ def _header(name: str) -> str:
     return (K8S / name).read_text()
 
 
-def _alone(stage: str, objects: list[dict[str, Any]]) -> str:
-    """A stage's template as a Job, with the objects that its pods need."""
+def _single(stage: str, objects: list[dict[str, Any]]) -> str:
+    """The Job of one stage, with the objects that its pods need."""
     by_name = {(each["kind"], each["metadata"]["name"]): each for each in objects}
     template = by_name["CronJob", f"adainf-{stage}"]
     job = template["spec"]["jobTemplate"]
@@ -47,13 +47,13 @@ def _alone(stage: str, objects: list[dict[str, Any]]) -> str:
         pod["containers"][0]["env"].append({"name": "ADAINF_ARM", "value": "adainf"})
     what = (K8S / "base" / f"{stage}.yaml").read_text().splitlines()[0].removeprefix("# ")
     if stage == "pretrain":
-        what = "One arm's encoders, that of ADAINF_ARM: a gang of ADAINF_NNODES pods."
+        what = "Pretrains the encoders of one arm, ADAINF_ARM: a gang of ADAINF_NNODES pods."
     header = _header("stage-header.txt").replace("STAGE", stage).replace("WHAT", what)
     return header + yaml.dump_all([*(by_name[key] for key in needed), job], Dumper=_Dumper, sort_keys=False, width=1000)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block text as block text, as kustomize writes it."""
+    """Writes multi-line strings in block style, like kustomize."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

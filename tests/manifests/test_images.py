@@ -1,4 +1,4 @@
-"""images/: what each image's stages import is in its locks, and the images fit what k8s/ runs in them."""
+"""images/: each image's locks contain what its stages import, and k8s/ uses the right image for each stage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -18,15 +19,15 @@ from tests.manifests.objects import pods, rendered
 ROOT = Path(adainf.__file__).parent.parent
 IMAGES = {image["target"]: image for image in yaml.safe_load((ROOT / "images" / "matrix.yaml").read_text())["images"]}
 ENTRIES = {"controller": "adainf.kubernetes.controller.__main__", "browse": "adainf.browse.commands"}
-"""What is no stage."""
+"""Entry points other than stages."""
 ABSENT = {
-    "kornia_rs": IMAGES.keys() - {"controller"},  # decodes faster, where it is installed
-    "torch_fidelity": {"train", "train-cpu"},  # for those who have its weights; its absence is told with the mend
-    "diffusers": {"train-cpu"},  # likewise: `unet: {kind: diffusers}` is no work for CPUs
-    "sklearn": {"generate", "browse"},  # its digits are ingest's to read
-    "torchvision": {"browse"},  # likewise its CIFAR
+    "kornia_rs": IMAGES.keys() - {"controller"},  # optional: decodes faster
+    "torch_fidelity": {"train", "train-cpu"},  # optional: needs weights of its own; its absence is reported with the fix
+    "diffusers": {"train-cpu"},  # likewise: `unet: {kind: diffusers}` is too slow on CPUs
+    "sklearn": {"generate", "browse"},  # only ingest reads its digits
+    "torchvision": {"browse"},  # only ingest reads its CIFAR-10
 }
-"""Import → the images that lack it although code of their stages has it, none of which they need."""
+"""Import → the images without it, although their stages import it. All are optional there."""
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -38,18 +39,31 @@ def file_of(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@cache
+def implementations() -> list[str]:
+    """The modules that recipes name as implementations ("adainf.PACKAGE.MODULE:NAME"), which `resolve_name` imports."""
+    text = "".join(path.read_text() for path in (ROOT / "adainf" / "recipe").glob("*.py"))
+    return re.findall(r'"(adainf(?:\.\w+)+):\w+"', text)
+
+
 def imports(module: str) -> Iterator[str]:
-    """Of a file, those within functions too; of `from a import b` both a and a.b, as b may be a module."""
+    """All imports of a module, including those in functions. `from a import b` yields a and a.b, as b may be a module.
+
+    `resolve_name` counts as an import of all implementations in the module's package.
+    """
     for node in ast.walk(ast.parse(file_of(module).read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{name.name}" for name in node.names)
+            if (node.module, node.names[0].name) == ("pkgutil", "resolve_name"):
+                package = ".".join(module.split(".")[:2])
+                yield from (name for name in implementations() if name.startswith(f"{package}."))
 
 
 def others(*modules: str) -> set[str]:
-    """The packages, other than ours and Python's, that modules of ours import, or those that they import."""
+    """The third-party packages that modules of ours import, directly or indirectly."""
     found, seen, ahead = set[str](), set[str](), list(modules)
     while ahead:
         module = ahead.pop()
@@ -62,13 +76,13 @@ def others(*modules: str) -> set[str]:
 
 
 def distributions(package: str) -> set[str]:
-    """Those that provide an import, by their names in locks."""
+    """The distributions that provide an import, by their names in locks."""
     return {name.lower().replace("_", "-") for name in packages_distributions().get(package, [package])}
 
 
 @pytest.mark.parametrize("target", IMAGES)
-def test_what_the_stages_import_is_in_the_locks(target: str) -> None:
-    """Else a stage that works wherever everything is installed ends at an import, in a pod alone."""
+def test_imports_of_the_stages_are_in_the_locks(target: str) -> None:
+    """Would catch a stage that works on a developer's machine and fails with an ImportError in its pod."""
     image = IMAGES[target]
     locked = {name for lock in image["locks"] for name in pins(lock)}
     entries = [ENTRIES.get(what, f"adainf.stages.{what}") for what in image["runs"]]
@@ -79,7 +93,7 @@ def test_what_the_stages_import_is_in_the_locks(target: str) -> None:
 
 @pytest.mark.parametrize("overlay", [None, "cpu"])
 def test_each_stage_runs_in_an_image_for_it(overlay: str | None) -> None:
-    """A stage moved to another image lacks what only its own has."""
+    """Would catch a stage moved to an image without its packages."""
     found = 0
     for each in pods(rendered(overlay)):
         container = each.spec["containers"][0]
@@ -91,7 +105,7 @@ def test_each_stage_runs_in_an_image_for_it(overlay: str | None) -> None:
 
 
 def test_images_with_torch_hold_one_version_of_everything() -> None:
-    """Else the layer above torch's installs another torch: gigabytes more, and a node that has one image pulls them again."""
+    """Would catch a layer that installs a second torch: gigabytes more, which nodes with another image pull again."""
     locks = ["torch/requirements.lock", "train-cpu/torch.txt", "train-cpu/requirements.lock", "generate/requirements.lock"]
     reference = pins("train/requirements.lock")
     for lock in locks:

@@ -1,9 +1,8 @@
-"""Rules that no schema knows: what keeps a chain running, and its pods from doing harm."""
+"""Rules that no schema checks: reliability of the pipeline and security of its pods."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import get_args
 
 import pytest
@@ -17,12 +16,12 @@ from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.stages import STAGES
 from adainf.recipe import Arm, Recipe, Verify
 from tests.manifests.objects import (
-    COMPONENTS,
     JOB_FILES,
     OVERLAYS,
+    RENDERINGS,
     Object,
     Pods,
-    job_file,
+    objects_of,
     pods,
     rendered,
     template,
@@ -33,21 +32,9 @@ GANGS = [name for name, stage in STAGES.items() if stage.is_gang]
 SHARED = [name for name, stage in STAGES.items() if stage.parallelism == "indexed"]
 
 
-def everything() -> Iterator[tuple[str, list[Object]]]:
-    for name in JOB_FILES:
-        yield name, job_file(name)
-    for overlay in OVERLAYS:
-        for component in COMPONENTS:
-            if component != "static-secret":
-                yield f"{overlay} {component}", rendered(overlay, (component,))
-
-
-EVERYTHING = dict(everything())
-
-
-@pytest.fixture(params=EVERYTHING)
+@pytest.fixture(params=[*JOB_FILES, *RENDERINGS])
 def objects(request: pytest.FixtureRequest) -> list[Object]:
-    return EVERYTHING[request.param]
+    return objects_of(request.param)
 
 
 def test_pod_security_restricted(objects: list[Object], request: pytest.FixtureRequest) -> None:
@@ -60,7 +47,7 @@ def test_pod_security_restricted(objects: list[Object], request: pytest.FixtureR
         assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= {"emptyDir", "configMap", "secret"}
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             context = dict(container["securityContext"])
-            if "rdma" in request.node.name:  # says that it needs more
+            if "rdma" in request.node.name:  # documents that it needs more
                 context["capabilities"] = {"drop": context["capabilities"]["drop"]}
             assert context == {
                 "allowPrivilegeEscalation": False,
@@ -70,34 +57,34 @@ def test_pod_security_restricted(objects: list[Object], request: pytest.FixtureR
             assert not any("hostPort" in port for port in container.get("ports", []))
 
 
-def test_what_a_pod_may_take_is_bounded(objects: list[Object]) -> None:
+def test_resources_of_a_pod_are_bounded(objects: list[Object]) -> None:
     for each in pods(objects):
-        room = 0.0
+        disk = 0.0
         limits = each.spec["containers"][0]["resources"]["limits"]
         for volume in each.spec["volumes"]:
             if "emptyDir" in volume:
                 size = _bytes(volume["emptyDir"]["sizeLimit"])
                 in_memory = volume["emptyDir"].get("medium") == "Memory"
-                assert size < _bytes(limits["memory"]) or not in_memory  # what lies in /dev/shm counts as memory
-                room += 0 if in_memory else size
+                assert size < _bytes(limits["memory"]) or not in_memory  # files in /dev/shm count as memory
+                disk += 0 if in_memory else size
         if each.job and (cache := each.env("ADAINF_CACHE_BYTES")):  # the cache sees the node's disk, not the volume's limit
-            assert int(cache) < 0.9 * room
-        assert room <= _bytes(limits["ephemeral-storage"])  # else the pod is evicted before its volume is full
+            assert int(cache) < 0.9 * disk
+        assert disk <= _bytes(limits["ephemeral-storage"])  # otherwise the pod is evicted before its volume is full
         for container in each.spec["containers"]:
             requests = container["resources"]["requests"]
             assert requests["cpu"]
             assert requests["memory"] == container["resources"]["limits"]["memory"] or each.owner["kind"] != "CronJob"
 
 
-def test_a_stop_is_heard_from_the_first_moment(objects: list[Object]) -> None:
-    # The first process of a container gets no SIGTERM before its handler is there, and a lost one costs the whole grace.
+def test_sigterm_is_handled_from_the_start(objects: list[Object]) -> None:
+    # PID 1 receives no SIGTERM before it has a handler, and a lost one costs the full grace period.
     for each in pods(objects):
         for container in each.spec["containers"]:
-            assert container["command"][:2] == ["tini", "--"] or container["command"][0] == "weed"  # Go's has one by then
+            assert container["command"][:2] == ["tini", "--"] or container["command"][0] == "weed"  # Go handles it
 
 
 def test_quantities_are_strings(objects: list[Object]) -> None:
-    # The API server stores strings: `kubectl apply` of the same file with a number changes the object each time.
+    # The API server stores strings: with a number, every `kubectl apply` of the same file would change the object.
     for each in pods(objects):
         for container in each.spec["containers"]:
             for amounts in container["resources"].values():
@@ -114,7 +101,7 @@ def test_stages_have_no_token(objects: list[Object]) -> None:
 def test_no_secret_is_committed(objects: list[Object]) -> None:
     assert "Secret" not in {each["kind"] for each in objects}
     keys = [each.get("data", {}).get("AWS_SECRET_ACCESS_KEY") for each in objects]
-    assert set(keys) <= {None, "any"}  # the laptop's store takes any
+    assert set(keys) <= {None, "any"}  # the store of overlay cpu accepts any key
     for each in pods(objects):
         for container in each.spec["containers"]:
             for variable in container.get("env", []):
@@ -137,7 +124,7 @@ def test_selectors_match_pods(objects: list[Object]) -> None:
             assert any(selector["matchLabels"].items() <= label.items() for label in labels)
 
 
-def test_what_a_pod_names_exists(objects: list[Object]) -> None:
+def test_references_of_pods_resolve(objects: list[Object]) -> None:
     have = {(each["kind"], each["metadata"]["name"]) for each in objects}
     for each in pods(objects):
         if account := each.spec.get("serviceAccountName"):
@@ -186,7 +173,7 @@ def test_every_stage_has_a_template() -> None:
                 assert each["spec"]["schedule"] == "0 0 31 2 *"
 
 
-def test_role_reads_the_templates_and_no_other() -> None:
+def test_role_reads_only_the_templates() -> None:
     (role,) = (each for each in rendered() if each["kind"] == "Role")
     rules = {rule["resources"][0]: rule for rule in role["rules"]}
     assert sorted(rules["cronjobs"]["resourceNames"]) == sorted(f"adainf-{stage}" for stage in STAGES)
@@ -195,7 +182,7 @@ def test_role_reads_the_templates_and_no_other() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_exit_codes_are_those_of_the_code(stage: str, overlay: str | None) -> None:
+def test_exit_codes_match_the_code(stage: str, overlay: str | None) -> None:
     found = template(stage, overlay)
     assert found.job is not None
     rules = found.job["podFailurePolicy"]["rules"]
@@ -211,7 +198,7 @@ def test_exit_codes_are_those_of_the_code(stage: str, overlay: str | None) -> No
     assert {rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule} == {stage}
     (disruption,) = (rule for rule in rules if "onPodConditions" in rule)
     assert disruption["action"] == ("FailJob" if stage in GANGS else "Ignore")
-    assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]  # 1.31 to 1.33 want the status
+    assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]  # 1.31 to 1.33 require the status
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -232,7 +219,7 @@ def test_sizes_agree(overlay: str | None) -> None:
             assert "completions" not in job
         gpus = found.spec["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
         assert found.env("ADAINF_CACHE_BYTES")
-        assert (found.env("ADAINF_NPROC") == "auto") is (gpus is not None)  # `auto` counts GPUs, and refuses 0
+        assert (found.env("ADAINF_NPROC") == "auto") is (gpus is not None)  # `auto` counts GPUs, and rejects 0
         if stage in GANGS:
             assert found.template["metadata"]["labels"]["adainf.dev/gang"] == "workers"
             assert found.template["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
@@ -240,7 +227,7 @@ def test_sizes_agree(overlay: str | None) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_arguments_are_those_of_the_command(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_match_the_command(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = template(stage)
     values = {
         "ADAINF_RECIPE": found.env("ADAINF_RECIPE"),
@@ -257,7 +244,7 @@ def test_arguments_are_those_of_the_command(stage: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("recipe", ["base/recipe.yaml", "overlays/cpu/recipe.yaml"])
 def test_tasks_wait_for_what_they_read(recipe: str) -> None:
-    """Every artifact that a stage reads is made by what its template waits for, directly or not. Nothing waits in a ring."""
+    """A template waits, directly or indirectly, for the tasks that create the stage's inputs. There is no cycle."""
     arms = load_recipe(K8S / recipe).arms
     assert tuple(arms) == ("none", "adainf")
     read = load_recipe(K8S / recipe)
@@ -272,7 +259,7 @@ def test_tasks_wait_for_what_they_read(recipe: str) -> None:
 
 
 def _after(recipe: Recipe) -> dict[str, set[str]]:
-    """Task → the tasks that its template's annotations name."""
+    """Task → the tasks in the annotations of its template."""
     arms = {f"pretrain.{arm}" for arm in recipe.arms}
     tasks: dict[str, set[str]] = {}
     for stage in STAGES:
@@ -294,10 +281,10 @@ def _bytes(quantity: str) -> float:
     return float(quantity[:-2]) * units[quantity[-2:]]
 
 
-def test_the_laptop_asks_for_little() -> None:
-    def asked(each: Pods) -> float:
+def test_overlay_cpu_fits_a_laptop() -> None:
+    def memory(each: Pods) -> float:
         return _bytes(each.spec["containers"][0]["resources"]["requests"]["memory"]) * (each.job or {}).get("completions", 1)
 
-    gangs = [asked(template(stage, "cpu")) for stage in STAGES]
-    others = [asked(each) for each in pods(rendered("cpu")) if each.owner["kind"] != "CronJob"]
+    gangs = [memory(template(stage, "cpu")) for stage in STAGES]
+    others = [memory(each) for each in pods(rendered("cpu")) if each.owner["kind"] != "CronJob"]
     assert 2 * max(gangs) + sum(others) < 8 * 2**30  # `none` pretrains while the generator is fitted

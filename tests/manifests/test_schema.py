@@ -1,4 +1,4 @@
-"""The API's own schemas, from the first version that we promise to the newest that there is, take every object."""
+"""Every object is valid against the API schemas, from the first supported version to the newest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.manifests.objects import COMPONENTS, JOB_FILES, JOBS, OVERLAYS, Objec
 
 VERSIONS = ["1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"]
 OTHERS = {"PodMonitor"}
-"""Kinds that are not Kubernetes' own."""
+"""Kinds of CRDs."""
 
 
 def distinct() -> list[Object]:
-    """Every object once: most are the same in many files and renderings."""
+    """Each distinct object once: most objects are in many manifests."""
     files = [job_file(name) for name in JOB_FILES]
     renderings = [rendered(overlay, (name,)) for overlay in OVERLAYS for name in COMPONENTS if name != "static-secret"]
     found = {json.dumps(each): each for objects in files + renderings for each in objects}
@@ -32,7 +32,7 @@ def test_schema(version: str) -> None:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_strict_means_strict() -> None:
+def test_unknown_fields_are_rejected() -> None:
     job = next(each for each in job_file("ingest.yaml") if each["kind"] == "Job")
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate({**job, "spec": {**job["spec"], "backofLimit": 3}}, VERSIONS[0], strict=True)
@@ -47,8 +47,8 @@ def test_dockerfile() -> None:
 
 
 def _tool(name: str, *arguments: str) -> str:
-    """What a linter complains of."""
+    """The output of a linter."""
     path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
-    assert path, f"{name} is missing: pip install -e '.[test]' brings it"
+    assert path, f"{name} is not installed: run pip install -e '.[test]'"
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr

@@ -52,7 +52,7 @@ def run_gang(pod: Pod, command: Sequence[str], stop: Stop) -> int:
     while thread.is_alive():
         thread.join(0.2)
         if stop.received and not stop.passed_on and not stop.pass_on():
-            raise Interrupted("interrupted during the rendezvous, before the first step: run the same command again to resume")
+            raise Interrupted("interrupted during the rendezvous: run the same command again to resume")
     return results[0] if results else 1  # elastic has printed its traceback
 
 
@@ -84,13 +84,11 @@ def wait_for_master(pod: Pod, stop: Stop, timeout_s: float = NAME_TIMEOUT_S) -> 
                 raise AdaInfError(
                     f"{pod.master} does not resolve after {timeout_s:.0f} s ({error.strerror}): check that pod {pod.job}-0 "
                     f"runs, that Service {SERVICE} exists, is headless, has publishNotReadyAddresses and a selector that "
-                    f"matches the pod's labels, that the pod has subdomain {SERVICE}, and that the cluster's domain is {pod.domain} "
-                    "(ADAINF_CLUSTER_DOMAIN)"
+                    f"matches the pod's labels, that the pod has subdomain {SERVICE}, and that the cluster's domain is "
+                    f"{pod.domain} (ADAINF_CLUSTER_DOMAIN)"
                 ) from None
         time.sleep(random.uniform(0.5, 1.5))  # jitter: many nodes must not query DNS in lockstep
-    raise Interrupted(
-        f"interrupted while waiting for {pod.master}, before the first step: run the same command again to resume"
-    )
+    raise Interrupted(f"interrupted while waiting for {pod.master}: run the same command again to resume")
 
 
 def _elastic(pod: Pod, processes: int, address: str, command: Sequence[str], stop: Stop) -> int:
