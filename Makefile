@@ -1,6 +1,6 @@
 # make demo       images to evaluated encoders, on this machine, in minutes
 # make test       every check that a change must pass (CI runs the same)
-# make test-fast  two minutes: no S3, no browser, no kubectl, no other processes, no training
+# make test-fast  two minutes: no S3, no browser, no kubectl, no other processes, nothing heavy
 # make test-slow  the rest: tests of many minutes
 # make format     ruff formats the code
 # make render     writes jobs/ from k8s/
@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FAST := not (s3 or process or browser or kubectl or training or slow)
+FAST := not (s3 or process or browser or kubectl or heavy or slow)
 LONGEST_FIRST := --no-loadscope-reorder tests/test_kill.py tests/kubernetes/launcher tests/test_chain.py tests
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 

@@ -17,7 +17,7 @@ FIXTURES = {
 MODULES = {
     "process": {"subprocess", "multiprocessing", "torch.multiprocessing", "adainf.generators.program"},
     "kubectl": {"k8s.refresh", "adainf.kubernetes.render"},
-    "training": {
+    "heavy": {
         "adainf.stages.fit",
         "adainf.stages.pretrain",
         "adainf.stages.run",

@@ -127,6 +127,7 @@ def test_a_memoriser_has_a_gap_and_sides_exchanged_turn_its_sign() -> None:
     assert turned.interval == (-found.interval[1], -found.interval[0])
 
 
+@pytest.mark.heavy
 def test_an_encoder_that_has_seen_neither_side_has_none_within_its_interval() -> None:
     """As often as a 95 % interval is to hold: on 40 draws of the two sides 33 times at least (P < 1 in 1,000 by luck)."""
     backbone, some, rng = make_encoder().backbone, images(400), np.random.default_rng(3)

@@ -102,6 +102,7 @@ def lit_from_the_left(count: int) -> Pixels:
     return images.astype(np.uint8)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("objective", [{"kind": "edm"}, {"kind": "stf", "reference_images": 64}])
 def test_fitted_on_mirrored_images_too_it_samples_none(objective: dict[str, Any]) -> None:
     """Without being told which are mirrored, half of the samples would be lit from the right."""

@@ -139,6 +139,7 @@ def test_translation_reaches_every_shift_and_cutout_every_place() -> None:
     assert (cut.mean((0, 1)).amin(1) < 1).all()
 
 
+@pytest.mark.heavy
 def test_two_modes_are_learned_with_their_shares_and_brightness() -> None:
     """A generator that collapses, averages the modes, or misses the scale fails one of the bars."""
     config = small(steps=400, batch=32, learning_rate=2e-3, augment=(), sampler=GanSampler(batch=100))

@@ -80,6 +80,7 @@ def distributions(package: str) -> set[str]:
     return {name.lower().replace("_", "-") for name in packages_distributions().get(package, [package])}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("target", IMAGES)
 def test_imports_of_the_stages_are_in_the_locks(target: str) -> None:
     """Would catch a stage that works on a developer's machine and fails with an ImportError in its pod."""

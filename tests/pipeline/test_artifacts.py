@@ -99,6 +99,7 @@ def test_a_corrupt_manifest_or_claim_is_one_sentence(run: Run, corruption: bytes
         run.claim("real", REQUEST)
 
 
+@pytest.mark.heavy
 def test_a_bit_flip_in_a_digit_is_corruption(run: Run) -> None:
     """A plan's weight of 10 that reads 18 is a valid number: only the manifest's own SHA-256 detects it."""
     run.commit("plan", Manifest(request=REQUEST, content={"real_weight": 10.0, "note": "é"}))

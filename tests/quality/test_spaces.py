@@ -77,6 +77,7 @@ def write_weights(folder: Path, held: Any) -> Inception:
     return Inception(weights=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+@pytest.mark.heavy
 def test_inception_gives_torch_fidelitys_features(network: FeatureExtractorInceptionV3, tmp_path: Path) -> None:
     config = write_weights(tmp_path, network.state_dict())
     space = inception(config, 2, CPU)

@@ -53,6 +53,7 @@ def seeds(*, win: bool = True) -> Made:
     return Made(linear={"none": [0.90, 0.91, 0.92], "vanilla": [0.88, 0.89, 0.90], "adainf": adainf, "untrained": [0.5] * 3})
 
 
+@pytest.mark.heavy
 def test_same_artifacts_same_bytes_wherever_the_run_lies(build: Build, tmp_path: Path) -> None:
     recipe, run = build(seeds())
     shutil.copytree(tmp_path / "run", tmp_path / "elsewhere" / "copy")
@@ -75,6 +76,7 @@ def test_finished_report_is_skipped_and_still_shown(build: Build, capsys: pytest
     assert printed.endswith(f"report: {run.locate('report/index.html')}\n")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("corrupt", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
 def test_lost_page_of_a_finished_report_is_made_again(
     build: Build, capsys: pytest.CaptureFixture[str], corrupt: bytes | None
@@ -88,6 +90,7 @@ def test_lost_page_of_a_finished_report_is_made_again(
     assert "its page was missing or corrupt; recreated" in capsys.readouterr().out
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("corrupt", [None, b"<p>edited</p>"], ids=["deleted", "overwritten"])
 def test_lost_page_that_would_be_recreated_differently_is_refused(
     build: Build, monkeypatch: pytest.MonkeyPatch, corrupt: bytes | None
@@ -111,6 +114,7 @@ def test_another_recipe_is_refused(build: Build) -> None:
         report(other, run, Reporter(None))
 
 
+@pytest.mark.heavy
 def test_a_report_is_replaced_by_one_of_more_arms_and_not_back(build: Build) -> None:
     """Would catch a report that rejects an added arm, and a recipe of fewer arms that replaces the report."""
     fewer = {arm: of for arm, of in seeds().linear.items() if arm != "adainf"}
@@ -292,6 +296,7 @@ def test_plan_is_explained(build: Build) -> None:
     assert summary.manifests["plan"].digest in page
 
 
+@pytest.mark.heavy
 def test_views_that_differ_have_a_row_each(build: Build) -> None:
     assert "both views" in page_of(*build(Made(), "symmetric"))
     page = page_of(*build(Made(augmentation={"family": "asymmetric"}), "asymmetric"))

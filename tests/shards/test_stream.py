@@ -81,6 +81,7 @@ def test_a_mean_over_uneven_slices_is_that_of_the_batch(mixture: Mixture) -> Non
 # ------------------------------------------------------------------------------------------------------------- topologies
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("window_shards", [None, 2])
 @pytest.mark.parametrize("world", [2, 3, 5, 7])
 def test_slices_of_any_number_of_ranks_are_the_same_batches(mixture: Mixture, world: int, window_shards: int | None) -> None:
@@ -111,6 +112,7 @@ def test_fewer_shards_than_ranks(tmp_path: Path, shards_and_ranks: tuple[int, in
 # ----------------------------------------------------------------------------------------------------------------- resume
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("window_shards", [None, 2])
 def test_it_resumes_on_another_topology(mixture: Mixture, window_shards: int | None) -> None:
     whole = take(mixture.open(window_shards=window_shards), 40)

@@ -118,6 +118,7 @@ def test_two_points_share_the_lens_of_their_discs() -> None:
     np.testing.assert_allclose(laplacian_eigenvalues(image_graph(views), 2), [0, lens], atol=2e-3)
 
 
+@pytest.mark.heavy
 def test_toy_is_the_papers_figure() -> None:
     """alpha and lambda grow with the radius, lambda grows with the data, and the best radius does not grow with them."""
     found = toy.measure_toy(sizes=(25, 400), radii=(0.4, 0.8, 1.2, 1.6), features=(2,), seeds=tuple(range(10)))
