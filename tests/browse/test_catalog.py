@@ -88,7 +88,8 @@ def test_quality_orders_shards_as_measured_and_malformed_measurements_are_ignore
         numbers = [20 * sample.shard + sample.number for sample in samples]
         order = np.concatenate([np.arange(40, 50), np.arange(20), np.arange(20, 40)])
         assert numbers == [number for number in order if label is None or made.labels[number] == label]
-    for odd in ([1.0, 2.0], [1.0, "2", 3.0], {"a": 1}, None, "abc"):
+    odds: list[JsonValue] = [[1.0, 2.0], [1.0, "2", 3.0], {"a": 1}, None, "abc"]
+    for odd in odds:
         assert measured(odd) is None
 
 

@@ -198,11 +198,11 @@ def test_only_bytes_of_an_image_are_shown(data: st.DataObject) -> None:
     cut = bytes(image[: data.draw(st.integers(0, len(image)))])
     for show in (thumbnail, full_size):
         try:
-            image = show(cut)
+            shown = show(cut)
         except ValueError:
             continue
-        assert image.media_type in ("image/png", "image/jpeg", "image/webp", "image/gif")
-        assert read_header(image.data).width_px * read_header(image.data).height_px <= 4096 * 4096
+        assert shown.media_type in ("image/png", "image/jpeg", "image/webp", "image/gif")
+        assert read_header(shown.data).width_px * read_header(shown.data).height_px <= 4096 * 4096
 
 
 @settings(max_examples=40, deadline=None)

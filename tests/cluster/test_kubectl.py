@@ -271,7 +271,7 @@ def test_real_pods(cluster: Cluster) -> None:
     )
     cluster.request("DELETE", f"pods/{second['metadata']['name']}")
     cluster.until_ended("w")
-    assert cluster.job("w")["status"]["failed"] == 2  # type: ignore[index]
+    assert cluster.job("w")["status"]["failed"] == 2
     # The message is in the last status that was seen before the pod went.
     last = [each for _, kind, of, each in cluster.store._journal if of == "pods" and kind == "DELETED"]
     messages = {each["spec"]["hostname"]: each["status"]["containerStatuses"][0]["state"]["terminated"] for each in last}

@@ -10,7 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adainf import recipe
 from adainf.methods import build_method
-from adainf.methods.method import Method
 from adainf.models.backbones import Backbone
 from adainf.models.norm import synchronise_batch_norm
 from adainf.runtime.distributed import local_rows, mean_over_ranks, world_size
@@ -43,7 +42,7 @@ class TinyBackbone(Backbone):
         return self.bn(self.conv(x_BCHW)).relu().mean((2, 3))
 
 
-def tiny_method(name: str, norm: bool = True) -> Method:
+def tiny_method(name: str, norm: bool = True) -> Any:
     torch.manual_seed(0)
     return build_method(SETTINGS[name], TinyBackbone(norm)).double()
 
@@ -73,7 +72,7 @@ def train(name: str, steps: int, norm: bool = True) -> dict[str, Any]:
     for step in range(steps):
         views, identities = global_views(name, step)
         mine, own = [local_rows(view) for view in views], local_rows(identities)
-        method.begin(step, steps)
+        method.before_step(step, steps)
         embedded = wrapped(mine)
         loss = method.loss(embedded.rows, own)
         optimizer.zero_grad()
@@ -83,7 +82,7 @@ def train(name: str, steps: int, norm: bool = True) -> dict[str, Any]:
             first = {"loss": mean_over_ranks(loss), "gradients": grads}
         method.before_update()
         optimizer.step()
-        method.follow([row.detach() for row in embedded.rows], own)
+        method.after_update([row.detach() for row in embedded.rows], own)
     return {**first, "state": {key: value.clone() for key, value in method.state_dict().items()}}
 
 

@@ -24,8 +24,8 @@ def pixels() -> tuple[np.ndarray, np.ndarray]:
     draws = np.random.default_rng(0)
     spread = draws.uniform(5, 20, 12)
     real, generated = (draws.normal(mean, spread, (n, 12)) for mean, n in ((120, TRAINING), (140, IMAGES)))
-    real, generated = (values.astype(np.uint8).reshape(-1, 2, 2, 3) for values in (real, generated))
-    return real, generated
+    one, other = (values.astype(np.uint8).reshape(-1, 2, 2, 3) for values in (real, generated))
+    return one, other
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,10 @@ def test_its_batch_normalisation_has_the_statistics_of_the_images() -> None:
     shown = images(300)
     encoder = random_encoder(shown, NORMALISATION)
     with torch.no_grad():
-        maps = [encoder.backbone.conv1(NORMALISATION.apply(torch.from_numpy(part).permute(0, 3, 1, 2) / 255))  # type: ignore[operator]
+        maps = [encoder.backbone.conv1(NORMALISATION.apply(torch.from_numpy(part).permute(0, 3, 1, 2) / 255))
                 for part in (shown[:150], shown[150:])]  # fmt: skip
     expected = torch.stack([part.mean((0, 2, 3)) for part in maps]).mean(0)
-    torch.testing.assert_close(encoder.backbone.bn1.running_mean, expected, atol=1e-5, rtol=1e-5)  # type: ignore[union-attr]
+    torch.testing.assert_close(encoder.backbone.bn1.running_mean, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

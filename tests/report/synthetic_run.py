@@ -106,8 +106,8 @@ def write_run(made: Made, folder: Path) -> Run:
     for arm in recipe.arms:
         if arm != "none":
             train(arm, plan)
-    for arm, accuracies in made.linear.items():
-        _commit(run, recipe, evaluated(arm), _scores(made, arm, accuracies).model_dump(mode="json"))
+    for judged, accuracies in made.linear.items():
+        _commit(run, recipe, evaluated(judged), _scores(made, judged, accuracies).model_dump(mode="json"))
     return run
 
 

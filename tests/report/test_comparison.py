@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from adainf.evaluation.intervals import t_quantile
 from adainf.report.comparison import (
     LABELS_NOTE,
     NO_TEST_LABELS,
@@ -16,7 +17,6 @@ from adainf.report.comparison import (
     conclude,
     digits_for,
     points,
-    t_quantile,
 )
 
 ARMS = ("none", "vanilla", "adainf")

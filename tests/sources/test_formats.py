@@ -253,7 +253,7 @@ def test_tiny_imagenet_as_unpacked(tmp_path: Path) -> None:
 def test_npz(tmp_path: Path, compressed: bool, order: Any) -> None:
     images, labels = pixels(9, 5, 4), np.array([2, 0, -1, 1, 1, 0, 2, 2, -1], np.int16)
     file = tmp_path / "some.npz"
-    arrays = {"image": np.asarray(images, order=order), "label": labels, "extra": np.arange(3.0)}
+    arrays: dict[str, Any] = {"image": np.asarray(images, order=order), "label": labels, "extra": np.arange(3.0)}
     (np.savez_compressed if compressed else np.savez)(file, **arrays)
     source: Any = open_source(Npz(kind="npz", path=str(file)))
     assert source.test is None

@@ -42,7 +42,8 @@ def cycle(nodes: int) -> NDArray[np.float64]:
 
 def by_eigh(adjacency: NDArray[np.float64]) -> NDArray[np.float64]:
     degrees = adjacency.sum(axis=0)
-    return np.linalg.eigvalsh(np.eye(len(adjacency)) - adjacency / np.sqrt(np.outer(degrees, degrees)))
+    values: NDArray[np.float64] = np.linalg.eigvalsh(np.eye(len(adjacency)) - adjacency / np.sqrt(np.outer(degrees, degrees)))
+    return values
 
 
 @pytest.mark.parametrize("nodes", NODES)

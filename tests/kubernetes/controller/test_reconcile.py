@@ -13,7 +13,7 @@ from adainf.kubernetes.controller.state import ClusterState, Pod
 from adainf.kubernetes.termination_record import TerminationRecord
 from tests.kubernetes.controller.states import ALLOWED, NOW, TASKS, attempt, cluster_state
 
-FAILED = {"state": "failed", "since": NOW - 1000, "reason": "BackoffLimitExceeded", "message": "too many"}
+FAILED: dict[str, Any] = {"state": "failed", "since": NOW - 1000, "reason": "BackoffLimitExceeded", "message": "too many"}
 
 
 def created(state: ClusterState) -> list[str]:
