@@ -42,8 +42,8 @@ def cycle(nodes: int) -> NDArray[np.float64]:
 
 def by_eigh(adjacency: NDArray[np.float64]) -> NDArray[np.float64]:
     degrees = adjacency.sum(axis=0)
-    values: NDArray[np.float64] = np.linalg.eigvalsh(np.eye(len(adjacency)) - adjacency / np.sqrt(np.outer(degrees, degrees)))
-    return values
+    values = np.linalg.eigvalsh(np.eye(len(adjacency)) - adjacency / np.sqrt(np.outer(degrees, degrees)))
+    return np.asarray(values, np.float64)
 
 
 @pytest.mark.parametrize("nodes", NODES)
