@@ -1,4 +1,4 @@
-"""The examples of the documentation run as a reader runs them."""
+"""Runs the examples of the documentation as a reader does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_somebody_elses_model_goes_on_on_two_processes(tmp_path: Path) -> None:
+def test_an_external_training_loop_resumes_on_two_processes(tmp_path: Path) -> None:
     make_set(f"{tmp_path}/real", 64, 16, size_px=8)
     make_set(f"{tmp_path}/generated", 128, 32, size_px=8)
     arguments = (str(EXAMPLE), "real=10", "generated", "--global-batch", "8")

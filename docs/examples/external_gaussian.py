@@ -1,10 +1,10 @@
-"""The smallest external generator: normal images around a mean, along the main directions in which the real ones differ.
+"""A minimal external generator: a Gaussian in the space of the real images' principal components.
 
     python external_gaussian.py CHECKPOINT FIRST COUNT SEED OUTPUT      as generator.command
     external_gaussian:generate                                          as generator.callable
 
-The checkpoint is an .npz with `mean`, H x W x 3 in 0..255, and `directions`, K x H x W x 3, each as long as the real images'
-deviation along it. It needs numpy alone. docs/generators-external.md has the contract.
+The checkpoint is an .npz with `mean`, H x W x 3 in 0..255, and `directions`, K x H x W x 3, each scaled to the standard
+deviation of the real images along it. It requires only numpy. docs/generators-external.md specifies the interface.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 
 def latent(seed: int, index: int, size: int) -> np.ndarray:
-    """Standard normal numbers that depend on seed and index alone: any image can be made again without the others."""
+    """Standard normal numbers that depend only on seed and index, so each image is reproducible without the others."""
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, index])).standard_normal(size)
 
 
 def generate(checkpoint: Path, indices: range, seed: int) -> np.ndarray:
-    """Images of these indices, n x H x W x 3 uint8 RGB."""
+    """The images with these indices, n x H x W x 3 uint8 RGB."""
     with np.load(checkpoint, allow_pickle=False) as model:
         mean, directions = model["mean"], model["directions"]
     latents = np.stack([latent(seed, index, len(directions)) for index in indices])

@@ -3,8 +3,8 @@
     python docs/examples/train_resnet.py runs/demo/real=10 runs/demo/generated --steps 100
     torchrun --nproc-per-node 2 docs/examples/train_resnet.py s3://bucket/real=10 s3://bucket/generated
 
-Nothing of AdaInf is used but `open_stream`. Images without a label are left out of this (supervised) loss. Stop it and start
-it again: it goes on from `checkpoint.pt`, on as many processes as you like.
+It uses only `open_stream` of AdaInf. The supervised loss ignores images without label. After an interruption, it resumes from
+`checkpoint.pt`, on any number of processes.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from adainf.shards import Source, open_stream
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+", help="the folder of a set of shards, =WEIGHT behind it")
+    parser.add_argument("sets", nargs="+", help="folder of a shard set, optionally with =WEIGHT")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--global-batch", type=int, default=128)
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint.pt"))
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
 
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if several:
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if distributed:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
     torch.manual_seed(0)
     model: nn.Module = resnet18(num_classes=10).to(device)
-    trained = DistributedDataParallel(model) if several else model
+    trained = DistributedDataParallel(model) if distributed else model
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1, momentum=0.9)
 
     sources = {}
-    for named in chosen.sets:
-        address, _, weight = named.partition("=")
+    for argument in arguments.sets:
+        address, _, weight = argument.partition("=")
         sources[address] = Source(address, float(weight or 1))
-    with open_stream(sources, chosen.global_batch, seed=0) as stream:  # the rank comes from the launcher
-        if chosen.checkpoint.exists():
-            saved = torch.load(chosen.checkpoint, map_location=device, weights_only=True)
+    with open_stream(sources, arguments.global_batch, seed=0) as stream:  # the rank comes from the launcher
+        if arguments.checkpoint.exists():
+            saved = torch.load(arguments.checkpoint, map_location=device, weights_only=True)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             stream.load_state_dict(saved["stream"])
         for batch in stream:
-            if batch.step >= chosen.steps:
+            if batch.step >= arguments.steps:
                 break
             images = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
             labels = torch.from_numpy(batch.labels).to(device)
@@ -59,11 +59,11 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             if batch.step % 10 == 0 and stream.rank == 0:
-                print(f"step {batch.step}: loss {loss.item():.3f}, {stream.data_wait_seconds:.2f} s of waiting", flush=True)
+                print(f"step {batch.step}: loss {loss.item():.3f}, {stream.data_wait_seconds:.2f} s data wait", flush=True)
         if stream.rank == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "stream": stream.state_at(batch.step)}
-            torch.save(state, chosen.checkpoint)
-    if several:
+            torch.save(state, arguments.checkpoint)
+    if distributed:
         dist.destroy_process_group()
 
 

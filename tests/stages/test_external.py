@@ -375,9 +375,9 @@ def test_the_whole_chain_with_the_example_and_what_the_report_says(tmp_path: Pat
 
     foreign = adainf("run", recipe, "--run", tmp_path / "run", "--allow-foreign")
     assert foreign.returncode == OK, foreign.stderr
-    assert "The generator was fitted on other images than this run's real ones" in foreign.stdout
+    assert "The generator was fitted on images other than this run's real ones" in foreign.stdout
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "The generator was fitted on other images than those of this run." in page
+    assert "The generator was fitted on images other than those of this run." in page
     assert "other digits" in page
     assert str(tmp_path / "model.npz") not in page
 
