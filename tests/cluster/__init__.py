@@ -1,4 +1,4 @@
-"""A Kubernetes cluster for tests. What it does as a real one does, with sources: docs/job-semantics.md."""
+"""A Kubernetes cluster for tests. docs/job-semantics.md lists what it has in common with a real one."""
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import Process

@@ -1,4 +1,4 @@
-"""Who may do what: tokens name users, Roles in the store say what a ServiceAccount may, and each call is recorded."""
+"""Authentication and RBAC: bearer tokens, Roles of ServiceAccounts, and a record of each call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ADMIN = "admin"
 
 
 class Call(NamedTuple):
-    """One request, in RBAC's words. `name` is empty for collections."""
+    """One request, with the attributes of RBAC. `name` is empty for collections."""
 
     user: str
     verb: str
@@ -22,11 +22,11 @@ class Call(NamedTuple):
 
 
 class Access:
-    """An administrator, and ServiceAccounts as `system:serviceaccount:NAMESPACE:NAME`."""
+    """Users: an administrator, and ServiceAccounts as `system:serviceaccount:NAMESPACE:NAME`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # Over plain HTTP kubectl sends no token, even if it has one: who brings none is the administrator.
+        # Over plain HTTP kubectl sends no token, even if it has one: requests without a token are the administrator's.
         self._users = {"": ADMIN}
         self._tokens: dict[str, str] = {ADMIN: ""}
 
@@ -37,7 +37,7 @@ class Access:
         return self._tokens[user]
 
     def user(self, header: str) -> str | None:
-        """Whom an Authorization header names."""
+        """The user of an Authorization header."""
         return self._users.get(header.removeprefix("Bearer "))
 
     def allows(self, call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""What the API server refuses: invalid Jobs, changes of immutable fields, quotas, unknown ServiceAccounts."""
+"""Admission: validation of Jobs, immutable fields, quotas, ServiceAccounts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IMMUTABLE = (
 
 
 def admit(store: Store, kind: Kind, new: Object, old: Object | None) -> None:
-    """Raises `Refusal` where the object may not become `new`."""
+    """Raises `Refusal` if the API server rejects `new`."""
     if kind.plural == "jobs":
         problem = _invalid(new["spec"]) or (old and _changed(new["spec"], old["spec"]))
         if problem:
@@ -42,8 +42,8 @@ def _invalid(spec: dict[str, Any]) -> str:
     if template["restartPolicy"] not in ("Never", "OnFailure"):
         return 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'
     if "podFailurePolicy" in spec and template["restartPolicy"] != "Never":
-        told = 'only "Never" is supported when podFailurePolicy is specified'
-        return f'spec.template.spec.restartPolicy: Invalid value: "{template["restartPolicy"]}": {told}'
+        message = 'only "Never" is supported when podFailurePolicy is specified'
+        return f'spec.template.spec.restartPolicy: Invalid value: "{template["restartPolicy"]}": {message}'
     if "podFailurePolicy" in spec and spec["podReplacementPolicy"] != "Failed":
         return f'spec.podReplacementPolicy: Unsupported value: "{spec["podReplacementPolicy"]}": supported values: "Failed"'
     if indexed and spec.get("completions") is None:
@@ -87,12 +87,12 @@ def _quotas(store: Store, kind: Kind, new: Object) -> None:
             asked = ",".join(f"{name}={wanted[name]:g}" for name in over)
             have = ",".join(f"{name}={used[name]:g}" for name in over)
             most = ",".join(f"{name}={hard[name]}" for name in over)
-            told = f"exceeded quota: {quota['metadata']['name']}, requested: {asked}, used: {have}, limited: {most}"
-            raise Refusal(403, f'{kind.resource} "{_name(new)}" is forbidden: {told}')
+            message = f"exceeded quota: {quota['metadata']['name']}, requested: {asked}, used: {have}, limited: {most}"
+            raise Refusal(403, f'{kind.resource} "{_name(new)}" is forbidden: {message}')
 
 
 def _charge(plural: str, each: Object) -> dict[str, float]:
-    """What a pod that has not ended takes of a quota; other kinds are only counted."""
+    """Quota usage of a pod that has not ended. Other kinds only count."""
     if plural != "pods" or each.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return {}
     asked = requested(each)

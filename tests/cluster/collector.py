@@ -1,4 +1,4 @@
-"""Garbage collection: what has lost its last owner goes, and the three propagation policies."""
+"""The garbage collector: objects without owners, and the three propagation policies."""
 
 from __future__ import annotations
 

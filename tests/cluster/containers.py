@@ -1,4 +1,4 @@
-"""A container's environment, command and volumes, resolved as a kubelet does, onto folders of this machine."""
+"""A container's environment, command and volumes, resolved as a kubelet does, with local folders as volumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VARIABLE = re.compile(r"\$(\$)?\(([A-Za-z_][\w.-]*)\)")
 
 
 class Unready(Exception):
-    """A container cannot be made yet; `reason` as the pod's status shows it."""
+    """A container cannot be created yet. `reason` is that of the pod's status."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -22,12 +22,12 @@ class Unready(Exception):
 
 
 def expand(text: str, variables: dict[str, str]) -> str:
-    """$(NAME) of known variables; $$(NAME) is $(NAME)."""
+    """Expand $(NAME) of known variables. $$(NAME) is an escaped $(NAME)."""
     return _VARIABLE.sub(lambda m: m[0][1:] if m[1] else variables.get(m[2], m[0]), text)
 
 
 def mounts(store: Store, pod: Object, container: Object, folder: Path) -> dict[str, Path]:
-    """Mount path to a folder that holds it; raises `Unready` where a ConfigMap or a Secret is missing."""
+    """Mount path → local folder. Raises `Unready` if a ConfigMap or a Secret is missing."""
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
     placed = {}
     for mount in container.get("volumeMounts", []):
@@ -48,7 +48,7 @@ def mounts(store: Store, pod: Object, container: Object, folder: Path) -> dict[s
 
 
 def environment(store: Store, pod: Object, container: Object, placed: dict[str, Path]) -> dict[str, str]:
-    """All variables of a container; literals that are paths of mounts name the folders. Raises `Unready`."""
+    """All variables of a container. Literals that are paths of mounts become local paths. Raises `Unready`."""
     variables: dict[str, str] = {}
     for source in container.get("envFrom", []):
         for field, plural in (("configMapRef", "configmaps"), ("secretRef", "secrets")):
@@ -71,7 +71,7 @@ def command(container: Object, variables: dict[str, str], placed: dict[str, Path
 
 
 def relocated(text: str, placed: dict[str, Path]) -> str:
-    """A path at or below a mount, in its folder."""
+    """The local path for a path at or below a mount."""
     for mount in sorted(placed, key=len, reverse=True):
         if text == mount or text.startswith(mount.rstrip("/") + "/"):
             return str(placed[mount]) + text[len(mount.rstrip("/")) :]
@@ -116,7 +116,7 @@ def _from(store: Store, pod: Object, container: Object, source: dict[str, Any]) 
 
 
 def _field(pod: Object, path: str) -> str:
-    """`metadata.labels['KEY']` and plain paths."""
+    """The value of a field path: `metadata.labels['KEY']`, or a plain path."""
     keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
     if keyed:
         return str(pod["metadata"].get(keyed[1], {}).get(keyed[2], ""))

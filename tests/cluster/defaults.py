@@ -1,4 +1,4 @@
-"""What the API server fills in, as far as a controller or a client of ours sees it."""
+"""The API server's defaults, as far as the tests depend on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events, stored once and shown as v1 or as events.k8s.io/v1."""
+"""Events: stored once, served as v1 and as events.k8s.io/v1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {
 
 
 def record(store: Store, about: Object, warning: bool, reason: str, message: str, component: str) -> None:
-    """An event of one of the cluster's own controllers."""
+    """Store an Event of one of the cluster's controllers."""
     metadata = about["metadata"]
     regarding = {"kind": about["kind"], "apiVersion": about["apiVersion"]}
     regarding |= {name: metadata[name] for name in ("namespace", "name", "uid")}
@@ -30,14 +30,14 @@ def record(store: Store, about: Object, warning: bool, reason: str, message: str
 
 
 def stored(event: Object) -> Object:
-    """As v1 keeps it, from events.k8s.io."""
+    """Convert from events.k8s.io/v1 to the stored v1."""
     return {old: event[new] for old, new in _NAMES.items() if new in event} | {
         name: value for name, value in event.items() if name not in _NAMES.values()
     }
 
 
 def shown(event: Object, group: str) -> Object:
-    """As the clients of a group read it; what is no event is left alone."""
+    """Convert a stored Event to the API group of a request. Other objects are unchanged."""
     if group != "events.k8s.io":
         return event
     renamed = {

@@ -1,4 +1,4 @@
-"""What tests do to the API: refusals, delays, broken watches, and a hook after each call."""
+"""Fault injection for the API: error responses, delays, broken watches, and a hook after each call."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ Hook = Callable[[Call], object]
 
 @dataclass
 class Faults:
-    """All for callers but the administrator, in whose name the test itself looks."""
+    """Faults for all users except the administrator, whom the tests themselves use."""
 
     delay_s: float = 0
     after: Hook = lambda call: None
-    """Called when a call is done and before its answer is sent."""
+    """Called after a call is executed and before its response is sent."""
     _next: list[tuple[int, Callable[[Call], bool], int | None]] = field(default_factory=list)
     _watches: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def refuse(self, code: int, times: int = 1, when: Hook = lambda call: True, retry_after_s: int | None = None) -> None:
-        """The next `times` calls for which `when` holds get `code`."""
+        """Respond with `code` to the next `times` calls for which `when` holds."""
         self._next += [(code, lambda call: bool(when(call)), retry_after_s)] * times
 
     def drop_watches(self) -> None:
-        """Closes the connections of all watches that are open."""
+        """Close the connections of all open watches."""
         self._watches += 1
 
     def watch(self) -> Callable[[], bool]:
-        """For a new watch: whether it has been dropped."""
+        """For a new watch: a function that returns whether it has been dropped."""
         mine = self._watches
         return lambda: self._watches != mine
 
     def before(self, call: Call) -> None:
-        """Raises `Refusal` where a fault is due."""
+        """Raises `Refusal` if a fault is due."""
         if call.user == ADMIN:
             return
         time.sleep(self.delay_s)

@@ -1,4 +1,4 @@
-"""Sets of completion indexes as Kubernetes writes them: "0-2,5"."""
+"""Sets of completion indexes in the format of Kubernetes: "0-2,5"."""
 
 from __future__ import annotations
 

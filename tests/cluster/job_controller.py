@@ -21,24 +21,24 @@ TERMINAL = ("Succeeded", "Failed")
 
 
 def owner(pod: Object) -> str:
-    """Uid of the controller of an object."""
+    """Uid of the owner that controls an object."""
     return next((each["uid"] for each in pod["metadata"].get("ownerReferences", []) if each.get("controller")), "")
 
 
 def condition(each: Object, kind: str) -> Object | None:
-    """The condition of this type, where it is True."""
+    """The condition of this type if it is True."""
     found = (c for c in each.get("status", {}).get("conditions", []) if c["type"] == kind and c["status"] == "True")
     return next(found, None)
 
 
 class JobController:
-    """Level-triggered: `sync` looks at everything and does what is due."""
+    """Level-triggered: `sync` reconciles all Jobs."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._tallies: dict[str, Tally] = {}
         self._refused: set[str] = set()
-        """Jobs whose last pod was refused."""
+        """Jobs whose last pod was rejected."""
 
     def sync(self) -> None:
         jobs = self._store.list("jobs")
@@ -88,12 +88,12 @@ class JobController:
         self._report(job, status, tally)
 
     def _is_over(self, spec: dict[str, Any], pod: Object) -> bool:
-        """Whether a pod counts as ended; without `podReplacementPolicy: Failed` one that is being deleted does, too."""
+        """Whether a pod counts as ended. Without `podReplacementPolicy: Failed` a terminating pod does, too."""
         leaving = "deletionTimestamp" in pod["metadata"] and spec["podReplacementPolicy"] != "Failed"
         return pod["status"].get("phase") in TERMINAL or leaving
 
     def _verdict(self, job: Object, tally: Tally, status: dict[str, Any]) -> Object | None:
-        """FailureTarget or SuccessCriteriaMet, as soon as it is known."""
+        """FailureTarget or SuccessCriteriaMet, as soon as the outcome is final."""
         spec = job["spec"]
         wanted, per_index = spec.get("completions"), "backoffLimitPerIndex" in spec
         most = spec.get("maxFailedIndexes")
@@ -105,8 +105,8 @@ class JobController:
         if limit_s is not None and "startTime" in status and self._clock.due((job["metadata"]["uid"], "started"), limit_s):
             return _condition("FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline")
         if most is not None and len(tally.failed_indexes) > most:
-            told = "Job has exceeded the specified maximal number of failed indexes"
-            return _condition("FailureTarget", "MaxFailedIndexesExceeded", told)
+            message = "Job has exceeded the specified maximal number of failed indexes"
+            return _condition("FailureTarget", "MaxFailedIndexesExceeded", message)
         for index, rule in enumerate(spec.get("successPolicy", {}).get("rules", [])):
             among = indexes.parse(rule["succeededIndexes"]) if "succeededIndexes" in rule else set(range(wanted))
             done = among & tally.succeeded
@@ -124,7 +124,7 @@ class JobController:
         if complete:
             status["completionTime"] = timestamp()
         self._clock.start((job["metadata"]["uid"], "ended"))
-        self._tell(
+        self._emit_event(
             job,
             not complete,
             "Completed" if complete else verdict["reason"],
@@ -134,20 +134,20 @@ class JobController:
     def _suspend(self, job: Object, status: dict[str, Any]) -> None:
         if not _is_true(status, "Suspended"):
             self._add(status, _condition("Suspended", "JobSuspended", "Job suspended"))
-            self._tell(job, False, "Suspended", "Job suspended")
+            self._emit_event(job, False, "Suspended", "Job suspended")
         status.pop("startTime", None)
         self._clock.stop((job["metadata"]["uid"], "started"))
 
     def _resume(self, job: Object, status: dict[str, Any]) -> None:
         if _is_true(status, "Suspended"):
             self._add(status, _condition("Suspended", "JobResumed", "Job resumed", "False"))
-            self._tell(job, False, "Resumed", "Job resumed")
+            self._emit_event(job, False, "Resumed", "Job resumed")
         if "startTime" not in status:
             status["startTime"] = timestamp()
             self._clock.start((job["metadata"]["uid"], "started"))
 
     def _create(self, job: Object, tally: Tally, alive: list[Object]) -> None:
-        """Pods up to `parallelism`, each not before its back-off is over."""
+        """Create pods up to `parallelism`, each after its back-off."""
         spec, uid = job["spec"], job["metadata"]["uid"]
         if uid in self._refused and not self._clock.due((uid, "refused"), _RETRY_S):
             return
@@ -194,10 +194,10 @@ class JobController:
             fill("pods", new)
             admit(self._store, kind, new, None)
         except Refusal as refusal:
-            self._tell(job, True, "FailedCreate", f"Error creating: {refusal.message}")
+            self._emit_event(job, True, "FailedCreate", f"Error creating: {refusal.message}")
             return False
         self._store.create(kind, metadata["namespace"], new)
-        self._tell(job, False, "SuccessfulCreate", f"Created pod: {new['metadata']['name']}")
+        self._emit_event(job, False, "SuccessfulCreate", f"Created pod: {new['metadata']['name']}")
         return True
 
     def _delete(self, pod: Object) -> None:
@@ -205,7 +205,7 @@ class JobController:
             self._store.delete("pods", pod)
 
     def _release(self, pod: Object) -> None:
-        """Takes the finalizer off, so that the pod can go."""
+        """Remove the finalizer, so that the pod can be deleted."""
         if FINALIZER in pod["metadata"].get("finalizers", []):
             self._store.edit("pods", pod, lambda new: new["metadata"]["finalizers"].remove(FINALIZER))
 
@@ -234,7 +234,7 @@ class JobController:
         if len(others) == len(status["conditions"]) or new["type"] == "Suspended":
             status["conditions"] = [*others, new]
 
-    def _tell(self, job: Object, warning: bool, reason: str, message: str) -> None:
+    def _emit_event(self, job: Object, warning: bool, reason: str, message: str) -> None:
         record(self._store, job, warning, reason, message, "job-controller")
 
 

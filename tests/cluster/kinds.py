@@ -1,4 +1,4 @@
-"""The kinds that the cluster knows, and how a client discovers them."""
+"""The kinds of the cluster, and API discovery."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Kind(NamedTuple):
 
     @property
     def resource(self) -> str:
-        """As messages of the API server name it: `jobs.batch`."""
+        """The name in messages of the API server: `jobs.batch`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
@@ -53,7 +53,7 @@ def kind_of(group: str, plural: str) -> Kind | None:
 
 
 def discovery(path: str) -> dict[str, Any] | None:
-    """The answer to a path that lists groups or resources; None for all other paths."""
+    """The response for a discovery path; None for all other paths."""
     groups = sorted({kind.group for kind in KINDS if kind.group})
     match path.strip("/").split("/"):
         case ["version"]:
@@ -91,7 +91,7 @@ def _resources(group: str, group_version: str) -> dict[str, Any]:
 
 
 def _openapi(group: str) -> dict[str, Any]:
-    """Just enough that kubectl leaves the checking of fields to the server, as with real ones."""
+    """Just enough for kubectl to leave the validation of fields to the server, as with a real cluster."""
     parameters = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("dryRun", "fieldValidation")]
     paths = {
         f"/{kind.plural}": {

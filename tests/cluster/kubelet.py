@@ -1,4 +1,4 @@
-"""The kubelets of all nodes: start what is bound to them, tell how it goes, end what is deleted."""
+"""The kubelets of all nodes: start bound pods, report their status, terminate deleted pods."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Run = ScriptedRun | ProcessRun
 
 
 class Kubelet:
-    """Starts each pod once, as what `play` says of it."""
+    """Starts each pod once, as the script or process that `play` returns for it."""
 
     def __init__(self, store: Store, clock: Clock, folder: Path, wake: Callable[[], None]) -> None:
         self.play: Play = lambda pod: Script()
         self.missing_images: set[str] = set()
         self.pythons: dict[str, str] = {}
-        """Image to the interpreter that stands for it."""
+        """Image → the Python interpreter that replaces it."""
         self.variables: Callable[[Object, Path], dict[str, str]] = lambda pod, folder: {}
-        """More environment of a real pod, which may have a folder for it."""
+        """Additional environment of a real pod. The second argument is a folder for its files."""
         self.runs: dict[str, Run] = {}
         self._store, self._clock, self._folder, self._wake = store, clock, folder, wake
         self._addresses = 0
@@ -41,7 +41,7 @@ class Kubelet:
             run = self.runs.get(uid)
             if name not in nodes or not alive(nodes[name]):
                 if run:
-                    run.kill()  # without power nothing runs, and nobody tells
+                    run.kill()  # the node has no power: nothing runs, and nothing is reported
                 continue
             ended = pod["status"]["phase"] in ("Succeeded", "Failed")
             leaving = "deletionTimestamp" in pod["metadata"]
@@ -98,23 +98,23 @@ class Kubelet:
         placed = mounts(self._store, pod, container, folder)
         if container["image"] in self.missing_images:
             back_off = self._clock.due((pod["metadata"]["uid"], "image"), 10)
-            told = f'Back-off pulling image "{container["image"]}"'
+            back_off_message = f'Back-off pulling image "{container["image"]}"'
             failed = f'failed to pull and unpack image "{container["image"]}": not found'
-            raise Unready("ImagePullBackOff", told) if back_off else Unready("ErrImagePull", failed)
+            raise Unready("ImagePullBackOff", back_off_message) if back_off else Unready("ErrImagePull", failed)
         variables = environment(self._store, pod, container, placed)
         return Prepared(container, command(container, variables, placed), variables)
 
     def _stop(self, pod: Object, run: Run) -> None:
         uid, grace_s = pod["metadata"]["uid"], pod["metadata"].get("deletionGracePeriodSeconds", 0)
         if isinstance(run, ProcessRun):
-            grace_s *= self._clock.speed  # processes know our seconds only
+            grace_s *= self._clock.speed  # processes run in real time
         if self._first(pod, "sigterm"):
             run.terminate()
         if self._clock.due((uid, "grace"), grace_s):
             run.kill()
 
     def _first(self, pod: Object, what: str) -> bool:
-        """Whether `what` has not been done to this pod before."""
+        """Whether `what` happens to this pod for the first time."""
         before = len(self._done)
         self._done.add((pod["metadata"]["uid"], what))
         return len(self._done) > before

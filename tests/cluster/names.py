@@ -1,4 +1,4 @@
-"""DNS of the cluster: what the headless Services publish, in a hosts file."""
+"""DNS of the cluster: the names that headless Services publish, in a hosts file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOMAIN = "cluster.local"
 
 
 def publish(store: Store, hosts: Path) -> None:
-    """Pods that a Service selects, the terminating ones too where it says `publishNotReadyAddresses`."""
+    """The pods that a Service selects, terminating ones included with `publishNotReadyAddresses`."""
     lines = []
     for service in store.list("services"):
         name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
@@ -33,4 +33,4 @@ def publish(store: Store, hosts: Path) -> None:
     if not hosts.exists() or hosts.read_text() != text:
         draft = hosts.with_suffix(".draft")
         draft.write_text(text)
-        draft.replace(hosts)  # a reader sees the old or the new
+        draft.replace(hosts)  # atomic for readers

@@ -1,4 +1,4 @@
-"""Nodes: what fits where, and what becomes of the pods when a node dies, is cordoned or removed."""
+"""Nodes: scheduling, and the pods of nodes that die, are cordoned or are removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TERMINAL = ("Succeeded", "Failed")
 
 
 def set_condition(pod: Object, kind: str, status: str, reason: str = "", message: str = "") -> None:
-    """In a pod's status; its time changes only with its status."""
+    """Set a condition. `lastTransitionTime` changes only with the condition's status."""
     conditions = pod.setdefault("status", {}).setdefault("conditions", [])
     old = next((each for each in conditions if each["type"] == kind), None)
     since = old["lastTransitionTime"] if old and old["status"] == status else timestamp()
@@ -24,30 +24,30 @@ def set_condition(pod: Object, kind: str, status: str, reason: str = "", message
 
 
 def disrupt(store: Store, pod: Object, reason: str, message: str) -> None:
-    """Ends a pod as evictions, preemptions and taints do: DisruptionTarget first, then a delete with its grace."""
+    """Disrupt a pod, as evictions, preemptions and taints do: DisruptionTarget, then a graceful deletion."""
     store.edit("pods", pod, lambda new: set_condition(new, "DisruptionTarget", "True", reason, message), status=True)
     store.delete("pods", pod)
 
 
 class Node:
-    """A handle for tests."""
+    """A node, for tests to manipulate."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self.name = store, name
 
     def cordon(self) -> None:
-        """No new pods."""
+        """Make the node unschedulable."""
         self._store.edit("nodes", self._object(), lambda node: node["spec"].update(unschedulable=True))
 
     def kill(self) -> None:
-        """Power off. NotReady at once (on a real cluster after about 45 s); its pods are told to go when their toleration of
-        that is over, and hang in Terminating, for no kubelet answers."""
+        """Cut the power. The node is NotReady at once (on a real cluster after about 45 s). Its pods are deleted after their
+        toleration and are stuck in Terminating, as no kubelet responds."""
         self._store.edit(
             "nodes", self._object(), lambda node: set_condition(node, "Ready", "Unknown", "NodeStatusUnknown"), status=True
         )
 
     def remove(self) -> None:
-        """Deletes the Node object, on which the pod garbage collector fails its pods."""
+        """Delete the Node object. The pod garbage collector then fails its pods."""
         self._store.delete("nodes", self._object())
 
     def _object(self) -> Object:
@@ -81,7 +81,7 @@ class Nodes:
             elif name not in nodes:
                 self._orphaned(pod)
             elif not alive(nodes[name]):
-                # As the node controller does. What the kubelet said last of the containers stays.
+                # Like the node controller. ContainersReady, which the kubelet reports, stays.
                 if holds(pod, "Ready"):
                     self._store.edit("pods", pod, lambda new: set_condition(new, "Ready", "False"), status=True)
                 if "deletionTimestamp" not in pod["metadata"]:
@@ -98,8 +98,8 @@ class Nodes:
                 return
             for reason in lacking:
                 reasons[reason] = reasons.get(reason, 0) + 1
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        message = f"0/{len(nodes)} nodes are available: {told}."
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        message = f"0/{len(nodes)} nodes are available: {counts}."
         self._store.edit(
             "pods", pod, lambda new: set_condition(new, "PodScheduled", "False", "Unschedulable", message), status=True
         )
@@ -136,7 +136,7 @@ def _specify(fields: Object, new: Object) -> None:
 
 
 def holds(thing: Object, kind: str) -> bool:
-    """Whether a condition of a node or a pod is true."""
+    """Whether a condition of a node or a pod is True."""
     return any(each["type"] == kind and each["status"] == "True" for each in thing["status"].get("conditions", []))
 
 

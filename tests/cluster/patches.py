@@ -1,6 +1,6 @@
-"""The kinds of patches: JSON merge (RFC 7396) and strategic merge, which server-side apply here shares.
+"""JSON merge patches (RFC 7396) and strategic merge patches, which also implement server-side apply.
 
-Owners of fields are not kept, so server-side apply never conflicts.
+There is no field ownership, so server-side apply never conflicts.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-# patchMergeKey of each list in the types of k8s.io/api that is merged by key; all others are replaced.
+# patchMergeKey of the lists in k8s.io/api that are merged by key. Other lists are replaced.
 _KEYS = {
     "containers": ("name",), "initContainers": ("name",), "env": ("name",), "volumes": ("name",),
     "volumeMounts": ("mountPath",), "ports": ("containerPort", "port"), "ownerReferences": ("uid",), "conditions": ("type",),
@@ -17,7 +17,7 @@ _KEYS = {
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """`target` with a JSON merge patch."""
+    """Apply a JSON merge patch."""
     if not isinstance(patch, dict):
         return deepcopy(patch)
     merged = dict(target) if isinstance(target, dict) else {}
@@ -30,7 +30,7 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def strategic(target: Any, patch: Any) -> Any:
-    """`target` with a strategic merge patch."""
+    """Apply a strategic merge patch."""
     if not isinstance(patch, dict):
         return deepcopy(patch)
     if patch.get("$patch") == "replace":

@@ -1,4 +1,4 @@
-"""Pods that are real: each container's command as a process of this machine, on a loopback address of its own."""
+"""Real pods: each container's command is a local process, with a separate loopback address per pod."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.cluster.store import Object
 _MARK = "CLUSTER_POD_UID"
 _INIT = ["tini", "--"]
 _PROCESS_1 = ["env", "--ignore-signal=TERM"]
-"""The first process of a container gets no SIGTERM before it has a handler for it. Behind `tini --` it is not the first."""
+"""PID 1 of a container receives no SIGTERM before it has a handler. Behind `tini --` a process is not PID 1."""
 _MESSAGE_BYTES, _LOG_BYTES = 4096, 2048
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Process:
-    """A pod whose containers run for real, with more variables if a test says so."""
+    """A pod whose containers are real processes, with additional variables."""
 
     env: dict[str, str] = field(default_factory=dict)
 
@@ -39,7 +39,7 @@ class Prepared:
 
 
 class ProcessRun:
-    """The init containers one after the other, then the container of a pod that has one."""
+    """Runs the init containers one after another, then the container of the pod."""
 
     def __init__(self, uid: str, folder: Path, prepared: list[Prepared], python: str, wake: Callable[[], None]) -> None:
         self._uid, self._folder, self._python, self._wake = uid, folder, python, wake
@@ -53,13 +53,13 @@ class ProcessRun:
         return self._exit
 
     def terminate(self) -> None:
-        """SIGTERM to what would be PID 1."""
+        """Send SIGTERM to the process that would be PID 1."""
         self._asked = True
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to all of the pod, sessions of its own included."""
+        """Send SIGKILL to all processes of the pod, in all sessions."""
         self._asked = True
         mark = f"{_MARK}={self._uid}".encode()
         for each in Path("/proc").glob("[0-9]*"):
@@ -67,10 +67,10 @@ class ProcessRun:
                 if mark in (each / "environ").read_bytes().split(b"\0"):
                     os.kill(int(each.name), signal.SIGKILL)
             except OSError:
-                continue  # gone, or somebody else's
+                continue  # it has ended, or belongs to another user
 
     def end(self, how: Exit) -> None:
-        raise NotImplementedError("a real process ends by itself or by a signal")
+        raise NotImplementedError("a test cannot end a real process with an exit code: send it a signal")
 
     def log(self) -> str:
         path = self._folder / "log"
@@ -120,7 +120,7 @@ class ProcessRun:
         return Exit(128 - code if code < 0 else code, message)
 
     def kill_rest(self) -> None:
-        """With PID 1 all others of a container end."""
+        """Kill the other processes of a container, as at the end of PID 1."""
         asked = self._asked
         self.kill()
         self._asked = asked

@@ -1,4 +1,4 @@
-"""Amounts of resources: "500m", "64Gi", "8"."""
+"""Resource quantities: "500m", "64Gi", "8"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def amount(quantity: str | int | float) -> float:
 
 
 def requested(pod: dict[str, Any]) -> dict[str, float]:
-    """What the containers of a pod ask of its node, "pods" included; a limit without a request is the request, too."""
+    """The requests of a pod, including "pods". A limit without a request is the request, too."""
     total = {"pods": 1.0}
     for container in pod["spec"]["containers"]:
         resources = container.get("resources", {})

@@ -1,4 +1,4 @@
-"""Pods that a test writes: how long they run and how they end."""
+"""Scripted pods: a test sets how long they run and how they end."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ class Exit:
     code: int
     message: str = ""
     reason: str = ""
-    """"OOMKilled", say; else "Completed" or "Error"."""
+    """For example "OOMKilled". Default: "Completed" or "Error"."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """A container that runs for `after_s` seconds of the cluster and then ends as told."""
+    """A container that runs for `after_s` seconds of the cluster and then ends with `exit`."""
 
     exit: Exit = Exit(0)
     after_s: float = 0
     on_sigterm: Exit | None = Exit(143)
-    """None: it does not listen, as Python without a handler, and is killed when the grace period is over."""
+    """None: no handler for SIGTERM, so it is killed after the grace period."""
     sigterm_s: float = 0
-    """From SIGTERM to the end."""
+    """Seconds from SIGTERM to the end."""
     log: str = ""
     then: Callable[[], object] | None = None
-    """Called when it ends by itself, before anybody can see that."""
+    """Called when it ends without a signal, before its end is visible."""
 
 
 class ScriptedRun:
-    """One start of a script."""
+    """One execution of a script."""
 
     def __init__(self, script: Script, uid: str, clock: Clock) -> None:
         self._script, self._uid, self._clock = script, uid, clock
@@ -58,7 +58,7 @@ class ScriptedRun:
         return self._exit
 
     def end(self, how: Exit) -> None:
-        """Ends it now."""
+        """End it now."""
         self._exit = self._exit or how
 
     def terminate(self) -> None:

@@ -11,7 +11,7 @@ _SET = re.compile(r"\s*([\w./-]+)\s+(in|notin)\s*\(([^)]*)\)\s*")
 
 
 def selects(each: Object, query: dict[str, str]) -> bool:
-    """Whether `labelSelector` and `fieldSelector` of a query both take an object."""
+    """Whether an object matches `labelSelector` and `fieldSelector` of a query."""
     labels = each["metadata"].get("labels", {})
     wanted = re.split(r",(?![^(]*\))", query.get("labelSelector", ""))
     fields = query.get("fieldSelector", "").split(",")

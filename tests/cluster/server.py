@@ -1,4 +1,4 @@
-"""The HTTP API, as far as kubectl and a client in JSON need it."""
+"""The HTTP API, as far as kubectl and JSON clients need it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATCHES: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Server(ThreadingHTTPServer):
-    """On loopback; `calls` in order of arrival."""
+    """Listens on loopback. `calls` are in order of arrival."""
 
     daemon_threads = True
 
@@ -43,7 +43,7 @@ class Server(ThreadingHTTPServer):
         self.closing = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is no news."""
+        """Ignore clients that were killed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _watch(self, request: _Request) -> None:
-        """Lines of JSON in chunks; ends after `timeoutSeconds`."""
+        """Stream events as lines of JSON, until `timeoutSeconds`."""
         query = request.query
         until = time.monotonic() + float(query.get("timeoutSeconds", 3600))
         dropped = self.server.faults.watch()
@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             if query.get("resourceVersion", "0") in ("", "0"):
                 for each in request.listed():
                     self._chunk({"type": "ADDED", "object": each})
-            if query.get("sendInitialEvents") == "true":  # a list as a watch: a bookmark tells where the list ends
+            if query.get("sendInitialEvents") == "true":  # a streaming list: a bookmark marks its end
                 ends = {"resourceVersion": str(since), "annotations": {"k8s.io/initial-events-end": "true"}}
                 bookmark = {"kind": request.kind.name, "apiVersion": request.kind.api_version, "metadata": ends}
                 self._chunk({"type": "BOOKMARK", "object": bookmark})
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Request:
-    """One call: who, what, and the answer."""
+    """One request and its response."""
 
     def __init__(self, server: Server, method: str, path: str, query: dict[str, str], headers: Any, body: bytes) -> None:
         user = server.access.user(headers.get("Authorization", ""))
@@ -208,7 +208,7 @@ class _Request:
         try:
             return yaml.safe_load(self._body) if "yaml" in kind else json.loads(self._body or b"{}")
         except ValueError as error:
-            raise Refusal(400, f"the body is no JSON: {error}") from None
+            raise Refusal(400, f"the body is not valid JSON: {error}") from None
 
     def _create(self, new: Object) -> Object:
         metadata = new.setdefault("metadata", {})
@@ -249,7 +249,7 @@ class _Request:
     def _delete(self) -> Object:
         options = self._parsed() if self._body else {}
         victims = [self._old()] if self.name else self.listed()
-        # Jobs of batch/v1 are the one kind whose dependents stay where nothing is said.
+        # By default dependents of batch/v1 Jobs are orphaned, unlike those of other kinds.
         default = "Orphan" if self.kind.plural == "jobs" else "Background"
         policy = options.get("propagationPolicy") or self.query.get("propagationPolicy") or default
         wanted = options.get("preconditions", {}).get("uid")

@@ -1,4 +1,4 @@
-"""A small chain of all kinds that jobs/adainf.yaml uses, as text of a user."""
+"""A small manifest with all kinds of jobs/adainf.yaml."""
 
 SKETCH = """\
 apiVersion: v1

@@ -1,4 +1,4 @@
-"""`Status`: how the API server says no."""
+"""`Status` objects: error responses of the API server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REASONS = {
 
 
 class Refusal(Exception):
-    """An answer of 400 or above."""
+    """A response with an HTTP error status."""
 
     def __init__(self, code: int, message: str, *, reason: str = "", retry_after_s: int | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The objects: identities, versions, conflicts, deletion with finalizers, and the journal that watches read."""
+"""Object storage: uids, resource versions, conflicts, finalizers, and the journal for watches."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.cluster.statuses import Refusal, not_found
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]
-"""Plural, namespace ("" of what has none), name."""
+"""Plural, namespace ("" for cluster-scoped objects), name."""
 
 
 class Store:
-    """Everything under one lock; whoever waits on `changed` sees each change."""
+    """One lock guards everything. `changed` is notified of each change."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.version = 1
         self.forgotten = 0
-        """Versions up to this one cannot be watched from: 410."""
+        """A watch from a version up to this one gets 410."""
         self._objects: dict[Key, Object] = {}
         self._journal: list[tuple[int, str, str, Object]] = []
 
@@ -34,7 +34,7 @@ class Store:
             return deepcopy(self._objects.get((plural, namespace, name)))
 
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
-        """All of a kind, by name; of all namespaces for None."""
+        """All objects of a kind, sorted by name. None: in all namespaces."""
         with self.lock:
             keys = sorted(key for key in self._objects if key[0] == plural and namespace in (None, key[1]))
             return [deepcopy(self._objects[key]) for key in keys]
@@ -55,7 +55,7 @@ class Store:
             return deepcopy(new)
 
     def replace(self, plural: str, new: Object, *, status: bool = False, dry_run: bool = False) -> Object:
-        """Writes what was read and changed. A stale `resourceVersion` is a conflict; `status` alone, or all but it."""
+        """Replace an object. A stale `resourceVersion` is a conflict. `status`: replace only the status, else all except it."""
         with self.changed:
             metadata = new["metadata"]
             key = (plural, metadata.get("namespace", ""), metadata["name"])
@@ -86,7 +86,7 @@ class Store:
             return deepcopy(merged)
 
     def edit(self, plural: str, each: Object, change: Callable[[Object], object], *, status: bool = False) -> None:
-        """`change` on the newest version of an object, if it is still there."""
+        """Apply `change` to the newest version of an object, if it still exists."""
         with self.lock:
             metadata = each["metadata"]
             newest = self.get(plural, metadata.get("namespace", ""), metadata["name"])
@@ -95,7 +95,7 @@ class Store:
                 self.replace(plural, newest, status=status)
 
     def delete(self, plural: str, each: Object, *, grace_s: int | None = None, finalizer: str | None = None) -> Object:
-        """Removes an object, or marks it where finalizers or, of a pod, its kubelet have to finish first."""
+        """Delete an object, or mark it as terminating if finalizers (or, of a pod, its kubelet) must finish first."""
         with self.changed:
             metadata = each["metadata"]
             key = (plural, metadata.get("namespace", ""), metadata["name"])
@@ -113,7 +113,7 @@ class Store:
                 new["metadata"]["deletionGracePeriodSeconds"] = min(
                     wanted_s, new["metadata"].get("deletionGracePeriodSeconds", wanted_s)
                 )
-            new["metadata"].setdefault("deletionTimestamp", timestamp(wanted_s))  # of a pod when its grace is over
+            new["metadata"].setdefault("deletionTimestamp", timestamp(wanted_s))  # of a pod: the end of its grace period
             if new["metadata"].get("finalizers") or not _grace_is_over(new):
                 if new != old:
                     self._put(key, new, "MODIFIED")
@@ -124,7 +124,7 @@ class Store:
     def watch(
         self, plural: str, namespace: str | None, since: int, stop: Callable[[], bool]
     ) -> Iterator[tuple[str, Object] | None]:
-        """Changes after a version; None each quarter of a second without one. Ends when `stop` says so."""
+        """Yield changes after a version, or None after a quarter of a second without one. Ends when `stop` returns True."""
         while not stop():
             with self.changed:
                 if since < self.forgotten:
@@ -140,7 +140,7 @@ class Store:
                 yield None
 
     def forget(self) -> None:
-        """As etcd's compaction: nobody can watch from a version of the past."""
+        """Expire all past versions, like etcd's compaction."""
         with self.changed:
             self.version += 1
             self.forgotten = self.version
@@ -160,7 +160,7 @@ class Store:
 
 
 def named(new: Object) -> Object:
-    """With a uid, and a name where only `generateName` is set; in place."""
+    """Set the uid, and the name if only `generateName` is set. In place."""
     metadata = new.setdefault("metadata", {})
     metadata.setdefault("uid", str(uuid.uuid4()))
     if "name" not in metadata:

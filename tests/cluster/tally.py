@@ -1,4 +1,4 @@
-"""What a Job has counted: each ended pod once, whether or not its object is still there."""
+"""The pods that a Job has counted: each ended pod once, even after its object is deleted."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _BACKOFF_S, _BACKOFF_MOST_S = 10, 600
 
 
 def index_of(pod: Object) -> int | None:
-    """None in a Job that is not Indexed."""
+    """The completion index. None if the Job is not Indexed."""
     written = pod["metadata"].get("annotations", {}).get(INDEX)
     return None if written is None else int(written)
 
 
 @dataclass
 class Tally:
-    """`succeeded` holds indexes, or the uids of pods where the Job is not Indexed."""
+    """`succeeded` holds indexes, or uids of pods if the Job is not Indexed."""
 
     succeeded: set[int | str] = field(default_factory=set)
     failed: int = 0
     failed_indexes: set[int] = field(default_factory=set)
     failures: dict[int | None, int] = field(default_factory=dict)
-    """By index: those that its own budget counts."""
+    """Index → failures that count towards its limit."""
     failed_job: str = ""
-    """Message of the FailJob rule that was met."""
+    """Message of the FailJob rule that matched."""
     counted: set[str] = field(default_factory=set)
     _since_success: dict[int | None, int] = field(default_factory=dict)
     _last: dict[int | None, float] = field(default_factory=dict)
 
     def count(self, job: Object, pod: Object) -> None:
-        """An ended pod."""
+        """Count an ended pod."""
         uid, index, spec = pod["metadata"]["uid"], index_of(pod), job["spec"]
         if uid in self.counted:
             return
@@ -61,7 +61,7 @@ class Tally:
         self._last[key] = time.monotonic()
 
     def backoff(self, job: Object, index: int | None) -> tuple[object, float]:
-        """A timer's key, and how long after the latest failure the next pod may come."""
+        """Key of the back-off timer, and the back-off in seconds."""
         key = index if "backoffLimitPerIndex" in job["spec"] else None
         failures = self._since_success.get(key, 0)
         wait_s = min(_BACKOFF_S * 2 ** (failures - 1), _BACKOFF_MOST_S) if failures else 0

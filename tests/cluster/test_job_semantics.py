@@ -1,4 +1,4 @@
-"""Each row of docs/job-semantics.md, by the name in its last column."""
+"""One test for each row of docs/job-semantics.md, with the name in its last column."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISRUPTED = {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A second of it takes 10 ms."""
+    """One second of the cluster takes 10 ms."""
     with Cluster(tmp_path, speed=100) as cluster:
         yield cluster
 
@@ -63,7 +63,7 @@ def patch(cluster: Cluster, body: Object, name: str = "j") -> tuple[int, Object]
 
 
 def running(cluster: Cluster, count: int, job: str = "j") -> list[Object]:
-    """The pods of a Job, once so many run."""
+    """The pods of a Job, once `count` of them are running."""
 
     def look() -> list[Object]:
         pods = [
@@ -117,7 +117,7 @@ def test_backoff_delay(cluster: Cluster) -> None:
     start(cluster, backoffLimit=2)
     cluster.until_ended("j")
     first_s, second_s = (cluster.speed * (b - a) for a, b in pairwise(starts))
-    assert first_s >= 9.5  # the pod's start is seen with some delay
+    assert first_s >= 9.5  # the start of the pod is recorded with some delay
     assert second_s >= 19.5
 
 
@@ -187,7 +187,7 @@ def test_failure_target_before_failed(cluster: Cluster) -> None:
     assert condition(cluster.job("j") or {}, "Failed") is None
     assert status(cluster)["terminating"] == 1
     cluster.until_ended("j")
-    # The pod that failed by itself stays with its log; the one that was told to go is gone.
+    # The failed pod stays with its log; the terminated pod is deleted.
     assert [pod["spec"]["hostname"] for pod in cluster.pods("j")] == ["j-1"]
     assert status(cluster)["failed"] == 2
 

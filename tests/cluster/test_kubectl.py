@@ -1,4 +1,4 @@
-"""Real kubectl, and a client's view of the API: versions, conflicts, watches, dry runs, rights, faults."""
+"""Real kubectl, and the API: versions, conflicts, watches, dry runs, rights, faults."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def outcomes(printed: str) -> set[str]:
 
 def test_apply_twice_changes_nothing(cluster: Cluster) -> None:
     assert outcomes(cluster.apply(SKETCH)) == {"created"}
-    cluster.until(lambda: [pod for pod in cluster.pods("adainf") if condition(pod, "Ready")])  # the controllers have written
+    cluster.until(lambda: [pod for pod in cluster.pods("adainf") if condition(pod, "Ready")])  # status written
     assert outcomes(cluster.apply(SKETCH)) == {"unchanged"}
     assert [call for call in cluster.calls if call.verb in ("patch", "update")] == []
 
@@ -46,7 +46,7 @@ def test_quantities_are_strings(cluster: Cluster) -> None:
 
 
 def test_another_image(cluster: Cluster) -> None:
-    """A CronJob's template can change, a Job's cannot."""
+    """The template of a CronJob is mutable, that of a Job is not."""
     cluster.apply(SKETCH)
     assert "cronjob.batch/adainf-pretrain configured" in cluster.apply(SKETCH.replace("adainf-train:1", "adainf-train:2"))
     refused = cluster.kubectl("apply", "-f", "-", stdin=SKETCH.replace("controller:1", "controller:2"), check=False)
@@ -91,7 +91,7 @@ def test_wait(cluster: Cluster) -> None:
     pod = cluster.pods("adainf")[0]
 
     def finish() -> None:
-        """Once kubectl watches: that it sees the end, and not that it came too late, is what is tested."""
+        """Finish the pod once kubectl watches, so that the watch reports the end."""
         cluster.until(lambda: [call for call in cluster.calls if call.verb == "watch"])
         cluster.finish(pod, Exit(0))
 
@@ -163,7 +163,7 @@ def test_watch(cluster: Cluster) -> None:
     assert found[0]["object"] == created
 
 
-def test_watch_from_a_forgotten_version(cluster: Cluster) -> None:
+def test_watch_from_an_expired_version(cluster: Cluster) -> None:
     _, listed = cluster.request("GET", "configmaps")
     cluster.store.forget()
     found: list[Object] = []
@@ -174,7 +174,7 @@ def test_watch_from_a_forgotten_version(cluster: Cluster) -> None:
 
 
 def test_rights(cluster: Cluster) -> None:
-    """A Role with names gives neither lists nor other names; what no Role gives is refused, and all is recorded."""
+    """A rule with resourceNames grants no lists and no other names; calls without a right get 403; all calls are recorded."""
     cluster.apply(SKETCH)
 
     def code(method: str, path: str, body: object = None) -> int:
@@ -233,9 +233,9 @@ for _ in range(100):
         break
     except socket.gaierror:
         time.sleep(0.05)
-told = [address, os.environ["POD_IP"], os.environ["JOB_COMPLETION_INDEX"], os.environ["KEY"], sys.argv[1:]]
-told.append(pathlib.Path(os.environ["RECIPE"]).read_text())
-pathlib.Path(os.environ["ADAINF_TERMINATION_LOG"]).write_text(json.dumps(told))
+report = [address, os.environ["POD_IP"], os.environ["JOB_COMPLETION_INDEX"], os.environ["KEY"], sys.argv[1:]]
+report.append(pathlib.Path(os.environ["RECIPE"]).read_text())
+pathlib.Path(os.environ["ADAINF_TERMINATION_LOG"]).write_text(json.dumps(report))
 print("up", flush=True)
 time.sleep(60)
 """
@@ -257,7 +257,7 @@ def real_pod() -> Object:
 
 
 def test_real_pods(cluster: Cluster) -> None:
-    """Two processes: names, environment, arguments, files, SIGTERM, the termination message and logs."""
+    """Two processes: DNS names, environment, arguments, files, SIGTERM, the termination message and logs."""
     cluster.on_pod(lambda pod: Process())
     cluster.request("POST", "secrets", {"metadata": {"name": "keys"}, "stringData": {"KEY": "secret"}})
     cluster.request("POST", "configmaps", {"metadata": {"name": "recipe"}, "data": {"recipe.yaml": "name: tiny"}})
@@ -272,7 +272,7 @@ def test_real_pods(cluster: Cluster) -> None:
     cluster.request("DELETE", f"pods/{second['metadata']['name']}")
     cluster.until_ended("w")
     assert cluster.job("w")["status"]["failed"] == 2
-    # The message is in the last status that was seen before the pod went.
+    # The message is in the last status before the pod was deleted.
     last = [each for _, kind, of, each in cluster.store._journal if of == "pods" and kind == "DELETED"]
     messages = {each["spec"]["hostname"]: each["status"]["containerStatuses"][0]["state"]["terminated"] for each in last}
     assert {state["exitCode"] for state in messages.values()} == {75}

@@ -1,4 +1,4 @@
-"""A real cluster with the interface of `tests.cluster.Cluster`, as far as the tests of docs/job-semantics.md use it.
+"""A real cluster with the interface of `tests.cluster.Cluster`, for the tests of docs/job-semantics.md.
 
 A pod waits behind a scheduling gate until the test has said what it plays; then it is a Python program that does so.
 """
@@ -43,7 +43,7 @@ KINDS = {"jobs": "Job", "secrets": "Secret", "resourcequotas": "ResourceQuota"}
 
 
 class RealCluster:
-    """The cluster of the kubeconfig, and a namespace of it that is made and deleted. `image` has Python and tini."""
+    """The cluster of the kubeconfig, with a temporary namespace. `image` contains Python and tini."""
 
     speed = 1.0
 
@@ -85,7 +85,7 @@ class RealCluster:
             body = {"apiVersion": "v1", "kind": "DeleteOptions", **body}
         group = f"apis/{root}v1" if root else "api/v1"
         answer = self._call(method, f"{group}/namespaces/{self.namespace}/{rest}", body, kind)
-        if method == "POST" and plural == "resourcequotas":  # in force once its controller has counted
+        if method == "POST" and plural == "resourcequotas":  # it is enforced once the quota controller has set its status
             self.until(lambda: self.request("GET", "resourcequotas")[1]["items"][0]["status"].get("used"))
         return answer
 
@@ -101,7 +101,7 @@ class RealCluster:
         return [event for event in self.request("GET", "events")[1]["items"] if event["involvedObject"]["name"] == name]
 
     def preempt(self, pod: Object) -> None:
-        """By an eviction, which ends a pod by the same condition as a preemption does."""
+        """Evict a pod, which sets the same condition as a preemption."""
         self.request("POST", f"pods/{pod['metadata']['name']}/eviction", {})
 
     def until(self, look: Callable[[], T], timeout_s: float = 180) -> T:
@@ -119,7 +119,7 @@ class RealCluster:
         return self.until(ended, timeout_s) or {}
 
     def _playing(self, job: Object) -> Object:
-        """The Job with containers that play what the test says."""
+        """The Job with containers that execute the test's script."""
         pod = job["spec"]["template"]["spec"]
         missing = bool(self.kubelet.missing_images)
         script = {"name": "SCRIPT", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{GATE}']"}}}
@@ -138,12 +138,12 @@ class RealCluster:
         return {**job, "spec": {**job["spec"], "template": template}}
 
     def _play_pods(self) -> None:
-        """Ask the test about each new pod, and let it go."""
+        """Annotate each new pod with the test's script, and remove its scheduling gate."""
         while not self._closing.wait(0.1):
             for pod in sorted(self.pods(), key=lambda pod: pod["metadata"]["creationTimestamp"]):
                 if pod["spec"].get("schedulingGates") and "deletionTimestamp" not in pod["metadata"]:
-                    told = {"annotations": {GATE: _told(self._play(pod))}}
-                    change = {"metadata": told, "spec": {"schedulingGates": []}}
+                    metadata = {"annotations": {GATE: _script(self._play(pod))}}
+                    change = {"metadata": metadata, "spec": {"schedulingGates": []}}
                     self.request("PATCH", f"pods/{pod['metadata']['name']}", change, kind=MERGE)
 
     def _log(self, pod: Object) -> str:
@@ -159,7 +159,7 @@ class RealCluster:
             return answer.status, {"text": answer.data.decode()}
 
 
-def _told(play: Script | Process) -> str:
+def _script(play: Script | Process) -> str:
     if isinstance(play, Process):
         return "{}"
     ending: Exit | None = play.on_sigterm

@@ -1,10 +1,10 @@
-"""The chain on a real cluster: that of KUBECONFIG, whichever it is.
+"""The pipeline on a real cluster, that of KUBECONFIG.
 
     KUBECONFIG=… ADAINF_E2E_IMAGE_CONTROLLER=… ADAINF_E2E_IMAGE_TRAIN=… python -m pytest tests/e2e -m slow -ra
 
-The images are those of targets `controller` and `train-cpu`, where the nodes can pull them. ADAINF_E2E_IMAGE_S3 stands in for
-SeaweedFS' own. The tests make a namespace that enforces Pod Security `restricted` and delete it; with ADAINF_E2E_NAMESPACE they
-use one that exists and is empty. About 7 GiB of memory; no LoadBalancer, metrics server or volume is used.
+The images are those of targets `controller` and `train-cpu`, from a registry that the nodes can pull from. ADAINF_E2E_IMAGE_S3
+replaces the image of SeaweedFS. The tests create and delete a namespace that enforces Pod Security `restricted`, or use the
+empty namespace ADAINF_E2E_NAMESPACE. They need about 7 GiB of memory, and no LoadBalancer, metrics server or volumes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from adainf.kubernetes.render import render
 
 NEEDED = ("KUBECONFIG", "ADAINF_E2E_IMAGE_CONTROLLER", "ADAINF_E2E_IMAGE_TRAIN")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
-CHAIN_S, STAGE_S = 3600, 1200
+PIPELINE_S, STAGE_S = 3600, 1200
 GONE_S = 120
-"""Less than the grace of a gang, 300 s: a pod that hears no SIGTERM takes all of it."""
+"""Less than the grace period of a gang, 300 s, which a pod that ignores SIGTERM would take."""
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"no cluster to test on: set {', '.join(MISSING)}"),
+    pytest.mark.skipif(bool(MISSING), reason=f"no cluster is configured: set {', '.join(MISSING)}"),
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on the PATH"),
 ]
 
@@ -71,9 +71,9 @@ class Cluster:
         while not condition():
             if time.monotonic() > deadline or self.outcome() == "Failed":
                 logs = self("logs", "job/adainf", "--tail=50", check=False)
-                told = self("describe", "job/adainf", check=False)
+                description = self("describe", "job/adainf", check=False)
                 seen = self("get", "jobs,pods", "--output", "wide", check=False)
-                pytest.fail(f"{what} did not come:\n{seen}\n{told}\n{logs}")
+                pytest.fail(f"{what} did not come:\n{seen}\n{description}\n{logs}")
             time.sleep(2)
 
     def complete(self, seconds: float) -> None:
@@ -105,7 +105,7 @@ def at_work(gang: dict[str, Any]) -> bool:
 
 
 def test_deleted_while_it_pretrains_it_resumes(cluster: Cluster) -> None:
-    """Once while its pods start, which must hear that already, and once while they train."""
+    """Once while its pods start, which must handle SIGTERM already, and once while they train."""
     for what in (starting, at_work):
         cluster.apply()
         cluster.until(f"a gang {what.__name__}", lambda what=what: any(map(what, cluster.children("pretrain"))), STAGE_S)
@@ -115,15 +115,15 @@ def test_deleted_while_it_pretrains_it_resumes(cluster: Cluster) -> None:
             assert time.monotonic() < deadline, "the stages outlive job/adainf"
             time.sleep(2)
     cluster.apply()
-    cluster.complete(CHAIN_S)
-    assert not cluster.children("ingest")  # what was finished before is not made again
+    cluster.complete(PIPELINE_S)
+    assert not cluster.children("ingest")  # finished stages are skipped
 
 
 def test_gangs_had_two_nodes(cluster: Cluster) -> None:
     gangs = cluster.children("pretrain")
     assert "adainf" in {
         each["metadata"]["labels"]["adainf.dev/arm"] for each in gangs
-    }  # `none` may have ended before the delete
+    }  # `none` may have ended before the deletion
     assert {each["spec"]["completions"] for each in gangs} == {2}
 
 
@@ -132,14 +132,14 @@ def test_applied_again_nothing_changes(cluster: Cluster) -> None:
     assert [line for line in lines if not line.endswith(" unchanged")] == []
 
 
-def test_a_finished_run_is_found_finished(cluster: Cluster) -> None:
+def test_a_finished_run_is_complete_at_once(cluster: Cluster) -> None:
     cluster("delete", "job/adainf", "--wait=true")
     cluster.apply()
     cluster.complete(STAGE_S)
     assert cluster.children() == []
 
 
-def test_deleted_it_leaves_nothing(cluster: Cluster) -> None:
+def test_deletion_leaves_nothing(cluster: Cluster) -> None:
     cluster("delete", "-f", "-", "--wait=true", text=cluster.manifests)
     deadline = time.monotonic() + GONE_S
     while any(cluster.get(kind) for kind in ("jobs", "cronjobs", "pods", "services", "configmaps", "roles", "serviceaccounts")):

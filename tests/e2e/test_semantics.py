@@ -1,8 +1,8 @@
-"""The tests of docs/job-semantics.md on the cluster of KUBECONFIG: whether the simulated one does as a real one.
+"""The tests of docs/job-semantics.md on the cluster of KUBECONFIG, to compare the simulated cluster with a real one.
 
     KUBECONFIG=… ADAINF_E2E_IMAGE_CONTROLLER=… python -m pytest tests/e2e/test_semantics.py -m slow -ra
 
-Ten minutes. The pods are Python programs in that image, in a namespace that each test makes and deletes.
+Takes ten minutes. The pods are Python programs in that image, in a temporary namespace per test.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NEEDED = ("KUBECONFIG", "ADAINF_E2E_IMAGE_CONTROLLER")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
 NOT_HERE = {
     "test_a_row_for_each_test",
-    # They take nodes away from whatever else runs there, or need GPUs.
+    # They disturb other workloads on the nodes, or need GPUs.
     *("test_insufficient_gpus", "test_cordoned_node", "test_dead_node", "test_removed_node"),
-    "test_names_of_pods",  # looks into the simulator's file of hosts; the chain's gangs meet by those names
+    "test_names_of_pods",  # reads the simulator's hosts file; gangs on a real cluster test DNS names
 }
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"no cluster to compare with: set {', '.join(MISSING)}"),
+    pytest.mark.skipif(bool(MISSING), reason=f"no cluster is configured: set {', '.join(MISSING)}"),
 ]
 
 globals().update({name: test for name, test in vars(semantics).items() if name.startswith("test_") and name not in NOT_HERE})

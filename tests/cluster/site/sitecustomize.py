@@ -1,4 +1,4 @@
-"""Names of the cluster in the processes of its pods: `socket.getaddrinfo` looks into a hosts file first."""
+"""DNS of the cluster for the processes of its pods: `socket.getaddrinfo` reads a hosts file first."""
 
 import os
 import socket
