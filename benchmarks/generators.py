@@ -126,7 +126,7 @@ def _children_s() -> float:
 
 
 def _page(lines: list[str], names: list[str]) -> str:
-    grids = "\n\n".join(f"{name}\n\n![Samples of {name}, not chosen](generators-{name}.png)" for name in names)
+    grids = "\n\n".join(f"{name}\n\n![Samples of {name}, uncurated](generators-{name}.png)" for name in names)
     return f"""# Generators on Fashion-MNIST
 
 `{" ".join(["python -m benchmarks.generators", *sys.argv[1:]])}` at {commit()}, {date.today().isoformat()}. 54,000 real training
@@ -136,7 +136,7 @@ against the training images.
 
 {chr(10).join(lines)}
 
-The first 64 samples of each, not chosen:
+The first 64 samples of each, uncurated:
 
 {grids}
 """
