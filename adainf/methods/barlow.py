@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adainf import recipe
-from adainf.methods.method import Embedded, Method, full_precision, projected_apart
+from adainf.methods.method import Embedded, Method, full_precision, project_each
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 from adainf.runtime.distributed import all_reduce_sum, world_size
@@ -19,8 +19,8 @@ _EPS = 1e-5
 def barlow_twins(z1_bD: Tensor, z2_bD: Tensor, off_diagonal: float) -> Tensor:
     """sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2 (equation 1), C the cross-correlation over the global batch (equation 2).
 
-    Each dimension is standardised over all B rows (biased variance). The same float32 scalar (float64 for float64) on every
-    rank. Exact for any world size: means, variances and C are sums over ranks whose backward is such a sum.
+    Each dimension is standardised over all B rows (biased variance). Returns the same float32 scalar (float64 for float64) on
+    every rank. Exact for any world size: means, variances and C are all-reduced, forward and backward.
     """
     with torch.autocast(z1_bD.device.type, enabled=False):
         z1, z2 = (_standardised(full_precision(z)) for z in (z1_bD, z2_bD))
@@ -38,7 +38,7 @@ def _standardised(z_bD: Tensor) -> Tensor:
 
 
 class BarlowTwins(Method):
-    """Backbone and a projector of three layers; views pass one after the other, as in the authors' code."""
+    """Backbone and a projector of three layers; each view has its own forward pass, as in the authors' code."""
 
     def __init__(self, backbone: Backbone, config: recipe.BarlowTwins) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class BarlowTwins(Method):
         self.projector = mlp(backbone.num_features, config.projector_hidden, config.projector_out, layers=3, norm=True)
 
     def forward(self, views: Sequence[Tensor]) -> Embedded:
-        return projected_apart(self.backbone, self.projector, views)
+        return project_each(self.backbone, self.projector, views)
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
         z1, z2 = rows

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adainf import recipe
-from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
+from adainf.methods.method import Embedded, Method, cosine, full_precision, make_teacher, update_teacher
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 
@@ -17,7 +17,7 @@ from adainf.models.heads import mlp
 def regression(predictions_bD: Tensor, targets_bD: Tensor) -> Tensor:
     """2 - 2 cos(p, t), the squared distance of normalised vectors (equation 2), as a mean over the b local rows.
 
-    Targets get no gradient. float32 scalar (float64 for float64). Exact for any world size, as rows do not meet.
+    Targets get no gradient. float32 scalar (float64 for float64). Exact for any world size: rows are independent.
     """
     with torch.autocast(predictions_bD.device.type, enabled=False):
         p, t = full_precision(predictions_bD), full_precision(targets_bD.detach())
@@ -25,8 +25,10 @@ def regression(predictions_bD: Tensor, targets_bD: Tensor) -> Tensor:
 
 
 class Byol(Method):
-    """Online backbone, projector and predictor; a teacher of the first two. Views pass one after the other, each with its own
-    batch statistics, as in the authors' code; so does the teacher, whose statistics are its own."""
+    """Online backbone, projector and predictor, and a teacher of the first two.
+
+    Each view has its own forward pass and batch statistics, as in the authors' code; so has the teacher.
+    """
 
     independent_rows = True
     collapses_by = "a teacher that moves too fast (pretrain.method.momentum), or a learning rate that is too high"
@@ -37,9 +39,9 @@ class Byol(Method):
         self.backbone = backbone
         self.projector = mlp(backbone.num_features, config.projector_hidden, config.projector_out, norm=True)
         self.predictor = mlp(config.projector_out, config.predictor_hidden, config.projector_out, norm=True)
-        self.teacher = teacher_of(nn.Sequential(self.backbone, self.projector))
+        self.teacher = make_teacher(nn.Sequential(self.backbone, self.projector))
 
-    def begin(self, step: int, steps: int) -> None:
+    def before_step(self, step: int, steps: int) -> None:
         self.momentum = cosine(self.config.momentum, self.config.momentum_end, step, steps)
 
     def forward(self, views: Sequence[Tensor]) -> Embedded:
@@ -54,5 +56,5 @@ class Byol(Method):
         p1, p2, t1, t2 = rows
         return regression(p1, t2) + regression(p2, t1)
 
-    def follow(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
-        follow_average(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)
+    def after_update(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
+        update_teacher(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)

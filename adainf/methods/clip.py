@@ -23,8 +23,8 @@ _LARGEST_SCALE = math.log(100)
 def image_text_info_nce(images_bD: Tensor, texts_bD: Tensor, identities_b: Tensor, scale: Tensor) -> Tensor:
     """The mean of both cross entropies of scale * cos(image, text) (figure 3), each over the b local rows.
 
-    Negatives are the other images and texts of the global batch, but for copies of the same image. `scale`: scalar, 1 / T.
-    float32 scalar (float64 for float64). Exact for any world size: local rows against gathered ones.
+    Negatives are the other images and texts of the global batch except copies of the same image. `scale`: scalar, 1 / T.
+    float32 scalar (float64 for float64). Exact for any world size: local rows against gathered rows.
     """
     with torch.autocast(images_bD.device.type, enabled=False):
         images, texts = F.normalize(full_precision(images_bD), dim=1), F.normalize(full_precision(texts_bD), dim=1)
@@ -49,7 +49,7 @@ def tokens_of(texts: Sequence[str], length: int) -> NDArray[np.uint8]:
 
 
 class TextTower(nn.Module):
-    """A small transformer over bytes; the mean over a caption's bytes is its feature. b x T → b x width."""
+    """A small transformer over bytes; the feature of a caption is the mean over its bytes. b x T → b x width."""
 
     def __init__(self, config: recipe.Clip) -> None:
         super().__init__()
@@ -63,14 +63,14 @@ class TextTower(nn.Module):
 
     def forward(self, tokens_bT: Tensor) -> Tensor:
         empty = tokens_bT == 0
-        empty[:, 0] = False  # attention over nothing is not a number
+        empty[:, 0] = False  # attention over an empty sequence is NaN
         x = self.blocks(self.token(tokens_bT.long()) + self.position, src_key_padding_mask=empty)
         kept = (~empty)[:, :, None].to(x.dtype)
         return (x * kept).sum(1) / kept.sum(1)
 
 
 class Clip(Method):
-    """An image tower, a text tower, a linear map of each into the common space, and the temperature, which is learned."""
+    """Image tower, text tower, a linear projection of each into the common space, and a learned temperature."""
 
     reads_text = True
 
@@ -86,7 +86,7 @@ class Clip(Method):
         return views[:1]
 
     def forward(self, views: Sequence[Tensor]) -> Embedded:
-        """`views`: the images' one view, and the bytes of their captions, b x T."""
+        """`views`: one view of the images, and the bytes of their captions, b x T."""
         images, tokens = views
         features = self.backbone(images)
         rows = (self.image_projection(features), self.text_projection(self.text(tokens)))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from adainf import recipe
 from adainf.augment.profiles import Views
-from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
+from adainf.methods.method import Embedded, Method, cosine, full_precision, make_teacher, update_teacher
 from adainf.models.backbones import Backbone
 from adainf.models.heads import Prototypes
 from adainf.runtime.distributed import all_reduce_sum, world_size
@@ -20,11 +20,11 @@ from adainf.runtime.distributed import all_reduce_sum, world_size
 def dino(
     students_bK: Sequence[Tensor], teachers_bK: Sequence[Tensor], centre_K: Tensor, student_t: float, teacher_t: float
 ) -> Tensor:
-    """Cross entropy of softmax(s / T_s) under softmax((t - c) / T_t) (equations 2 and 3), a mean over all pairs of a teacher's
-    view and another view of the student, and over the b local rows.
+    """Cross entropy of softmax(s / T_s) under softmax((t - c) / T_t) (equations 2 and 3), a mean over all pairs of a view
+    of the teacher and another view of the student, and over the b local rows.
 
-    `students_bK`: logits of all views, the teacher's first and in its order. Teachers get no gradient. float32 scalar (float64
-    for float64). Exact for any world size, as rows do not meet and the centre is the same on every rank.
+    `students_bK`: logits of all views; those of the teacher come first, in the same order. Teachers get no gradient. float32
+    scalar (float64 for float64). Exact for any world size: rows are independent, and the centre is the same on every rank.
     """
     with torch.autocast(centre_K.device.type, enabled=False):
         logs = [F.log_softmax(full_precision(s) / student_t, dim=1) for s in students_bK]
@@ -34,7 +34,7 @@ def dino(
 
 
 class Dino(Method):
-    """Student and teacher, each a backbone with a head; views of one size pass together, as in the authors' code."""
+    """Student and teacher, each a backbone with a head; views of equal size share a forward pass, as in the authors' code."""
 
     independent_rows = True
     collapses_by = "a teacher that is too flat (lower pretrain.method.teacher_temperature_end) or moves too fast"
@@ -52,7 +52,7 @@ class Dino(Method):
             nn.Linear(config.projector_hidden, config.bottleneck),
             Prototypes(config.bottleneck, config.prototypes),
         )
-        self.teacher = teacher_of(nn.Sequential(self.backbone, self.projector))
+        self.teacher = make_teacher(nn.Sequential(self.backbone, self.projector))
         self.register_buffer("centre", torch.zeros(config.prototypes))
 
     def views(self, views: Views) -> Views:
@@ -66,7 +66,7 @@ class Dino(Method):
         )
         return (*views, *[local] * config.local_crops)
 
-    def begin(self, step: int, steps: int) -> None:
+    def before_step(self, step: int, steps: int) -> None:
         config = self.config
         self.momentum = cosine(config.momentum, config.momentum_end, step, steps)
         risen = min(step / max(steps * config.teacher_warmup_fraction, 1), 1)
@@ -91,8 +91,8 @@ class Dino(Method):
             self.projector[-1].weight.grad = None
 
     @torch.no_grad()
-    def follow(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
+    def after_update(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
         logits = full_precision(torch.cat(list(rows[-2:])))
         mean = all_reduce_sum(logits.sum(0)) / (len(logits) * world_size())
         self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.config.centre_momentum)
-        follow_average(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)
+        update_teacher(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adainf import recipe
-from adainf.methods.method import Embedded, Method, cosine, follow_average, full_precision, teacher_of
+from adainf.methods.method import Embedded, Method, cosine, full_precision, make_teacher, update_teacher
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 from adainf.models.norm import SplitBatchNorm, split_batch_norm
@@ -22,9 +22,9 @@ def info_nce(
 ) -> Tensor:
     """InfoNCE against a queue (MoCo, equation 1), as a mean over the b local rows.
 
-    l_i = -log( exp(q_i k_i / T) / (exp(q_i k_i / T) + sum_j exp(q_i n_j / T)) ) with q and k of length 1 and n over the K
-    keys of the queue, but for those of image i itself: `own_b` and `queued_K` say of which image each is. float32 scalar
-    (float64 for float64). Exact for any world size, as the queue is the same on every rank and rows do not meet.
+    l_i = -log( exp(q_i k_i / T) / (exp(q_i k_i / T) + sum_j exp(q_i n_j / T)) ) with q and k of norm 1 and n over the K keys
+    of the queue except those of image i: `own_b` and `queued_K` are the image ids. float32 scalar (float64 for float64). Exact
+    for any world size: the queue is the same on every rank, and rows are independent.
     """
     with torch.autocast(queries_bD.device.type, enabled=False):
         q, k = F.normalize(full_precision(queries_bD), dim=1), F.normalize(full_precision(keys_bD), dim=1)
@@ -34,8 +34,10 @@ def info_nce(
 
 
 class MoCo(Method):
-    """Two encoders: queries by the one that learns, keys by its moving average. Both losses are against the queue as it was
-    before the step (else keys would be negatives of their own partners)."""
+    """A query encoder that learns, and a key encoder that is its moving average.
+
+    Both losses use the queue from before the step; otherwise keys would be negatives of their own positives.
+    """
 
     independent_rows = True
     queue: Tensor
@@ -49,13 +51,13 @@ class MoCo(Method):
         if config.norm_splits > 1:
             split_batch_norm(backbone, config.norm_splits)
         self.projector = mlp(backbone.num_features, config.projector_hidden, config.projector_out)
-        self.teacher = teacher_of(nn.Sequential(self.backbone, self.projector))
+        self.teacher = make_teacher(nn.Sequential(self.backbone, self.projector))
         self.shuffles = any(isinstance(layer, SplitBatchNorm) for layer in backbone.modules())
         self.register_buffer("queue", F.normalize(torch.randn(config.queue, config.projector_out), dim=1))
         self.register_buffer("queued", torch.full((config.queue,), -1))
         self.register_buffer("filled_to", torch.zeros((), dtype=torch.int64))
 
-    def begin(self, step: int, steps: int) -> None:
+    def before_step(self, step: int, steps: int) -> None:
         self.step = step
         self.momentum = cosine(self.config.momentum, self.config.momentum_end, step, steps)
 
@@ -67,13 +69,13 @@ class MoCo(Method):
         return Embedded((q1, q2, k1, k2), features1.detach())
 
     def _keys(self, view_bCHW: Tensor) -> Tensor:
-        """Keys, in the order of the images, that were normalised together with others than their queries were."""
+        """Keys in the order of the images, normalised in other groups than their queries (shuffled batch normalisation)."""
         if not self.shuffles:
             return self.teacher(view_bCHW)
-        whole = gather_rows(view_bCHW)
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(self.step))
-        order = to_device(order, whole.device)
-        keys = self.teacher(whole[local_rows(order)])
+        gathered = gather_rows(view_bCHW)
+        order = torch.randperm(len(gathered), generator=torch.Generator().manual_seed(self.step))
+        order = to_device(order, gathered.device)
+        keys = self.teacher(gathered[local_rows(order)])
         return gather_rows(keys)[local_rows(order.argsort())]
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class MoCo(Method):
         return (info_nce(q1, k2, *queue) + info_nce(q2, k1, *queue)) / 2
 
     @torch.no_grad()
-    def follow(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
+    def after_update(self, rows: Sequence[Tensor], identities_b: Tensor) -> None:
         keys = torch.cat([gather_rows(F.normalize(full_precision(k), dim=1)) for k in rows[2:]])
         images = gather_rows(identities_b).repeat(2)
         size = len(self.queue)
@@ -90,4 +92,4 @@ class MoCo(Method):
         at = (self.filled_to + torch.arange(len(keys), device=keys.device)) % size
         self.queue[at], self.queued[at] = keys.to(self.queue.dtype), images
         self.filled_to.copy_((self.filled_to + len(keys)) % size)
-        follow_average(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)
+        update_teacher(self.teacher, nn.Sequential(self.backbone, self.projector), self.momentum)

@@ -17,7 +17,7 @@ from adainf.models.heads import mlp
 def negative_cosine(predictions_bD: Tensor, projections_bD: Tensor) -> Tensor:
     """-cos(p, stopgrad(z)) (equation 1 with section 3's stop), as a mean over the b local rows.
 
-    float32 scalar (float64 for float64). Exact for any world size, as rows do not meet.
+    float32 scalar (float64 for float64). Exact for any world size: rows are independent.
     """
     with torch.autocast(predictions_bD.device.type, enabled=False):
         p, z = full_precision(predictions_bD), full_precision(projections_bD.detach())
@@ -25,7 +25,7 @@ def negative_cosine(predictions_bD: Tensor, projections_bD: Tensor) -> Tensor:
 
 
 class SimSiam(Method):
-    """Backbone, projector and predictor; views pass one after the other, as in the authors' code."""
+    """Backbone, projector and predictor; each view has its own forward pass, as in the authors' code."""
 
     independent_rows = True
     collapses_by = "a learning rate that is too high (pretrain.optimizer.learning_rate), or weight decay that is too strong"

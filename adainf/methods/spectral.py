@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from adainf import recipe
-from adainf.methods.method import Embedded, Method, full_precision, projected_apart, same_image
+from adainf.methods.method import Embedded, Method, full_precision, project_each, same_image
 from adainf.models.backbones import Backbone
 from adainf.models.heads import mlp
 from adainf.runtime.distributed import all_reduce_sum, gather_rows, world_size
 
 
 def spectral_contrastive(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, mu: float) -> Tensor:
-    """(-2 mean_i z_i z'_i + mean_{i != j} (z_i z'_j)^2) / mu (equation 6), with z kept within the ball of radius sqrt(mu).
+    """(-2 mean_i z_i z'_i + mean_{i != j} (z_i z'_j)^2) / mu (equation 6), with z clipped to the norm sqrt(mu).
 
-    j is over the second views of the global batch, but for copies of image i; the second mean is over all pairs of the global
-    batch that are left. float32 scalar (float64 for float64). Exact for any world size: local rows against gathered ones, and
-    one denominator for all ranks.
+    j is over the second views of the global batch except copies of image i; the second mean is over all remaining pairs of the
+    global batch. float32 scalar (float64 for float64). Exact for any world size: local rows against gathered rows, with the
+    same denominator on all ranks.
     """
     with torch.autocast(z1_bD.device.type, enabled=False):
         z1, z2 = (_within(full_precision(z), mu**0.5) for z in (z1_bD, z2_bD))
@@ -30,12 +30,12 @@ def spectral_contrastive(z1_bD: Tensor, z2_bD: Tensor, identities_b: Tensor, mu:
 
 
 def _within(z_bD: Tensor, radius: float) -> Tensor:
-    """Rows that are longer than `radius` shortened to it, as in the authors' code."""
+    """Clip the norm of rows to `radius`, as in the authors' code."""
     return z_bD * (radius / z_bD.norm(dim=1, keepdim=True).clamp(min=radius))
 
 
 class Spectral(Method):
-    """Backbone and projector (with normalisation after its last layer); views pass one after the other."""
+    """Backbone and projector (with batch normalisation after its last layer); each view has its own forward pass."""
 
     def __init__(self, backbone: Backbone, config: recipe.Spectral) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Spectral(Method):
         self.projector = nn.Sequential(head, nn.BatchNorm1d(config.projector_out))
 
     def forward(self, views: Sequence[Tensor]) -> Embedded:
-        return projected_apart(self.backbone, self.projector, views)
+        return project_each(self.backbone, self.projector, views)
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
         return spectral_contrastive(rows[0], rows[1], identities_b, self.mu)

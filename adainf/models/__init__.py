@@ -1,1 +1,1 @@
-"""Networks: backbones (with their stem recorded), heads, the denoiser."""
+"""Networks: backbones, heads, UNets, GAN networks, batch normalisation across processes, and encoder files."""

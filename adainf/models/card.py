@@ -1,4 +1,4 @@
-"""The model card ``encoder.json`` beside an encoder's weights: what a stranger needs to use them, and what they rest on."""
+"""The model card ``encoder.json`` beside the weights of an encoder: how to use them, and what they were trained on."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from adainf.recipe import Pretrain
 
 
 class Card(Record):
-    """One encoder. Weights are named as torchvision names them, images go in as (x / 255 - mean) / std."""
+    """One encoder. Parameter names are torchvision's; the input is (x / 255 - mean) / std."""
 
     made_by: str = f"adainf {__version__}"
     weights_sha256: str
     """Of ``encoder.safetensors``."""
     features: int
-    """Numbers that the encoder gives for an image."""
+    """Dimensions of the features of an image."""
     backbone: dict[str, JsonValue]
-    """Name, stem and padding as the recipe has them."""
+    """Name, stem and padding as in the recipe."""
     conv1: dict[str, JsonValue] | None
-    """Arguments of the stem's `torch.nn.Conv2d`, where the backbone has one; torchvision's own is the imagenet stem."""
+    """Arguments of the stem's `torch.nn.Conv2d`, where the backbone has one; torchvision's default is the imagenet stem."""
     mean: tuple[float, ...]
     """Of R, G and B, in 0..1."""
     std: tuple[float, ...]
     image_size_px: tuple[int, int]
-    """(height, width) of the images that it was trained on."""
+    """(height, width) of the training images."""
     arm: str
     seed: int
     method: dict[str, JsonValue]
     steps: int
     global_batch: int
     made_from: dict[str, str]
-    """SHA-256 of the manifests of the images (`real`, `generated`) and of the `plan`, as far as the arm has them."""
+    """SHA-256 of the manifests of the images (`real`, `generated`) and of the `plan`, where the arm uses them."""
     results: list[dict[str, JsonValue]] = Field(default=[])
-    """What `evaluate` measured (`adainf.evaluation.scores.Measure`); empty before it did."""
+    """Results of `evaluate` (`adainf.evaluation.scores.Measure`); empty before it ran."""
 
     @classmethod
     def of(
         cls, encoder: Encoder, weights_sha256: str, request: Request, config: Pretrain, image_size_px: tuple[int, int]
     ) -> Card:
-        """`request`: that of the pretrained artifact."""
+        """`request`: the request of the pretrained artifact."""
         return cls.model_validate(
             {
                 "weights_sha256": weights_sha256,

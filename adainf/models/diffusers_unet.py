@@ -1,4 +1,4 @@
-"""The UNet of the diffusers library as the network F of a diffusion model, for full size."""
+"""UNet2DModel of diffusers as the network F of a diffusion model, for full-size images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from adainf.errors import BadInput
 
 
 def unet2d_model() -> Any:
-    """The class `UNet2DModel`. Raises `BadInput` where the library is missing or does not fit others that are installed."""
+    """The class `UNet2DModel`. Raises `BadInput` where diffusers is missing or conflicts with another installed library."""
     try:
         from diffusers import UNet2DModel
-    except (ImportError, RuntimeError) as error:  # RuntimeError: one of the libraries that it imports by itself
+    except (ImportError, RuntimeError) as error:  # RuntimeError: raised by a library that diffusers imports
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
             f"generator.unet.kind is diffusers, which cannot be imported ({reason}); run `pip install 'adainf[generate]'`, in "
@@ -24,14 +24,14 @@ def unet2d_model() -> Any:
 
 
 class DiffusersUNet(nn.Module):
-    """As `unet.UNet`, around `UNet2DModel` (Ho et al. 2020's network). Raises `BadInput` where diffusers cannot be imported."""
+    """Same interface as `unet.UNet`, around `UNet2DModel` (the network of Ho et al. 2020). Needs diffusers."""
 
     def __init__(self, config: recipe.Unet, size_px: int, mirrors: bool = False) -> None:
         super().__init__()
         levels = range(len(config.multipliers))
         attend = ["Attn" if size_px >> level <= config.attention_below_px else "" for level in levels]
         self._mirrors = mirrors
-        # Its "fourier" embedding takes the logarithm of the noise level, of which we give the logarithm already.
+        # Its "fourier" embedding takes the logarithm of its input, but c_noise is a logarithm already.
         self.unet = unet2d_model()(
             sample_size=size_px,
             block_out_channels=[config.channels * multiplier for multiplier in config.multipliers],
@@ -49,6 +49,6 @@ class DiffusersUNet(nn.Module):
         classes = None
         if self._mirrors:
             classes = c_noise_B.new_zeros(len(c_noise_B)).long() if mirrored_B is None else mirrored_B.long()
-        # Its timesteps are 0 … 1000: scaled as far, the noise level spans many periods of the embedding.
+        # Its timesteps are 0 … 1000; scaled to that range, the noise level spans many periods of the embedding.
         out: Tensor = self.unet(x_BCHW, 250 * c_noise_B, class_labels=classes, return_dict=False)[0]
         return out

@@ -1,4 +1,4 @@
-"""An encoder as later stages use it: uint8 images in, features out, and one file that says what it is."""
+"""An encoder as later stages use it: uint8 images → features, stored in one self-describing file."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from adainf.shards.format.manifest import Split
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and deviation of R, G and B, in 0..1, that an encoder's inputs are standardised with."""
+    """Mean and standard deviation of R, G and B, in 0..1, for the normalisation of inputs."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
     def of(cls, split: Split) -> Normalisation:
-        """That of the images of a split, as its manifest has it; a constant channel gets deviation 1."""
+        """Channel statistics of a split, from its manifest; a constant channel gets standard deviation 1."""
         if split.channel_means is None or split.channel_stds is None:
-            raise ValueError("the split was indexed without decoding its images")
+            raise ValueError(
+                "the split has no channel statistics: it was indexed without decoding; index it again with decoding"
+            )
         mean = tuple(round(value / 255, 6) for value in split.channel_means)
         return cls(mean, tuple(round(value / 255, 6) if value > 0.01 else 1.0 for value in split.channel_stds))
 
     def apply(self, x_BCHW: Tensor) -> Tensor:
-        """Standardise B x 3 x H x W floats of 0..1."""
+        """Normalise B x 3 x H x W floats in 0..1."""
         mean = torch.tensor(self.mean, device=x_BCHW.device)[:, None, None]
         std = torch.tensor(self.std, device=x_BCHW.device)[:, None, None]
         return (x_BCHW - mean) / std
 
 
 class Encoder(nn.Module):
-    """A backbone with what its inputs are standardised by."""
+    """A backbone with the normalisation of its inputs."""
 
     def __init__(self, config: recipe.Backbone, backbone: Backbone, normalisation: Normalisation) -> None:
         super().__init__()
@@ -56,23 +58,23 @@ class Encoder(nn.Module):
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str, expected: recipe.Backbone | None = None) -> Encoder:
-        """The encoder of a file. Raises `BadInput` for a damaged file, and for one of another backbone or stem than
-        `expected`: another stem padding has the same weight shapes, and would load without a sound."""
+        """Load an encoder file. Raises `BadInput` for a corrupt file, and for one whose backbone or stem is not `expected`:
+        another stem padding has the same weight shapes and would load silently."""
         tensors, described = decode(data, where)
         try:
             config = recipe.Backbone.model_validate(described["backbone"])
             normalisation = Normalisation(*(tuple(described["normalisation"][name]) for name in ("mean", "std")))
         except (KeyError, TypeError, ValidationError):
-            raise BadInput(f"{where} holds no encoder; give the encoder.safetensors that `adainf pretrain` wrote") from None
+            raise BadInput(f"{where} is not an encoder; use the encoder.safetensors that `adainf pretrain` wrote") from None
         if expected is not None and config != expected:
             raise BadInput(
-                f"{where} holds {config}, the recipe asks for {expected}; set pretrain.backbone to what the file holds"
+                f"{where} contains {config}, but the recipe has {expected}; set pretrain.backbone to that of the file"
             )
         backbone = build_backbone(config)
         try:
             backbone.load_state_dict(tensors)
         except RuntimeError:
             raise BadInput(
-                f"{where} holds weights of another {config.name} than this AdaInf builds; use the version that made it"
+                f"{where} contains weights of another {config.name} than this AdaInf builds; use the version that wrote it"
             ) from None
         return cls(config, backbone, normalisation)

@@ -1,6 +1,6 @@
-"""Residual generator and discriminator for images of a few dozen pixels.
+"""Residual generator and discriminator of a GAN, for images of a few dozen pixels.
 
-Neither has batch statistics: an image depends on its latent alone, and the discriminator judges each image by itself.
+Neither has batch statistics: an image depends only on its latent, a logit only on its image.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from adainf import recipe
 
 _HALF = 0.5**0.5
-"""Keeps the variance of a sum of two."""
+"""Preserves the variance of a sum of two terms."""
 
 
 class ModulatedNorm(nn.Module):
-    """Group normalisation, scaled and shifted by the latent (self-modulation: Chen et al. 2019, arXiv 1810.01365)."""
+    """Group normalisation with scale and shift from the latent (self-modulation: Chen et al. 2019, arXiv 1810.01365)."""
 
     def __init__(self, channels: int, latent: int) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class DownBlock(nn.Module):
 
 
 def fits(config: recipe.Gan, height_px: int, width_px: int) -> bool:
-    """Whether images of this size can be halved as often as the networks do, and the channels be normalised in groups."""
+    """Whether the networks can halve images of this size often enough, and group normalisation fits the channels."""
     halves = height_px == width_px and height_px % 2 ** (len(config.channels) - 1) == 0
     return halves and all(channels % 8 == 0 for channels in config.channels)
 
 
 class Generator(nn.Module):
-    """Latents B x L → images B x 3 x H x W in -1..1; sizes that do not fit are the caller's to refuse (`fits`)."""
+    """Latents B x L → images B x 3 x H x W in -1..1. The caller checks the size (`fits`)."""
 
     def __init__(self, config: recipe.Gan, size_px: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images B x 3 x H x W → logits B: above zero for real."""
+    """Images B x 3 x H x W → logits B; positive means real."""
 
     def __init__(self, config: recipe.Gan, size_px: int) -> None:
         super().__init__()

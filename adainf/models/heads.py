@@ -1,4 +1,4 @@
-"""Heads on top of a backbone during pretraining. B x inputs → B x outputs."""
+"""Projection heads on a backbone during pretraining. B x inputs → B x outputs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, norm: bool = False, norm_last: bool = False) -> nn.Sequential:
-    """Linear layers with ReLU between them, `norm` with batch normalisation before each ReLU, `norm_last` also after the last
-    layer (without scale and shift)."""
+    """Linear layers with ReLU between them. `norm`: batch normalisation before each ReLU; `norm_last`: also after the last
+    layer, without scale and shift."""
     parts: list[nn.Module] = []
     for before in (inputs, *[hidden] * (layers - 2)):
         parts.append(nn.Linear(before, hidden, bias=not norm))
@@ -20,7 +20,7 @@ def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, norm: bool = Fa
 
 
 class Prototypes(nn.Module):
-    """B x D → B x K: cosine similarity to K learned directions, DINO's weight-normed last layer of gain 1."""
+    """B x D → B x K: cosine similarity to K learned prototypes; DINO's weight-normalised last layer of gain 1."""
 
     def __init__(self, inputs: int, prototypes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics do not depend on the number of processes, on any device."""
+"""Batch normalisation whose statistics are independent of the number of processes, on any device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Over the global batch; torch's own SyncBatchNorm refuses to run on CPU."""
+    """Batch normalisation over the global batch; torch's SyncBatchNorm does not run on CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """B x C or B x C x H x W."""
@@ -42,26 +42,28 @@ class SyncBatchNorm(_BatchNorm):
         return normed.to(x.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions will do."""
+        """Accept any number of dimensions."""
 
 
 class SplitBatchNorm(nn.BatchNorm2d):
-    """Over each of `splits` equal, contiguous groups of the global batch apart: what several GPUs without synchronisation do,
-    on any number of processes that divides `splits`. Running statistics are the groups' mean."""
+    """Separate normalisation of `splits` equal, contiguous groups of the global batch, as on several unsynchronised GPUs.
+
+    The number of processes must divide `splits`. Running statistics are the mean over groups.
+    """
 
     def __init__(self, num_features: int, splits: int, eps: float, momentum: float | None) -> None:
         super().__init__(num_features, eps, momentum)
         self.splits = splits
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Raises `BadInput` for a batch that does not split."""
+        """Raises `BadInput` where the batch cannot be split evenly."""
         if not self.training:
             return super().forward(x_BCHW)
         groups, left = divmod(self.splits, world_size())
         if left or len(x_BCHW) % groups:
             raise BadInput(
-                f"pretrain.method.norm_splits is {self.splits}, which {world_size()} processes with {len(x_BCHW)} images each "
-                "cannot share; choose a multiple of the processes that divides pretrain.global_batch"
+                f"pretrain.method.norm_splits is {self.splits}, which does not evenly split {world_size()} processes with "
+                f"{len(x_BCHW)} images each; choose a multiple of the number of processes that divides pretrain.global_batch"
             )
         channels = self.num_features
         x = x_BCHW.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)  # n x (groups C) x H x W
@@ -79,28 +81,28 @@ class SplitBatchNorm(nn.BatchNorm2d):
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
-    """The layers that normalise over a batch, in which images see each other."""
+    """The layers with batch normalisation, through which images of a batch depend on each other."""
     return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
 
 
 def split_batch_norm(module: ModuleT, splits: int) -> ModuleT:
-    """The same module with every BatchNorm2d over `splits` groups apart; the names and values of its state do not change."""
+    """Replace every BatchNorm2d by one over `splits` groups, in place; names and values of the state dict do not change."""
     return _replace(module, lambda layer: SplitBatchNorm(layer.num_features, splits, layer.eps, layer.momentum))
 
 
 def synchronise_batch_norm(module: ModuleT, device: torch.device) -> ModuleT:
-    """The same module with every plain batch normalisation over the global batch; the names and values of its state do not
-    change."""
+    """Replace every plain batch normalisation by one over the global batch, in place; names and values of the state dict do
+    not change."""
     if world_size() == 1:
         return module
-    return _replace(module, _torchs if device.type == "cuda" else _ours)
+    return _replace(module, _torch_layer if device.type == "cuda" else _own_layer)
 
 
-def _torchs(layer: _BatchNorm) -> _BatchNorm:
+def _torch_layer(layer: _BatchNorm) -> _BatchNorm:
     return nn.SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
 
 
-def _ours(layer: _BatchNorm) -> _BatchNorm:
+def _own_layer(layer: _BatchNorm) -> _BatchNorm:
     return SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
 
 

@@ -1,4 +1,4 @@
-"""A small UNet: the network F of a diffusion model, for images of a few dozen pixels."""
+"""A small UNet as the network F of a diffusion model, for images of a few dozen pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adainf import recipe
 
 
 class Block(nn.Module):
-    """Residual block whose second normalisation is scaled and shifted by the noise level."""
+    """Residual block; scale and shift of its second normalisation depend on the noise level."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of a feature map, one head."""
+    """Single-head self-attention over the pixels of a feature map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Attention(nn.Module):
 
 
 class Level(nn.Module):
-    """One block, and attention where the map is small enough."""
+    """One block, with attention on small feature maps."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, attend: bool) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class Level(nn.Module):
 
 
 def fits(config: recipe.Unet, height_px: int, width_px: int) -> bool:
-    """Whether images of this size can be halved as often as the network does, and its channels be normalised in groups."""
+    """Whether the network can halve images of this size often enough, and group normalisation fits its channels."""
     return height_px == width_px and height_px % 2 ** (len(config.multipliers) - 1) == 0 and config.channels % 8 == 0
 
 
 class UNet(nn.Module):
-    """F(x, c_noise): B x 3 x H x W and B → B x 3 x H x W. H and W must halve evenly once per further multiplier.
+    """F(x, c_noise): B x 3 x H x W and B → B x 3 x H x W. H and W must be divisible by 2 once per further multiplier.
 
-    Built with `mirrors` it can be told which images are mirrored, B bool; untold, none is. Raises `ValueError` for a size or a
+    With `mirrors` it has a condition for mirrored images, B bool; the default is none. Raises `ValueError` for a size or a
     number of channels that does not fit.
     """
 
@@ -78,7 +78,7 @@ class UNet(nn.Module):
             halvings = len(config.multipliers) - 1
             raise ValueError(
                 f"a UNet with {halvings + 1} multipliers and {config.channels} channels needs images of a multiple of "
-                f"{2**halvings} px (they are {size_px}) and channels in multiples of 8"
+                f"{2**halvings} px (they are {size_px}) and channels in multiples of 8; change generator.unet"
             )
         embedding = 4 * config.channels
         self.frequencies = config.channels
@@ -117,7 +117,7 @@ class UNet(nn.Module):
 
 
 def _positional(c_noise_B: Tensor, size: int) -> Tensor:
-    """Sines and cosines of the noise level; scaled so that its range of about -1.6 … 1.1 spans many of their periods."""
+    """Sinusoidal embedding of the noise level, scaled so that its range of about -1.6 … 1.1 spans many periods."""
     half = size // 2
     rates = torch.exp(-math.log(1000) * torch.arange(half, device=c_noise_B.device) / half)
     angles = 250 * c_noise_B[:, None] * rates
@@ -125,7 +125,7 @@ def _positional(c_noise_B: Tensor, size: int) -> Tensor:
 
 
 def _zero(module: nn.Conv2d) -> nn.Conv2d:
-    """Start a residual branch at nothing, so that the block starts as the identity."""
+    """Initialise the last layer of a residual branch to zero, so that the block starts as the identity."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -125,6 +125,11 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
     for judged in (*recipe.arms, UNTRAINED):
         encoders = tuple(pretrained(judged, seed) for seed in seeds if judged != UNTRAINED)
         nodes[evaluated(judged)] = Node("evaluate", ("real", *encoders), {"arm": judged, **protocol})
+    for stage in STAGES.values():
+        if stage.default_node:
+            inputs = tuple(name for name, node in nodes.items() if node.stage in stage.inputs)
+            settings = recipe.model_dump(mode="json", include=set(stage.recipe_sections))
+            nodes[stage.artifacts] = Node(stage.name, inputs, settings)
     return nodes
 
 

@@ -43,6 +43,9 @@ class Stage:
     image: Literal["train", "generate"] = "train"
     options: tuple[str, ...] = ()
     """Options of its command beside RECIPE and --run; its function has a parameter of the same name."""
+    default_node: bool = False
+    """Whether `graph` derives the node of its artifact from this entry: one artifact, `artifacts`, made from all artifacts of
+    `inputs`, with `recipe_sections` as settings. Stages with other nodes have them in `graph.build_graph`."""
     piece_key: tuple[str, str] | None = None
     """Of an indexed stage: first and last part of the keys of the pieces that its workers commit one by one."""
 

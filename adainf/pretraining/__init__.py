@@ -1,1 +1,1 @@
-"""The contrastive training loop and what it optimises with."""
+"""Contrastive pretraining: the loop, one step, optimisers with their schedules, and metrics."""

@@ -1,4 +1,4 @@
-"""What torch.compile takes from the machine. Without it training would end in a long traceback at its first step."""
+"""Requirements of torch.compile, checked before training: its own error is a long traceback at the first step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from adainf.errors import BadInput
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raise `BadInput` where `pretrain.compile` would find no compiler, or no headers of Python.
+    """Raise `BadInput` where `pretrain.compile` lacks a compiler or the headers of Python.
 
-    On CPUs kernels are C++; on GPUs what launches those of Triton is C.
+    Kernels are C++ on CPUs; on GPUs the launchers of Triton kernels are C.
     """
     language, variable, names = ("C++", "CXX", ["g++"]) if device.type == "cpu" else ("C", "CC", ["gcc", "clang"])
     missing = []
@@ -24,4 +24,6 @@ def require_compiler(device: torch.device) -> None:
     if not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
         missing.append("the headers of Python (python3-dev)")
     if missing:
-        raise BadInput(f"pretrain.compile needs {' and '.join(missing)}, missing here: install that, or set compile to false")
+        raise BadInput(
+            f"pretrain.compile needs {' and '.join(missing)}, missing on this machine: install it, or set compile to false"
+        )

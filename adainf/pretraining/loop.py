@@ -1,7 +1,7 @@
-"""The pretraining loop of one arm and seed: the same steps, batch and learning rate whatever the data.
+"""The pretraining loop of one arm and seed: the same steps, batch and learning rate for all data.
 
-All randomness is addressed by (seed, step, image), so what is trained does not depend on the number of processes, and
-resuming is loading a state and going on. One step is in `trainer`, what is said about it in `monitor`.
+All randomness is addressed by (seed, step, image), so the result does not depend on the number of processes, and to resume is
+to load a checkpoint and continue. `trainer` is one step, `monitor` its metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from adainf.models.backbones import Backbone, build_backbone
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.monitor import Monitor, checked_loss
-from adainf.pretraining.online import KnnJudge, OnlineProbe, judged
+from adainf.pretraining.online import KnnAccuracy, OnlineProbe, accuracy_in_eval_mode
 from adainf.pretraining.trainer import Experiment, Trainer
 from adainf.recipe import Pretrain
 from adainf.runtime import distributed
@@ -29,7 +29,7 @@ _SHOWN = ("loss", "images_per_s", "data_wait_pct", "augment_pct", "rank_me")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run of the loop leaves."""
+    """Result of the loop."""
 
     backbone: Backbone
     curve: list[tuple[int, float]]
@@ -37,29 +37,29 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Who looks at labels while an encoder trains; nothing of it reaches the encoder."""
+class OnlineValidation:
+    """Metrics with labels during pretraining; no gradient of them reaches the encoder."""
 
     classes: int = 0
-    """Of the online probe."""
-    knn: KnnJudge | None = None
+    """Number of classes of the online probe; 0 for none."""
+    knn: KnnAccuracy | None = None
 
 
 def build_encoder(config: Pretrain, seed: int) -> Backbone:
-    """The backbone before any training, as every arm of this seed starts from it."""
+    """The initial backbone, from which every arm of this seed starts."""
     with seeded_init(seed):
         return build_backbone(config.backbone)
 
 
 def make_accelerator(config: Pretrain) -> Accelerator:
-    """Devices, processes and precision as `accelerate launch` set them up; alone it is one process on one device.
+    """Devices, processes and precision as `accelerate launch` set them up; without it, one process on one device.
 
-    Raises `BadInput` for a batch that the processes cannot share.
+    Raises `BadInput` where the processes do not divide the global batch.
     """
     distributed.init_for_batch("pretrain.global_batch", config.global_batch)
-    # Batch statistics are synchronised in the layers; broadcasting them again would overwrite some.
+    # Layers synchronise batch statistics; a broadcast would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # Accelerate knows no newer name
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # Accelerate has no newer name
     return Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
 
 
@@ -69,17 +69,18 @@ def pretrain_arm(
     checkpoints: Checkpoints,
     reporter: Reporter,
     label: str,
-    judges: Judges | None = None,
+    validation: OnlineValidation | None = None,
 ) -> Trained:
     """Train one encoder, from the newest checkpoint if there is one.
 
-    Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is no longer finite or the encoder
-    has collapsed.
+    Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is not finite or the encoder has
+    collapsed.
     """
-    config, main, judges = experiment.config, accelerator.is_main_process, judges or Judges()
+    config, main, validation = experiment.config, accelerator.is_main_process, validation or OnlineValidation()
     trainer = Trainer(experiment, accelerator)
     start, curve = _restore(trainer, checkpoints, main)
-    probe = OnlineProbe(trainer.method.backbone.num_features, judges.classes, trainer.device) if judges.classes else None
+    features, classes = trainer.method.backbone.num_features, validation.classes
+    probe = OnlineProbe(features, classes, trainer.device) if classes else None
     monitor = Monitor(trainer, label, probe, main)
 
     def save(done: int) -> None:
@@ -90,14 +91,14 @@ def pretrain_arm(
     with reporter.track(label, config.steps, start) as track, deferred() as stop:
         for step in range(start, config.steps):
             current = trainer.step(step)
-            monitor.watch(current)
+            monitor.observe(current)
             done = step + 1
             if done % config.log_every_steps == 0 or done == config.steps:
                 measured = monitor.measure(done, current)
                 curve.append((done, measured["loss"]))
-                if judges.knn and main and _is_due(done, config):
-                    measured["knn_accuracy"] = judged(trainer.method.backbone, judges.knn)
-                monitor.show(done, measured)
+                if validation.knn and main and _is_due(done, config):
+                    measured["knn_accuracy"] = accuracy_in_eval_mode(trainer.method.backbone, validation.knn)
+                monitor.write(done, measured)
                 reporter.log("step", label=label, step=done, **measured)
                 track.advance(done - track.done, **{name: measured[name] for name in _SHOWN})
             if agreement.any_rank(stop.received):  # all must stop at the same step
@@ -107,7 +108,7 @@ def pretrain_arm(
                 distributed.barrier()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command again to resume")
             if done % config.checkpoint_every_steps == 0 and done < config.steps:
-                checked_loss(done, current, trainer, label)  # what is no number is not worth going on from
+                checked_loss(done, current, trainer, label)  # never checkpoint a state whose loss is not finite
                 if main:
                     save(done)
     monitor.close()
@@ -115,18 +116,18 @@ def pretrain_arm(
 
 
 def _is_due(done: int, config: Pretrain) -> bool:
-    """Whether a judge is to look: at the first logged step since the last multiple of his interval."""
+    """Whether kNN accuracy is due: at the first logged step after each multiple of its interval, and at the end."""
     every = config.monitor.knn_every_steps
     return every is not None and (done % every < config.log_every_steps or done == config.steps)
 
 
 def _restore(trainer: Trainer, checkpoints: Checkpoints, main: bool) -> tuple[int, list[tuple[int, float]]]:
-    """Load the newest state; returns the next step and the curve so far."""
+    """Load the newest checkpoint; returns the next step and the curve so far."""
     found = 0  # nothing is saved at step 0
     if main:
         checkpoints.begin()
         found = checkpoints.newest() or 0
-    saved = distributed.gather_uint64(found, trainer.device)[0]  # all take what rank 0 has found whole
+    saved = distributed.gather_uint64(found, trainer.device)[0]  # all load the checkpoint that rank 0 found intact
     if not saved:
         return 0, []
     tensors, extra = checkpoints.load(saved)

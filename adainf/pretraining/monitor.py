@@ -1,4 +1,4 @@
-"""What the loop says about itself: speed, where time goes, what was drawn, what the features are like; and its alarms."""
+"""Metrics of the training loop: time per step, images drawn, geometry of the features; and alarms on NaN and collapse."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from adainf.runtime import distributed
 from adainf.runtime.determinism import memory_gib
 
 _PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "V100": 125e12}
-"""Dense half-precision peaks by part of the device's name, as their makers state them."""
+"""Vendors' dense half-precision peaks, by part of the device name."""
 _COLLAPSED_SPREAD = 0.01
-_LOOKS = 3
-"""So many logged steps in a row make an alarm: a first step may be anything."""
+_ALARM_AFTER = 3
+"""Consecutive collapsed log steps that raise the alarm: a single one may be noise."""
 _MOST_ROWS = 1024
 
 
 class Monitor:
-    """Looks at every step, and speaks every `log_every_steps`. The same on all ranks, since its means are over all."""
+    """Observes every step and computes metrics every `log_every_steps`. Identical on all ranks: means are over all ranks."""
 
     def __init__(self, trainer: Trainer, label: str, probe: OnlineProbe | None, main: bool) -> None:
         self._trainer, self._label, self._probe = trainer, label, probe
@@ -38,14 +38,14 @@ class Monitor:
             self._summary = _tensorboard(folder)
         self._flops = _flops(trainer) if _peak(trainer.device) else 0.0
 
-    def watch(self, step: Step) -> None:
-        """Look at one step; costs nothing but where the online probe learns."""
+    def observe(self, step: Step) -> None:
+        """Count one step, and train the online probe on it."""
         self._steps += 1
         if self._probe is not None:
-            self._probe.learn(step.embedded.features_bD, step.labels)
+            self._probe.update(step.embedded.features_bD, step.labels)
 
     def measure(self, done: int, step: Step) -> dict[str, float]:
-        """All that is logged after `done` steps. Raises `StageFailed` where the loss is no number, or features collapsed."""
+        """All metrics after `done` steps. Raises `StageFailed` where the loss is not finite or the encoder has collapsed."""
         trainer, config = self._trainer, self._trainer.config
         loss = checked_loss(done, step, trainer, self._label)
         seconds = trainer.watch.read()
@@ -72,7 +72,8 @@ class Monitor:
         self._alarm(done, measured["feature_spread"])
         return measured
 
-    def show(self, done: int, measured: dict[str, float]) -> None:
+    def write(self, done: int, measured: dict[str, float]) -> None:
+        """Write the metrics to TensorBoard, where it is enabled."""
         if self._summary is not None:
             for name, value in measured.items():
                 self._summary.add_scalar(f"{self._label}/{name}", value, done)
@@ -83,21 +84,19 @@ class Monitor:
 
     def _alarm(self, done: int, spread: float) -> None:
         self._collapsed = self._collapsed + 1 if spread < _COLLAPSED_SPREAD else 0
-        if self._collapsed >= _LOOKS:
+        if self._collapsed >= _ALARM_AFTER:
             raise StageFailed(
-                f"{self._label}: the encoder has collapsed at step {done}: all images have nearly the same features (spread "
-                f"{spread:.2g} of 1); the likely cause is {self._trainer.method.collapses_by}"
+                f"{self._label}: the encoder collapsed at step {done}: all images have nearly the same features (spread "
+                f"{spread:.2g} of 1); fix the likely cause: {self._trainer.method.collapses_by}"
             )
 
 
 def checked_loss(done: int, step: Step, trainer: Trainer, label: str) -> float:
-    """The loss, averaged over the processes. Raises `StageFailed` where it is no number."""
+    """The loss, averaged over the processes. Raises `StageFailed` where it is not finite."""
     loss = distributed.mean_over_ranks(step.loss)
     if not np.isfinite(loss):
-        cause = (
-            "fp16 overflowed; set pretrain.precision to bf16, or" if trainer.config.precision == "fp16" else "the usual cure:"
-        )
-        raise StageFailed(f"{label}: the loss is {loss} at step {done}; {cause} lower pretrain.optimizer.learning_rate")
+        fix = "set pretrain.precision to bf16 (fp16 overflowed), or " if trainer.config.precision == "fp16" else ""
+        raise StageFailed(f"{label}: the loss is {loss} at step {done}; {fix}lower pretrain.optimizer.learning_rate")
     return loss
 
 
@@ -109,8 +108,10 @@ def rank_me(features_BD: Tensor) -> float:
 
 
 def spread(features_BD: Tensor) -> float:
-    """How far apart features point: sqrt(1 - |mean of the normalised|^2), 0 where all are the same and 1 where they are all
-    around; sqrt(D) times the deviation by which SimSiam (section 4.1) tells a collapse, where they are centred."""
+    """Spread of the directions of features: sqrt(1 - |mean of the normalised|^2), 0 for equal features, 1 for centred ones.
+
+    For centred features it is sqrt(D) times the standard deviation by which SimSiam (section 4.1) detects collapse.
+    """
     mean = F.normalize(features_BD.double(), dim=1).mean(0)
     return float((1 - mean.square().sum()).clamp(min=0).sqrt())
 
@@ -121,7 +122,7 @@ def alignment(z1_BD: Tensor, z2_BD: Tensor) -> float:
 
 
 def uniformity(z_BD: Tensor) -> float:
-    """ln of the mean of exp(-2 d^2) over pairs (equation 5 there); the lower, the more evenly spread."""
+    """ln of the mean of exp(-2 d^2) over pairs (equation 5 there); lower is more uniform."""
     return float(torch.pdist(F.normalize(z_BD.float(), dim=1)).square().mul(-2).exp().mean().log())
 
 
@@ -135,7 +136,7 @@ def _geometry(step: Step) -> dict[str, float]:
 
 
 def _drawn(trainer: Trainer, done: int) -> dict[str, float]:
-    """Images of each source so far, the real share beta, and how often each image has passed."""
+    """Images per source so far, the real fraction beta, and passes per image."""
     stream = trainer.experiment.stream
     drawn, counts = stream.drawn(done), stream.counts
     real, generated = drawn[0], sum(drawn[1:])
@@ -154,7 +155,7 @@ def _peak(device: torch.device) -> float:
 
 
 def _flops(trainer: Trainer) -> float:
-    """Of an image's step: forward and backward (twice a forward) of its views through the backbone; heads are not counted."""
+    """FLOPs per image and step: forward and backward (twice the forward) of its views in the backbone, without heads."""
     height, width = trainer.experiment.stream.image_size
     with torch.device("meta"):
         backbone: Backbone = build_backbone(trainer.config.backbone).eval()
@@ -169,7 +170,7 @@ def _flops(trainer: Trainer) -> float:
 
 def _tensorboard(folder: str) -> Any:
     with contextlib.suppress(ImportError):
-        from torch.utils.tensorboard import SummaryWriter  # its package is not everybody's
+        from torch.utils.tensorboard import SummaryWriter  # optional dependency
 
         return SummaryWriter(folder)
     raise BadInput("pretrain.monitor.tensorboard needs the package tensorboard; pip install tensorboard, or set it to null")

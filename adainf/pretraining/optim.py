@@ -1,4 +1,4 @@
-"""The optimisers, and the rates that the step decides."""
+"""The optimisers, the learning rate schedule and the weight decay schedule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from adainf.methods.method import cosine
 
 
 class Lars(Optimizer):
-    """Momentum SGD whose rate is adapted layer by layer: LARS (You et al. 2017, arXiv 1708.03888, algorithm 1).
+    """Momentum SGD with layer-wise learning rates: LARS (You et al. 2017, arXiv 1708.03888, algorithm 1).
 
-    For a weight w with gradient g: local = trust |w| / (|g| + decay |w|), clipped so that it never exceeds the global
+    For a weight w with gradient g: local = trust |w| / (|g| + decay |w|), clipped to the global learning
     rate; v = momentum v + min(local / lr, 1) (g + decay w); w -= lr v. Tensors of one dimension (biases, normalisation)
     get plain momentum SGD without decay.
     """
@@ -27,7 +27,7 @@ class Lars(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        # Operations on lists: a small network has more time in Python than in sums.
+        # Foreach operations: Python overhead dominates in small networks.
         for group in self.param_groups:
             weights = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not weights:
@@ -55,7 +55,7 @@ class Lars(Optimizer):
 
 
 def build_optimizer(parameters: Iterable[Tensor], config: recipe.Optimizer) -> Optimizer:
-    """The optimiser of a recipe over the parameters that learn; its first group is those that are decayed."""
+    """The recipe's optimiser over the trainable parameters; its first group has weight decay."""
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     if config.kind == "lars":
         return Lars(learning, config)
@@ -66,7 +66,7 @@ def build_optimizer(parameters: Iterable[Tensor], config: recipe.Optimizer) -> O
 
 
 def _groups(parameters: Iterable[Tensor], config: recipe.Optimizer) -> list[dict[str, object]]:
-    """Weights of two or more dimensions, and the rest, which is not decayed."""
+    """Weights of two or more dimensions, and the rest without weight decay."""
     every = list(parameters)
     return [
         {"params": [parameter for parameter in every if parameter.ndim > 1], "weight_decay": config.weight_decay},
@@ -74,8 +74,8 @@ def _groups(parameters: Iterable[Tensor], config: recipe.Optimizer) -> list[dict
     ]
 
 
-def set_rates(optimizer: Optimizer, config: recipe.Pretrain, step: int) -> float:
-    """Give the optimiser what the schedules say for a step; returns the learning rate."""
+def apply_schedules(optimizer: Optimizer, config: recipe.Pretrain, step: int) -> float:
+    """Set learning rate and weight decay of the optimiser for a step; returns the learning rate."""
     settings = config.optimizer
     rate = learning_rate_at(step, config.steps, settings.learning_rate, config.warmup_fraction)
     for group in optimizer.param_groups:
@@ -88,14 +88,14 @@ def set_rates(optimizer: Optimizer, config: recipe.Pretrain, step: int) -> float
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[Tensor], largest: float) -> None:
-    """Shorten each parameter's gradient to the norm `largest`, as DINO does."""
+    """Clip the gradient of each parameter to the norm `largest`, as DINO does."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     factors = (largest / (torch.stack(torch._foreach_norm(gradients)) + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(gradients, list(factors.unbind()))
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float) -> float:
-    """Linear warm-up to `peak` over the first `warmup_fraction` of `steps`, then half a cosine down to zero."""
+    """The learning rate schedule: linear warm-up to `peak` over `warmup_fraction` of `steps`, then cosine decay to zero."""
     warmup = round(steps * warmup_fraction)
     if step < warmup:
         return peak * (step + 1) / warmup

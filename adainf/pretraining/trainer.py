@@ -1,4 +1,4 @@
-"""One optimiser step of any method, on any number of processes, whole or in chunks; and all that the next one depends on."""
+"""One optimiser step of any method, on any number of processes, with or without chunks; and its state for checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from adainf.models.backbones import Backbone, build_backbone
 from adainf.models.encoder import Normalisation
 from adainf.models.norm import batch_norms, synchronise_batch_norm
 from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
-from adainf.pretraining.optim import build_optimizer, clip_gradients, set_rates
+from adainf.pretraining.optim import apply_schedules, build_optimizer, clip_gradients
 from adainf.pretraining.timing import Stopwatch
 from adainf.recipe import Pretrain
 from adainf.runtime import distributed
@@ -33,35 +33,35 @@ from adainf.shards.loader.device import DeviceBatch, DeviceStream
 
 @dataclass(frozen=True)
 class Experiment:
-    """What one encoder is trained on and how; all that decides its weights."""
+    """Data and settings of one encoder: everything that determines its weights."""
 
     config: Pretrain
     seed: int
     stream: Stream
-    """Of this process's slices."""
+    """The images of this process."""
     views: Views
     normalisation: Normalisation
     tokens: Sequence[NDArray[np.uint8]] = ()
-    """For each source the bytes of its captions, N x T; for a method that reads them."""
+    """Per source the bytes of its captions, N x T; for methods with `reads_text`."""
 
 
 class Step(NamedTuple):
-    """What a step leaves for those who watch."""
+    """Results of a step, for metrics."""
 
     loss: Tensor
-    """Of the local rows."""
+    """Loss of the local rows."""
     embedded: Embedded
     labels: Tensor
-    """b; -1 is none."""
+    """b; -1 for no label."""
 
 
 class Trainer:
-    """Everything that one step needs."""
+    """Method, optimiser, stream and accelerator of one encoder."""
 
     def __init__(self, experiment: Experiment, accelerator: Accelerator) -> None:
         self.experiment, self.accelerator, self.device = experiment, accelerator, accelerator.device
         self.config = config = experiment.config
-        with seeded_init(experiment.seed):  # the backbone first: it starts as every arm of this seed does
+        with seeded_init(experiment.seed):  # backbone first: it is the same for every arm of this seed
             method = build_method(config.method, build_backbone(config.backbone))
         _check_chunks(config, method)
         self.method = synchronise_batch_norm(method, self.device)
@@ -72,17 +72,17 @@ class Trainer:
                 if isinstance(module, Backbone):
                     module.compile()
         self.optimizer = build_optimizer(self.method.parameters(), config.optimizer)
-        # Only the model and its optimiser: a prepared scheduler would step once per process, a prepared loader drops data.
+        # Only model and optimiser: a prepared scheduler would step once per process, a prepared loader would drop data.
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
         self.batches = DeviceStream(experiment.stream, self.device, config.stream.on_device)
-        self.checked = False  # by this process: a launch that was stopped may go on with other processes
+        self.checked = False  # per process: a resumed launch may have other processes
         self.learning_rate = 0.0
         self.watch = Stopwatch(self.device)
 
     def step(self, step: int) -> Step:
         """One optimiser step: images → views → rows → loss → gradient averaged over the processes → update."""
-        self.learning_rate = set_rates(self.optimizer, self.config, step)
-        self.method.begin(step, self.config.steps)
+        self.learning_rate = apply_schedules(self.optimizer, self.config, step)
+        self.method.before_step(step, self.config.steps)
         with self.watch("data"):
             batch = next(self.batches)
             self._check(step, batch)
@@ -99,7 +99,7 @@ class Trainer:
             self.prepared.step()
             embedded = Embedded(tuple(row.detach() for row in embedded.rows), embedded.features_bD)
             if not self.accelerator.optimizer_step_was_skipped:
-                self.method.follow(embedded.rows, identities)
+                self.method.after_update(embedded.rows, identities)
         return Step(loss.detach(), embedded, batch.labels)
 
     def _check(self, step: int, batch: DeviceBatch) -> None:
@@ -120,7 +120,7 @@ class Trainer:
         return views
 
     def _backward(self, views: Sequence[Tensor], identities: Tensor) -> tuple[Tensor, Embedded]:
-        """The gradients of the batch; returns its loss and rows."""
+        """Compute the gradients of the batch; returns its loss and rows."""
         size = self.config.chunk_images
         if size is None or size >= len(identities):
             embedded = self.wrapped(views)
@@ -135,7 +135,7 @@ class Trainer:
         return loss, embedded
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
-        """All that the next step depends on, but for where the stream is."""
+        """Everything that the next step depends on, except the position of the stream."""
         scaler = self.accelerator.scaler
         tensors = with_prefix("model", self.method.state_dict()) | flatten_optimizer(self.optimizer)
         return tensors, scaler.state_dict() if scaler else None
@@ -158,8 +158,8 @@ def _gradcache(
     chunks: Sequence[slice],
     backward: Backward,
 ) -> tuple[Tensor, Embedded]:
-    """GradCache (Gao et al. 2021, arXiv 2101.06983): rows of all chunks without a graph, the loss and its gradient by row, and
-    each chunk once more with a graph, to which its rows' gradients are given. Exact, as rows do not meet before the loss."""
+    """GradCache (Gao et al. 2021, arXiv 2101.06983): embed all chunks without a graph, compute the gradient of the loss by row,
+    then embed each chunk again with a graph and backpropagate its row gradients. Exact: rows are independent in `embed`."""
     with torch.no_grad():
         first = _joined([embed(_part(views, chunk)) for chunk in chunks])
     for row in first.rows:
@@ -182,7 +182,7 @@ def _accumulate(
     chunks: Sequence[slice],
     backward: Backward,
 ) -> tuple[Tensor, Embedded]:
-    """The mean of the chunks' losses, for methods of `independent_rows`."""
+    """The mean of the losses of the chunks, for methods with `independent_rows`."""
     parts, total = [], torch.zeros((), device=identities.device)
     for chunk in chunks:
         embedded = embed(_part(views, chunk))
@@ -204,17 +204,17 @@ def _joined(parts: Sequence[Embedded]) -> Embedded:
 
 
 def _check_chunks(config: Pretrain, method: Method) -> None:
-    """Raise `BadInput` where chunks would train another network than the whole batch."""
+    """Raise `BadInput` where chunks would give another result than the complete batch."""
     if config.chunk_images is None:
         return
     if batch_norms(method):
         raise BadInput(
-            "pretrain.chunk_images would normalise each chunk by its own statistics, not by the batch's; set "
-            "pretrain.backbone.norm to group (or take a ViT) with a method whose heads have no batch normalisation (simclr, "
-            "moco, dino, clip), or leave chunk_images out"
+            "pretrain.chunk_images would normalise each chunk by its own batch statistics; set pretrain.backbone.norm to group "
+            "(or use a ViT) with a method whose heads have no batch normalisation (simclr, moco, dino, clip), or remove "
+            "chunk_images"
         )
     if config.chunking == "accumulate" and not method.independent_rows:
         raise BadInput(
-            f"pretrain.chunking is accumulate, but the loss of {config.method.kind} compares each row with all of the batch, "
+            f"pretrain.chunking is accumulate, but the loss of {config.method.kind} compares each row with the complete batch, "
             "so the sum over chunks is another loss; set it to gradcache"
         )

@@ -15,8 +15,8 @@ BACKBONES = {
     "resnet34": "adainf.models.resnet:build_resnet",
     "resnet50": "adainf.models.resnet:build_resnet",
     "resnet-small": "adainf.models.resnet:build_resnet",
-    "vit-small": "adainf.models.vit:build_vit",
-    "vit-base": "adainf.models.vit:build_vit",
+    "vit-small": "adainf.models.vit:Vit",
+    "vit-base": "adainf.models.vit:Vit",
 }
 """Name → function of `Backbone` that returns an `adainf.models.backbones.Backbone`. docs/extending.md adds one."""
 

@@ -20,7 +20,7 @@ from adainf.runtime import distributed
 from adainf.runtime.determinism import prepare
 from adainf.shards import Stream
 from adainf.stages.mixture import Mixture
-from adainf.stages.validation import validation_judges
+from adainf.stages.validation import online_validation
 
 
 def pretrain(recipe: Recipe, run: Run, reporter: Reporter, arm: str | None = None, seed: int | None = None) -> list[Manifest]:
@@ -62,8 +62,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         normalisation = Normalisation.of(mixture.real.split("train"))
         with checkpoints, mixture.open(recipe.pretrain, seed, accelerator) as stream:
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
-            judges = validation_judges(recipe, mixture.real, normalisation, accelerator)
-            trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, judges)
+            validation = online_validation(recipe, mixture.real, normalisation, accelerator)
+            trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, validation)
             _report_data(stream, reporter, label)
         distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
         encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)

@@ -26,14 +26,14 @@ def test_momenta_rise_as_byols_cosine() -> None:
 @pytest.mark.parametrize("name", ["moco", "byol", "dino"])
 def test_a_teacher_moves_after_the_update_by_the_new_weights(name: str) -> None:
     method = tiny_method(name)
-    method.begin(0, 3)
+    method.before_step(0, 3)
     before = {key: value.clone() for key, value in method.teacher.named_parameters()}
     views, identities = global_views(name, 0)
     rows = method(views).rows
     with torch.no_grad():
         for parameter in method.backbone.parameters():
             parameter.add_(1.0)
-    method.follow([row.detach() for row in rows], identities)
+    method.after_update([row.detach() for row in rows], identities)
     momentum = SETTINGS[name].momentum
     for key, value in method.teacher.named_parameters():
         new = dict(torch.nn.Sequential(method.backbone, method.projector).named_parameters())[key]
@@ -46,13 +46,13 @@ def test_a_queue_takes_keys_after_the_loss_and_wraps_around() -> None:
     start = method.queue.clone()
     keys = []
     for step in range(2):
-        method.begin(step, 10)
+        method.before_step(step, 10)
         views, identities = global_views("moco-sync", step)
         rows = method(views).rows
         method.loss(rows, identities)
         if step == 0:
             assert torch.equal(method.queue, start), "keys of a step would be negatives of their own partners"
-        method.follow(rows, identities)
+        method.after_update(rows, identities)
         keys.append(F.normalize(torch.cat(rows[2:]), dim=1).detach())
     assert int(method.filled_to) == 64 % 50
     torch.testing.assert_close(method.queue[32:], keys[1][:18])
@@ -65,7 +65,7 @@ def test_more_keys_than_places_leave_the_last_ones() -> None:
     method = tiny_method("moco-sync")
     views, identities = global_views("moco-sync", 0, batch=40)
     rows = method(views).rows
-    method.follow(rows, identities)
+    method.after_update(rows, identities)
     expected = F.normalize(torch.cat(rows[2:]), dim=1)[-50:]
     torch.testing.assert_close(method.queue, expected)
 
@@ -88,13 +88,13 @@ def test_dino_warms_its_teacher_up_and_freezes_prototypes_first() -> None:
     config = SETTINGS["dino"]
     seen = []
     for step in range(1000):
-        method.begin(step, 1000)
+        method.before_step(step, 1000)
         seen.append((method.temperature, method.frozen))
     assert seen[0] == (config.teacher_temperature, True)
     assert seen[15][0] == pytest.approx((config.teacher_temperature + config.teacher_temperature_end) / 2)
     assert seen[30][0] == seen[999][0] == pytest.approx(config.teacher_temperature_end)
     assert [frozen for _, frozen in seen] == [True] * 10 + [False] * 990
-    method.begin(0, 1000)
+    method.before_step(0, 1000)
     views, identities = global_views("dino", 0)
     method.loss(method(views).rows, identities).backward()
     assert method.projector[-1].weight.grad is not None
@@ -107,7 +107,7 @@ def test_a_centre_is_the_average_of_the_teachers_logits() -> None:
     views, identities = global_views("dino", 0)
     rows = method(views).rows
     assert len(rows) == 4 + 2
-    method.follow(rows, identities)
+    method.after_update(rows, identities)
     torch.testing.assert_close(method.centre, 0.1 * torch.cat(rows[-2:]).mean(0))
 
 

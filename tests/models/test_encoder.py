@@ -49,7 +49,7 @@ def test_a_file_gives_the_same_features(config: dict[str, object], features: int
 
 def test_another_stem_padding_is_refused_though_the_weights_would_fit() -> None:
     data = encoder(name="resnet18", stem_padding=2).to_bytes()
-    with pytest.raises(BadInput, match=r"holds .*stem_padding=2.*asks for .*stem_padding=1.*set pretrain.backbone"):
+    with pytest.raises(BadInput, match=r"contains .*stem_padding=2.*recipe has .*stem_padding=1.*set pretrain.backbone"):
         Encoder.from_bytes(data, "encoder.safetensors", recipe.Backbone(name="resnet18", stem_padding=1))
 
 

@@ -22,7 +22,7 @@ NAMES = ["simclr", "moco", "dino", "clip"]
 
 def gradients(name: str, chunk: int | None, accumulate: bool = False) -> dict[str, Any]:
     method = tiny_method(name, norm=False)
-    method.begin(0, 10)
+    method.before_step(0, 10)
     views, identities = global_views(name, 0)
     views, identities = [local_rows(view) for view in views], local_rows(identities)
     if chunk is None:

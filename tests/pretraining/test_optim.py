@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adainf import recipe
-from adainf.pretraining.optim import Lars, build_optimizer, clip_gradients, learning_rate_at, set_rates
+from adainf.pretraining.optim import Lars, apply_schedules, build_optimizer, clip_gradients, learning_rate_at
 
 
 def reference_step(
@@ -98,7 +98,7 @@ def test_rates_are_functions_of_the_step() -> None:
     optimizer = build_optimizer([matrix, bias], config.optimizer)
     decays = []
     for step in range(101):
-        assert set_rates(optimizer, config, step) == learning_rate_at(step, 101, 0.4, 0.0)
+        assert apply_schedules(optimizer, config, step) == learning_rate_at(step, 101, 0.4, 0.0)
         decays.append(optimizer.param_groups[0]["weight_decay"])
         assert optimizer.param_groups[1]["weight_decay"] == 0
     assert decays[0] == pytest.approx(0.04)

@@ -20,7 +20,7 @@ from adainf.models.encoder import Normalisation
 from adainf.pipeline.serialization import decode, encode
 from adainf.pretraining import monitor
 from adainf.pretraining.loop import make_accelerator
-from adainf.pretraining.online import OnlineProbe, judged
+from adainf.pretraining.online import OnlineProbe, accuracy_in_eval_mode
 from adainf.pretraining.trainer import Experiment, Step, Trainer
 from adainf.runtime.distributed import rank, world_size
 from adainf.shards import Source, open_stream
@@ -170,7 +170,7 @@ def watched(data: str, **settings: Any) -> tuple[Trainer, Step, Any]:
 def test_what_is_logged_is_true(data: str) -> None:
     trainer, step, stream = watched(data)
     watcher = monitor.Monitor(trainer, "test", None, True)
-    watcher.watch(step)
+    watcher.observe(step)
     measured = watcher.measure(12, step)
     assert measured["loss"] == pytest.approx(float(step.loss), abs=1e-6)
     assert (measured["real_images"], measured["generated_images"], measured["beta"]) == (12 * BATCH, 0, 1.0)
@@ -191,9 +191,7 @@ def test_a_collapse_is_told_with_its_likely_cause_but_not_at_first_sight(data: s
     watcher.measure(3, step)  # one that is well begins the count anew
     watcher.measure(4, same)
     watcher.measure(5, same)
-    with pytest.raises(
-        StageFailed, match="pretrain none: the encoder has collapsed at step 6: all images have nearly the same"
-    ):
+    with pytest.raises(StageFailed, match="pretrain none: the encoder collapsed at step 6: all images have nearly the same"):
         watcher.measure(6, same)
     stream.close()
 
@@ -201,7 +199,7 @@ def test_a_collapse_is_told_with_its_likely_cause_but_not_at_first_sight(data: s
 def test_a_loss_that_is_no_number_names_its_cure(data: str) -> None:
     trainer, step, stream = watched(data)
     lost = step._replace(loss=torch.tensor(float("nan")))
-    with pytest.raises(StageFailed, match=r"the loss is nan at step 3; the usual cure: lower pretrain\.optimizer"):
+    with pytest.raises(StageFailed, match=r"the loss is nan at step 3; lower pretrain\.optimizer"):
         monitor.checked_loss(3, lost, trainer, "pretrain none")
     stream.close()
 
@@ -210,19 +208,19 @@ def test_the_online_probe_learns_labels_and_ignores_images_without() -> None:
     generator = torch.Generator().manual_seed(0)
     probe = OnlineProbe(8, 3, torch.device("cpu"))
     centres = 3 * torch.randn(3, 8, generator=generator)
-    probe.learn(torch.randn(16, 8, generator=generator), torch.full((16,), -1))
+    probe.update(torch.randn(16, 8, generator=generator), torch.full((16,), -1))
     assert probe.read() == {}
     start = [parameter.clone() for parameter in probe._linear.parameters()]
-    probe.learn(torch.randn(16, 8, generator=generator), torch.full((16,), -1))
+    probe.update(torch.randn(16, 8, generator=generator), torch.full((16,), -1))
     for before, after in zip(start, probe._linear.parameters(), strict=True):
         assert torch.equal(before, after), "a batch without labels must change nothing"
     for _ in range(60):
         labels = torch.randint(0, 3, (32,), generator=generator)
         labels[::2] = -1
         features = centres[labels.clamp(min=0)] + 0.3 * torch.randn(32, 8, generator=generator)
-        probe.learn(features, labels)
+        probe.update(features, labels)
     probe.read()
-    probe.learn(centres, torch.arange(3))
+    probe.update(centres, torch.arange(3))
     measured = probe.read()
     assert measured["probe_accuracy"] == 1.0
     assert 0 < measured["probe_loss"] < 0.1
@@ -231,7 +229,8 @@ def test_the_online_probe_learns_labels_and_ignores_images_without() -> None:
 def test_a_judge_leaves_no_trace(data: str) -> None:
     trainer, _, stream = watched(data)
     before = encode(trainer.method.state_dict(), None)
-    assert judged(trainer.method.backbone, lambda backbone: float(backbone(torch.rand(4, 3, 8, 8)).isfinite().all())) == 1.0
+    finite = accuracy_in_eval_mode(trainer.method.backbone, lambda net: float(net(torch.rand(4, 3, 8, 8)).isfinite().all()))
+    assert finite == 1.0
     assert encode(trainer.method.state_dict(), None) == before
     assert trainer.method.backbone.training
     stream.close()
@@ -248,7 +247,7 @@ def test_tensorboard_is_asked_for_by_name_where_it_is_missing(data: str, tmp_pat
             monitor.Monitor(trainer, "test", None, True)
     else:
         watcher = monitor.Monitor(trainer, "test", None, True)
-        watcher.show(1, watcher.measure(1, step))
+        watcher.write(1, watcher.measure(1, step))
         watcher.close()
         assert list(tmp_path.glob("events.*"))
     stream.close()

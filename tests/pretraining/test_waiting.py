@@ -89,7 +89,7 @@ def waits(settings: recipe.Pretrain) -> list[str]:
         identities, tokens = torch.arange(BATCH, device=CUDA), torch.zeros(BATCH, 8, dtype=torch.uint8, device=CUDA)
         for step in range(2):
             watch.found.clear()
-            method.begin(step, settings.steps)
+            method.before_step(step, settings.steps)
             views = augment(
                 images, identities, 7, step, method.views(default_views(settings.augmentation)), (0.5,) * 3, (0.2,) * 3
             )
@@ -100,7 +100,7 @@ def waits(settings: recipe.Pretrain) -> list[str]:
             method.before_update()
             clip_gradients(method.parameters(), 1.0)
             optimizer.step()
-            method.follow([row.detach() for row in embedded.rows], identities)
+            method.after_update([row.detach() for row in embedded.rows], identities)
     return watch.found
 
 
