@@ -8,17 +8,16 @@ processes, so the launcher outlives it and can record how it ended.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from adainf.cli.arguments import build_parser
 from adainf.errors import INTERRUPTED, AdaInfError, BadInput
 from adainf.kubernetes.launcher import tree
 from adainf.kubernetes.launcher.env import Pod
@@ -42,9 +41,9 @@ def main(arguments: Sequence[str]) -> int:
         progress = Progress(arguments[0] if arguments else "", Path(folder) / "progress.json")
         os.environ |= {"ADAINF_PROGRESS_FILE": str(Path(folder) / "progress.json"), "PYTHONUNBUFFERED": "1"}
         try:
-            parsed = _parse(arguments)
-            run = Run(parsed.run)
-            code = _launch(parsed.command, run, Pod.here(parsed.command), arguments, stop, progress)
+            stage, uri = _parse(arguments)
+            run = Run(uri)
+            code = _launch(stage, run, Pod.here(stage), arguments, stop, progress)
         except AdaInfError as error:
             print(f"{MESSAGE_PREFIX}{error}", file=sys.stderr)
             code = error.exit_code
@@ -54,13 +53,20 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
-def _parse(arguments: Sequence[str]) -> Namespace:
-    parsed = build_parser().parse_args(arguments)
-    if parsed.command not in STAGES:
-        raise BadInput(f"the launcher cannot run {parsed.command!r}, which is not a stage: use one of {', '.join(STAGES)}")
+def _parse(arguments: Sequence[str]) -> tuple[str, str]:
+    """The stage and the URI of its run. The stage's own process checks the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("stage", nargs="?", default="")
+    parser.add_argument("--run")
+    try:
+        parsed, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise BadInput(f"the launcher cannot read its arguments ({error}): use STAGE RECIPE --run URI") from None
+    if parsed.stage not in STAGES:
+        raise BadInput(f"the launcher cannot run {parsed.stage!r}, which is not a stage: use one of {', '.join(STAGES)}")
     if parsed.run is None:
         raise BadInput("the launcher has no run to write its termination record to: add --run URI")
-    return parsed
+    return parsed.stage, parsed.run
 
 
 def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop, progress: Progress) -> int:
