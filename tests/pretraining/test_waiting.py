@@ -62,10 +62,10 @@ class Waits(TorchDispatchMode):
 @pytest.fixture(autouse=True)
 def _own_constants() -> Iterator[None]:
     """Fake ones end with the test."""
-    for cache in (constant, colour._luma_chroma_turned):
+    for cache in (constant, colour._luma_chroma_rotated):
         cache.cache_clear()
     yield
-    for cache in (constant, colour._luma_chroma_turned):
+    for cache in (constant, colour._luma_chroma_rotated):
         cache.cache_clear()
 
 
