@@ -68,7 +68,7 @@ def nothing() -> Path:
     ],
 )
 def test_markers_follow_what_a_function_calls(function: object, expected: set[str]) -> None:
-    assert markers._uses(function) == expected  # type: ignore[arg-type]
+    assert markers._uses(function) == expected
 
 
 def test_the_modules_that_give_a_marker_exist() -> None:
