@@ -1,4 +1,4 @@
-"""The study's data, its statistics, and the recipes that it makes; the cells themselves are `adainf`'s own stages."""
+"""The studies' data, statistics and recipes; the cells themselves run `adainf`'s own stages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_crop_of_a_flat_image_is_flat_and_one_of_a_ramp_is_a_ramp() -> None:
 
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_shrinking_is_the_mean_of_every_two_by_two(channels: tuple[int, ...]) -> None:
-    """Would catch rows taken for columns, and colours mixed."""
+    """Would catch swapped rows and columns, and mixed colours."""
     images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, *channels), np.uint8)
     small = data.shrunk(images)
     assert small.shape == (2, 16, 16, *channels)
@@ -164,8 +164,8 @@ def test_scores_of_a_removed_block_are_not_used_for_another(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("seed-*.json"))
 
 
-def test_another_machine_goes_on_from_the_results(tmp_path: Path) -> None:
-    """Would catch cells that are made again, or scores that are laid beside another arm or seed."""
+def test_another_machine_resumes_from_the_results(tmp_path: Path) -> None:
+    """Would catch cells that are computed again, or scores restored to another arm or seed."""
     first, second = (started(tmp_path / work, tmp_path / "out") for work in "ab")
     setups, part = first.block("gate")
     score = {"linear": 0.7, "knn": 0.6, "commit": "0123456", "date": "2026-01-02", "machine": "here"}

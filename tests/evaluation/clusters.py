@@ -1,4 +1,4 @@
-"""Features of which it is known how well they can be told apart."""
+"""Features with known separability."""
 
 from __future__ import annotations
 

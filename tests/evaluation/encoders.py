@@ -1,4 +1,4 @@
-"""Encoders for tests, and a digest that tells whether one was touched."""
+"""Encoders for tests, and a digest that detects changes."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_it_runs_in_inference_mode() -> None:
     assert modes == [True, True]
 
 
-def test_a_backbone_that_wants_another_size_says_so() -> None:
+def test_a_backbone_for_another_size_is_reported() -> None:
     class Picky(Counting):
         def forward(self, x_BCHW: Tensor) -> Tensor:
             raise AssertionError("Input height (8) doesn't match model (32).")

@@ -99,7 +99,7 @@ def test_the_standard_error_is_the_deviation_over_other_images() -> None:
 
 
 class Memoriser(nn.Module):
-    """The nearest of the images that it knows, as one number of each: a lookup, which tells others apart by accident."""
+    """The nearest of the images that it knows, as one number of each: a lookup, which discriminates others only by accident."""
 
     def __init__(self, known: Array) -> None:
         super().__init__()

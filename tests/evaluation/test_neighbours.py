@@ -15,7 +15,7 @@ TRAIN, TEST = clusters(900, 0, noise=0.8), clusters(700, 2, noise=0.8)
 
 
 @pytest.mark.parametrize("k", [1, 2, 20, 200, 900])
-def test_the_plain_vote_is_scikit_learns(k: int) -> None:
+def test_the_majority_vote_is_scikit_learns(k: int) -> None:
     found = majority_vote(nearest(TRAIN, TEST, max(k, 20)), k)
     model = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(TRAIN.values, TRAIN.labels)
     assert found.tolist() == model.predict(TEST.values).tolist()
@@ -35,7 +35,7 @@ def test_the_weighted_vote_is_the_papers_loop(k: int, temperature: float) -> Non
     assert found[:150].tolist() == expected
 
 
-def test_weights_let_a_near_one_beat_two_far_ones_and_a_plain_vote_does_not() -> None:
+def test_weights_let_a_near_one_beat_two_far_ones_and_a_majority_vote_does_not() -> None:
     values = np.array([[1, 0.01], [1, 0.9], [1, 0.95]], np.float32)
     found = nearest(Features(values, np.array([0, 1, 1])), Features(np.array([[1, 0]], np.float32), np.array([0])), 3)
     assert majority_vote(found, 3).tolist() == [1]

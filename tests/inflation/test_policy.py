@@ -1,4 +1,4 @@
-"""The plan passes through the paper's points, is monotone, and says what each number rests on."""
+"""The plan passes through the paper's points, is monotone, and states the basis of each value."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_where_hardly_anything_is_inflated_nothing_is_weakened(base: float, fami
 
 
 def test_the_asymmetric_profile_at_one_million_images() -> None:
-    """Reference implementation, asymmetric_adainf.yaml: crop 0.20, jitter probability halved, its strengths left alone."""
+    """Reference implementation, asymmetric_adainf.yaml: crop 0.20, jitter probability halved, its strengths unchanged."""
     inputs = of_one(50_000, 1_000_000)
     views = make_plan(inputs, Plan(), default_views(Augmentation(family="asymmetric"))).views
     for view, solarize in zip(views, (0.0, 0.2), strict=True):
@@ -95,7 +95,7 @@ def test_the_shipped_recipe_at_one_million_images() -> None:
     assert (view.grayscale_probability, view.blur_probability, view.flip_probability) == (0.2, 0.5, 0.5)
 
 
-def test_crop_only_weakens_the_crop_alone() -> None:
+def test_crop_only_weakens_only_the_crop() -> None:
     view = planned(50_000, 1_000_000, augmentation_rule="crop_only").views[0]
     assert (view.min_scale, view.jitter_probability, view.brightness) == (0.30, 0.8, 0.8)
 
@@ -145,7 +145,7 @@ def test_a_weight_raised_by_the_share_is_not_called_the_papers() -> None:
     assert plan.choice(REAL_WEIGHT).basis == "our prior"
 
 
-def test_unmeasured_quality_and_tiny_data_are_said() -> None:
+def test_unmeasured_quality_and_tiny_data_give_warnings() -> None:
     inputs = of_one(1_294, 5_000)
     warnings = " ".join(make_plan(inputs, Plan(), DEFAULT).warnings)
     assert "not measured" in warnings
@@ -182,7 +182,7 @@ def test_impossible_inputs_are_refused(wrong: dict[str, object]) -> None:
         ({"authenticity_pct": 14.2, "authenticity_pct_null": 52.7}, "38 points below its null"),
     ],
 )
-def test_useless_images_leave_the_plan_of_the_real_ones_alone(measured: dict[str, float], why: str) -> None:
+def test_refused_images_leave_the_plan_of_real_images_only(measured: dict[str, float], why: str) -> None:
     inputs = of_one(25_000, 1_000_000, Measured.model_validate(measured))
     plan = make_plan(inputs, Plan(), DEFAULT)
     assert plan.refused is not None
@@ -208,8 +208,8 @@ def test_the_worst_of_the_measurements_decides(
     assert found[0] == pytest.approx(min(coverage / (0.9 * null), (1 - apart) / (1 - apart_null), 1.94 / fid, 1.0))
 
 
-def test_blends_that_cover_the_real_images_are_worth_less() -> None:
-    """As measured in the study of docs/study.md: coverage alone takes means of two images for nearly perfect ones."""
+def test_blends_that_cover_the_real_images_get_less_weight() -> None:
+    """As measured in the study of docs/study.md: coverage rates means of two images as nearly perfect."""
     ghosts = Measured(coverage=0.87, coverage_null=0.98, total_variation=0.457, total_variation_null=0)
     fitted = Measured(coverage=0.86, coverage_null=0.98, total_variation=0.031, total_variation_null=0)
     plans = [make_plan(of_one(500, 10_000, measured), Plan(), DEFAULT) for measured in (ghosts, fitted)]

@@ -1,4 +1,4 @@
-"""The rule by which a setting takes the plan's place, on made-up scores, and the settings that are tried."""
+"""The rule by which a setting replaces the plan, on synthetic scores, and the candidate settings."""
 
 from __future__ import annotations
 

@@ -102,12 +102,12 @@ def test_the_stream_draws_what_the_plan_says_copies_included(real: int, sources:
 
 def test_a_real_image_is_worth_as_many_of_each_source_as_if_it_were_alone() -> None:
     plan = planned(50_000, {"a": source(100_000, 1.0), "b": source(100_000, 0.5), "c": source(100_000, 0.25)})
-    said = explain.as_json(plan, "symmetric", 1000)["sources"]
-    assert [said[name]["replication_of_real"] for name in "abc"] == [10, 20, 40]
+    output = explain.as_json(plan, "symmetric", 1000)["sources"]
+    assert [output[name]["replication_of_real"] for name in "abc"] == [10, 20, 40]
     assert plan.choice(EFFECTIVE).value == 50_000 + 100_000 + 50_000 + 25_000
 
 
-def test_a_refused_source_changes_nothing_but_a_warning() -> None:
+def test_a_refused_source_adds_only_a_warning() -> None:
     good = {"a": source(100_000, 0.8)}
     alone, beside = planned(50_000, good), planned(50_000, good | {"noise": NOISE})
     assert beside.sources["noise"].weight == beside.sources["noise"].share == 0
@@ -134,7 +134,7 @@ def test_settings_around_a_plan_scale_all_sources_together() -> None:
     assert found["vanilla"].weights == {"a": 1, "b": 1, "noise": 1}
 
 
-def test_numbers_can_be_supposed_of_each_source() -> None:
+def test_what_if_values_can_name_their_source() -> None:
     inputs = parse_what_if("real=9,generated/a=5,fid/a=3,generated/b=7", None)
     assert inputs.sources == {
         "generated/a": SourceStats(images=5, measured=Measured(fid=3)),

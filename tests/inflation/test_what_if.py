@@ -33,13 +33,13 @@ def test_the_papers_numbers_give_the_papers_recipe() -> None:
     assert plan["sources"]["generated"]["passes"] == pytest.approx(34.1, abs=0.1)
 
 
-def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
+def test_values_of_a_run_are_kept_unless_replaced() -> None:
     source = SourceStats(images=9, measured=Measured(coverage=0.5, coverage_null=0.9))
     known = Inputs(real_images=7, sources={"generated": source}, reference_images=3)
     more = {"generated": source.model_copy(update={"images": 11})}
     assert parse_what_if("generated=11", known) == known.model_copy(update={"sources": more})
     assert parse_what_if("real=1,generated=2", None, 3).reference_images == 3
-    assert parse_what_if("real=1,generated=2,reference=4", None, 3).reference_images == 4, "what is said counts"
+    assert parse_what_if("real=1,generated=2,reference=4", None, 3).reference_images == 4, "an explicit value wins"
     better = parse_what_if("coverage=0.8,coverage_null=0.9", known).sources["generated"].measured
     assert better == Measured(coverage=0.8, coverage_null=0.9)
 
@@ -59,6 +59,6 @@ def test_numbers_of_a_run_are_kept_where_none_is_supposed() -> None:
         ("real=1,generated=1,quality", "invalid 'quality': expected one of"),
     ],
 )
-def test_what_cannot_be_supposed_is_named(text: str, named: str) -> None:
+def test_invalid_input_is_reported(text: str, named: str) -> None:
     with pytest.raises(BadInput, match=named):
         parse_what_if(text, None)

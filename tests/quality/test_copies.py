@@ -1,4 +1,4 @@
-"""Copies: against loops from the definitions, on sets whose copies are known."""
+"""Near-duplicate and copy rates against loops from the definitions, on sets with known copies."""
 
 from __future__ import annotations
 

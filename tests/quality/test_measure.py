@@ -1,4 +1,4 @@
-"""What is measured of sets whose quality is known: held-out real images, copies, noise, repeated images."""
+"""Metrics of sets of known quality: held-out real images, copies, noise, repeated images."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_real_images_score_their_null(digits: Pixels, real: RealImages, referenc
     assert scores["coverage_raw"].value > 0.85
 
 
-def test_the_training_set_given_out_as_generated_raises_the_alarm(real: RealImages, reference: Reference) -> None:
-    """Fréchet distance and coverage find nothing wrong with it."""
+def test_the_training_set_as_generated_images_gives_a_warning(real: RealImages, reference: Reference) -> None:
+    """Fréchet distance and coverage do not detect it."""
     scores, warned = measured(real.training, real, reference)
     assert scores["fd_raw"].value == scores["fd_raw"].null
     assert scores["coverage_raw"].value == scores["coverage_raw"].null
@@ -65,7 +65,7 @@ def test_the_training_set_given_out_as_generated_raises_the_alarm(real: RealImag
         assert name in warned[0]
 
 
-def test_copies_with_a_little_noise_raise_it_too(real: RealImages, reference: Reference) -> None:
+def test_copies_with_a_little_noise_give_it_too(real: RealImages, reference: Reference) -> None:
     noise = np.random.default_rng(1).integers(0, 4, real.training.shape, dtype=np.uint8)
     scores, warned = measured(np.minimum(real.training, 251) + noise, real, reference)
     assert scores["exact_copy_rate"].value < 0.01
@@ -86,7 +86,7 @@ def test_noise_covers_nothing_and_copies_nothing(real: RealImages, reference: Re
     assert warned[0].startswith("generated images cover almost nothing")
 
 
-def test_a_few_good_images_over_and_over_are_told(digits: Pixels, real: RealImages, reference: Reference) -> None:
+def test_a_few_good_images_repeated_are_detected(digits: Pixels, real: RealImages, reference: Reference) -> None:
     repeated = np.tile(digits[1300:1310], (30, 1, 1, 1))
     scores, warned = measured(repeated, real, reference)
     assert scores["duplicate_rate"].value == pytest.approx(290 / 300)

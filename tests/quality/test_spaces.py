@@ -1,4 +1,4 @@
-"""Spaces: the random network is the same everywhere, and a weights file is believed by its SHA-256 alone."""
+"""Spaces: the random network is the same everywhere, and a weights file is accepted only with its SHA-256."""
 
 from __future__ import annotations
 

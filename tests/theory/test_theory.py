@@ -177,10 +177,10 @@ def images(labels: NDArray[np.int64]) -> Labelled:
 
 
 def test_labelling_error_is_none_where_views_keep_the_class_and_half_where_they_lose_it() -> None:
-    """Colour tells the class: a crop keeps it, dropping the colour leaves a guess between two."""
+    """The class is the colour: a crop keeps it, without colour a guess between two classes remains."""
     labels = np.arange(120, dtype=np.int64) % 2
     crop = default_views(Augmentation(jitter_probability=0, grayscale_probability=0))[0]
-    # Grey of equal brightness: the luminance of red and green would still tell them apart.
+    # Grey of equal brightness: the luminance of red and green would still distinguish them.
     grey = crop.model_copy(update={"grayscale_probability": 1.0, "jitter_probability": 1.0, "brightness": 0.95, "hue": 0.5})
     normalisation = Normalisation((0.4,) * 3, (0.3,) * 3)
     evaluator = train_evaluator(images(labels), Backbone(name="resnet-small"), [crop, grey], 60, 32, normalisation, CPU)
