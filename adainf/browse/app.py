@@ -53,9 +53,8 @@ def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_0
         *[Route(f"/api/{name}", _endpoint(getattr(api, name))) for name in api.ENDPOINTS],
     ]
     handlers: Any = {AdaInfError: _adainf_error, HTTPException: _http_error, Exception: _server_error}
-    return _Guard(
-        Starlette(routes=routes, exception_handlers=handlers), token
-    )  # outermost, so that it also covers error responses
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    return _Guard(app, token)  # outermost, so that it also covers error responses
 
 
 class _Api:

@@ -44,7 +44,7 @@ class Catalog:
             self.sources = {"tars": UnindexedSource("tars", self.run, tars)}
 
     def refresh(self) -> None:
-        """Add the shard sets that a run has written since the last call."""
+        """Add the shard sets that a run has written or replaced since the last call."""
         for name in (one for folder in SETS for one in self.run.claimed(folder)):
             self.is_run = True  # even if nothing is committed yet
             if (manifest := self.run.find(name)) is not None:

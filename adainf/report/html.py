@@ -53,7 +53,7 @@ class Grid:
 
 
 def render(summary: Summary, run: Run) -> bytes:
-    """The page of a run. Reads the first shards for the sample grids. Raises `BadInput` for a corrupt shard."""
+    """The page of a run. Reads the first shards for the sample grids. Raises `BadInput` if one is corrupt."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["amount"] = amount
     template = environment.from_string(files("adainf.report").joinpath("report.html").read_text(encoding="utf-8"))
