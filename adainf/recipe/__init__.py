@@ -1,7 +1,7 @@
 """The recipe: one YAML file is one experiment. The modules here define every setting with its unit and default.
 
 ``adainf recipe schema`` prints them as JSON Schema, ``adainf recipe show RECIPE`` prints a recipe with all defaults. A settings
-class of `methods`, `real` and `generator` is exported without a line here. This package imports no torch.
+class of `methods`, `real` and the generators is exported without a line here. This package imports no torch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pydantic import Field, model_validator
 
 from adainf.recipe.arm import REAL_ALONE, Arm
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.diffusion import Ddpm, Edm, FittedGenerator, Objective, Sampler, Stf, Unet
+from adainf.recipe.diffusion import *  # noqa: F403
 from adainf.recipe.evaluate import Evaluate, Finetune, Published
-from adainf.recipe.external import ExternalSampler
-from adainf.recipe.gan import GanSampler
-from adainf.recipe.generator import *  # noqa: F403 - every kind of generator
+from adainf.recipe.external import *  # noqa: F403
+from adainf.recipe.gan import *  # noqa: F403
+from adainf.recipe.generator import *  # noqa: F403
 from adainf.recipe.generator import Generate, GeneratedSource, Generator, ImportedImages, SourceName, SourceSettings
-from adainf.recipe.methods import *  # noqa: F403 - every method
+from adainf.recipe.methods import *  # noqa: F403
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.quality import Inception, Quality
-from adainf.recipe.real import *  # noqa: F403 - every source of real images
+from adainf.recipe.real import *  # noqa: F403
 from adainf.recipe.real import Real
 from adainf.recipe.sections import Section
 from adainf.recipe.verify import Verify
@@ -31,26 +31,17 @@ __all__ = [
     "Arm",
     "Augmentation",
     "Backbone",
-    "Ddpm",
-    "Edm",
     "Evaluate",
-    "ExternalSampler",
     "Finetune",
-    "FittedGenerator",
-    "GanSampler",
     "Inception",
     "Monitor",
-    "Objective",
     "Optimizer",
     "Plan",
     "Pretrain",
     "Published",
     "Quality",
     "Recipe",
-    "Sampler",
-    "Stf",
     "Stream",
-    "Unet",
     "Verify",
 ]
 
