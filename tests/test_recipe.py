@@ -203,6 +203,7 @@ def test_a_missing_and_a_binary_file_are_bad_input(tmp_path: Path) -> None:
         load_recipe(tmp_path)
 
 
+@pytest.mark.heavy
 @given(text=st.text(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_no_text_at_all_gives_anything_but_a_recipe_or_a_sentence(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -212,6 +213,7 @@ def test_no_text_at_all_gives_anything_but_a_recipe_or_a_sentence(text: str, tmp
         load_recipe(path)
 
 
+@pytest.mark.heavy
 @given(
     tree=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -25,6 +25,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(both[0] - both[1]).max())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("height", "width", "scale"),
     [

@@ -68,6 +68,7 @@ def test_a_view_depends_on_its_own_image_and_identity_alone(hue: Hue) -> None:
     torch.testing.assert_close(run(torch.arange(40), profiles[:1])[0], whole[0], atol=1e-6, rtol=0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("pixels", [1, 500, 5000])
 def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, pixels: int, threads: int) -> None:

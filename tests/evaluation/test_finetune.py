@@ -37,6 +37,7 @@ def test_it_learns_what_there_is_and_leaves_the_encoder_alone() -> None:
     assert finetune_accuracy(encoder, shuffled, TEST, config, 0, CPU) < 0.85
 
 
+@pytest.mark.heavy
 def test_the_whole_network_is_trained_and_the_same_again() -> None:
     """Measured where a frozen network with a trained layer on top, or another seed, gives another result."""
     config = Finetune(epochs=2, learning_rate=0.02, batch=16, label_fraction=0.5)

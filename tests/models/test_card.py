@@ -22,6 +22,7 @@ from adainf.recipe import Pretrain
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "padding"), [("resnet18", 1), ("resnet18", 2), ("resnet50", 1)])
 def test_readmes_lines_load_an_exported_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, padding: int

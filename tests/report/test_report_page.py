@@ -153,6 +153,7 @@ def test_manifest_holds_the_rows(build: Build) -> None:
     assert content["outcome"] == "win"
 
 
+@pytest.mark.heavy
 def test_the_page_has_every_measure_with_its_interval(build: Build) -> None:
     """Sorted by measure, with the values of each arm, and the interval that applies to the number of seeds."""
     _, page = page_of(*build(seeds())).split("<summary>All measures")
@@ -198,6 +199,7 @@ def test_page_loads_nothing_from_other_hosts_and_runs_no_script(build: Build) ->
     assert "http" not in page
 
 
+@pytest.mark.heavy
 def test_ids_are_unique_and_every_reference_has_one(build: Build) -> None:
     page = page_of(*build(seeds()))
     ids = re.findall(r"\bid=\"([^\"]+)\"", page)
@@ -214,6 +216,7 @@ def test_hostile_names_are_escaped(build: Build) -> None:
     assert "&lt;script&gt;" in page
 
 
+@pytest.mark.heavy
 def test_labels_behind_the_generated_images_give_a_warning(build: Build) -> None:
     used = {**IMPORT, "provenance": {**IMPORT["provenance"], "used_labels": True}}
     assert "Labels were used for the generated images." in page_of(*build(Made(generator=used), "used"))
