@@ -1,7 +1,8 @@
 # make demo       images to evaluated encoders, on this machine, in minutes
 # make test       every check that a change must pass (CI runs the same)
 # make test-fast  two minutes: no S3, no browser, no kubectl, no other processes, nothing heavy
-# make test-slow  the rest: tests of many minutes
+# make test-portable  tests of float results, once for each instruction set of the CPU
+# make test-slow  the rest: tests of many minutes, and test-portable
 # make format     ruff formats the code
 # make render     writes jobs/ from k8s/
 # make images     builds every image by docker or buildah, and runs it; ARGS="TARGET … -- OPTION …"
@@ -14,7 +15,7 @@ FAST := not (s3 or process or browser or kubectl or heavy or slow)
 LONGEST_FIRST := --no-loadscope-reorder tests/test_kill.py tests/kubernetes/launcher tests/test_chain.py tests
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast test-slow check format render images lock clean
+.PHONY: demo test test-fast test-portable test-slow check format render images lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/adainf run recipes/demo.yaml --run runs/demo
@@ -28,7 +29,10 @@ test: check
 test-fast: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(FAST)" --durations=10 --numprocesses 2 --dist loadfile
 
-test-slow: $(VENV)/.dev
+test-portable: $(VENV)/.dev
+	$(BIN)/python -m tests.portable
+
+test-slow: test-portable
 	$(BIN)/python -m pytest -m slow -ra
 
 check: $(VENV)/.dev
