@@ -21,7 +21,7 @@ from adainf.stages.ingest import ingest
 from adainf.stages.pretrain import pretrain
 from adainf.stages.theory import theory
 from adainf.theory import toy
-from adainf.theory.record import LADDER, Theory
+from adainf.theory.record import MIN_SCALES, Theory
 from tests.tiny import RECIPE, artifact_hashes, write_recipe
 
 SILENT = Reporter()
@@ -45,7 +45,7 @@ def test_measures_every_rung_with_and_without_generated_images(made: tuple[Recip
     manifest = made[1].find("theory/none")
     assert manifest is not None
     found = manifest.content_as(Theory)
-    assert [rung.min_scale for rung in found.rungs] == list(LADDER)
+    assert [rung.min_scale for rung in found.rungs] == list(MIN_SCALES)
     assert found.features == 10
     for rung in found.rungs:
         assert {name: graph.images for name, graph in rung.graphs.items()} == {"real": 128, "inflated": 176}

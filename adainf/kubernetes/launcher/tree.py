@@ -33,7 +33,7 @@ def end() -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
         _reap()
-    _reap()  # a process may have ended after the last look, and a zombie counts as no descendant
+    _reap()  # a process may end after the last iteration, and zombies are not in `_descendants`
 
 
 def _reap() -> None:
