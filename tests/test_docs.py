@@ -150,6 +150,20 @@ def test_commands_and_benchmarks_in_text_exist(page: Path) -> None:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), code
 
 
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_paths_in_text_exist(page: Path) -> None:
+    if page.name == "extending.md":
+        return  # it names files that the reader creates; a test executes it
+    roots = "|".join(("adainf", "benchmarks", "docs", "images", "jobs", "k8s", "recipes", "tests"))
+    paths = (path for code in spans(page) if (path := re.fullmatch(rf"((?:{roots})/[\w./-]+)", code)))
+    assert not [path[1] for path in paths if not re.search(r"[A-Z]{2}", path[1]) and not (ROOT / path[1]).exists()]
+
+
+def test_make_test_names_folders_and_files_that_exist() -> None:
+    (first,) = re.findall(r"^LONGEST_FIRST := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert all((ROOT / word).exists() for word in first.split() if not word.startswith("-"))
+
+
 # ------------------------------------------------------------------------------------------------------------------ links
 
 
