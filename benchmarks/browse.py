@@ -29,7 +29,7 @@ from types import ModuleType
 
 import numpy as np
 
-from adainf.pipeline.artifacts import Manifest, Output, Request, canonical_json, sha256
+from adainf.pipeline.records import Manifest, Output, Request, canonical_json, sha256
 from adainf.shards.format.manifest import Shard, ShardIndex, ShardSet, Split, index_key
 from adainf.shards.format.scan import samples
 from adainf.shards.format.tar import Sample, encode_shard

@@ -142,8 +142,9 @@ def write_ours(folder_uri: str, images: Images, shard_images: int, encoding: Lit
     "stored": PNG as our writer makes it; "pil": tars with PNG as PIL writes it (`png`), indexed in place.
     """
     # Not at the top: peers in environments of their own read this file too.
-    from adainf.pipeline.artifacts import Manifest, Request, Run
+    from adainf.pipeline.artifacts import Run
     from adainf.pipeline.progress import Reporter
+    from adainf.pipeline.records import Manifest, Request
     from adainf.shards.format.manifest import ShardSet
     from adainf.shards.format.tar import Sample
     from adainf.shards.format.writer import write_split
@@ -171,7 +172,8 @@ def write_ours(folder_uri: str, images: Images, shard_images: int, encoding: Lit
 
 def write_ours_manifest(folder_uri: str, shards: int, shard_images: int) -> None:
     """The manifest alone of a set of `shards` shards that do not exist: to open it must not need them."""
-    from adainf.pipeline.artifacts import Manifest, Request, Run
+    from adainf.pipeline.artifacts import Run
+    from adainf.pipeline.records import Manifest, Request
     from adainf.shards.format.manifest import ShardSet, Split
 
     digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(shards)]

@@ -110,7 +110,8 @@ def _demands(size: str, peers: list[str], figures: dict[str, float]) -> None:
 
 def _write(folder: Path) -> None:
     """The images as an array for the peers, and as a set of shards for us."""
-    from adainf.pipeline.artifacts import Manifest, Request, Run
+    from adainf.pipeline.artifacts import Run
+    from adainf.pipeline.records import Manifest, Request
     from adainf.shards.format.manifest import ShardSet
     from adainf.shards.format.tar import Sample
     from adainf.shards.format.writer import write_split

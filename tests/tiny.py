@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adainf.pipeline.artifacts import Run, canonical_json, sha256
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import canonical_json, sha256
 
 RECIPE = """
 name: tiny

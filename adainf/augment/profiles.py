@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pkgutil import resolve_name
 
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 from adainf.recipe.augmentation import FAMILIES, Augmentation
 
 MAX_HUE = 0.5

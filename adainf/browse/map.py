@@ -15,7 +15,7 @@ from adainf.browse.catalog import Catalog, SampleRef, row_of, samples_at
 from adainf.browse.quality import measurement, quality_artifact
 from adainf.browse.sources import BrowseSource
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest
+from adainf.pipeline.records import Manifest
 from adainf.quality.embedding import MAP, EmbeddingMap
 from adainf.shards.loader.permutation import Integers
 

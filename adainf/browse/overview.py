@@ -9,7 +9,8 @@ from pydantic import BaseModel, JsonValue
 
 from adainf.browse.lru import LruCache
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, sha256
 from adainf.pipeline.stages import STAGES
 from adainf.storage import NotFound
 

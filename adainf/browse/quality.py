@@ -15,7 +15,8 @@ import numpy as np
 
 from adainf.browse.sources import BrowseSource
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest
 
 _SPACES = ("ssl", "rand")
 """Spaces in order of preference: the encoder of the run, a random network."""

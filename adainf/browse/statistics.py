@@ -11,7 +11,7 @@ from adainf.browse.reader import Reader
 from adainf.browse.sources import BrowseSource
 from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan, SourceWeight
-from adainf.pipeline.artifacts import sha256
+from adainf.pipeline.records import sha256
 
 
 def read_plan(catalog: Catalog) -> InflationPlan | None:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from adainf.errors import BadInput
 from adainf.models.encoder import Encoder
-from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import pretrained
+from adainf.pipeline.records import Manifest, sha256
 from adainf.storage import NotFound, open_store
 from adainf.storage.base import is_key
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue
 
 from adainf.evaluation.intervals import wilson_interval
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 
 Protocol = Literal["linear", "knn", "knn-weighted", "finetune"]
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from adainf.errors import BadInput, StageFailed
 from adainf.generators.program import run_program
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 from adainf.recipe import External
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.png import Pixels

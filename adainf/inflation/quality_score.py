@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 from adainf.quality.record import Quality, score_name
 
 PAPER_FID = 1.94

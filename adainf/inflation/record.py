@@ -8,7 +8,7 @@ from pydantic import Field
 
 from adainf.augment.profiles import Profile
 from adainf.inflation.quality_score import Measured
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 
 Basis = Literal["paper's point", "interpolation", "our prior"]
 PRIOR: Basis = "our prior"

@@ -16,7 +16,7 @@ from adainf.augment.profiles import MAX_HUE, MIN_SCALE_LIMIT, Profile, Views
 from adainf.evaluation.intervals import half_width, t_quantile
 from adainf.inflation.policy import is_symmetric
 from adainf.inflation.record import InflationPlan
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 
 PRIOR, NONE, NONE_WEAK, VANILLA = "prior", "none", "none-weak", "vanilla"
 FINALISTS = (PRIOR, NONE, NONE_WEAK, VANILLA)

@@ -9,7 +9,7 @@ from torch import nn
 
 from adainf import __version__
 from adainf.models.encoder import Encoder
-from adainf.pipeline.artifacts import Record, Request
+from adainf.pipeline.records import Record, Request
 from adainf.recipe import Pretrain
 
 

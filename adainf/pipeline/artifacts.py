@@ -1,126 +1,23 @@
-"""Artifacts: requests, manifests, and the run that contains them.
+"""The run, which contains artifacts: lookup, claim, commit and discard.
 
 An artifact is a set of objects and a manifest. Its folder is *claimed* first, by its request (``real/request.json``), and
 *committed* last, by its manifest (``real/manifest.json``): an artifact with a manifest is complete. Both are written by
 conditional puts, so a folder never mixes two requests. An artifact that is a single object (``plan.json``) is its own manifest
 and needs no claim.
-
-Manifests contain nothing that differs between two runs of the same request: no time, no host, no duration.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import ValidationError
 
-from adainf import __version__
 from adainf.errors import BadInput
+from adainf.pipeline.records import Manifest, Output, RecordT, Request, first_problem, sha256
 from adainf.storage import NotFound, PreconditionFailed, Store, open_store
-
-
-def sha256(data: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256 of `data`."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def canonical_json(value: Any) -> bytes:
-    """Canonical JSON, the input of all digests. Raises `ValueError` for NaN and infinities."""
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
-
-
-class Record(BaseModel):
-    """A part of a manifest or of its content: immutable, without unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def to_json(self) -> bytes:
-        return canonical_json(self.model_dump(mode="json"))
-
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
-RecordT = TypeVar("RecordT", bound=Record)
-
-
-class Request(Record):
-    """Everything that determines an artifact: the same request gives the same bytes."""
-
-    stage: str
-    settings: dict[str, JsonValue]
-    """The part of the recipe that this stage reads."""
-    inputs: dict[str, str] = {}
-    """Name of each input artifact → SHA-256 of its manifest; ``data`` → SHA-256 of the data from outside the run."""
-
-
-class Output(Record):
-    """One object of an artifact."""
-
-    key: str
-    """Relative to the run."""
-    size_bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, key: str, data: bytes) -> Output:
-        """The object `key` with these bytes."""
-        return cls(key=key, size_bytes=len(data), sha256=sha256(data))
-
-
-class Manifest(Record):
-    """The commit marker of an artifact, and what later stages need to read it; stored with its own SHA-256."""
-
-    schema_version: Literal[1] = 1
-    made_by: str = f"adainf {__version__}"
-    request: Request
-    outputs: list[Output] = []
-    content: dict[str, JsonValue] = {}
-    """The stage's results: counts, the plan, scores. The package that writes it defines its type."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_sha256(cls, value: Any) -> Any:
-        """Only the SHA-256 detects a bit flip that turns a digit into another one."""
-        if not isinstance(value, dict) or "sha256" not in value:
-            return value
-        body = {name: of for name, of in value.items() if name != "sha256"}
-        if sha256(canonical_json(body)) != value["sha256"]:
-            raise ValueError("sha256 mismatch")
-        return body
-
-    def to_json(self) -> bytes:
-        body = self.model_dump(mode="json")
-        return canonical_json({**body, "sha256": sha256(canonical_json(body))})
-
-    def content_as(self, kind: type[ModelT]) -> ModelT:
-        """The content as an instance of `kind`. Raises `BadInput` if it does not match."""
-        try:
-            return kind.model_validate(self.content)
-        except ValidationError as error:
-            raise BadInput(
-                f"the manifest that `adainf {self.request.stage}` wrote is corrupt ({_first_problem(error)}); restore it, or "
-                "delete its folder and run that stage again"
-            ) from None
-
-    def output(self, file_name: str) -> Output:
-        """The output with that file name. Raises `BadInput` if the manifest has none."""
-        for output in self.outputs:
-            if output.key.endswith(f"/{file_name}"):
-                return output
-        raise BadInput(
-            f"the manifest that `adainf {self.request.stage}` wrote is corrupt (outputs: no {file_name}); restore it, or "
-            "delete its folder and run that stage again"
-        )
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest as stored; later requests identify the artifact by it."""
-        return sha256(self.to_json())
-
 
 Extends = Callable[[Request, Request], bool]
 """(stored, wanted) → whether the wanted artifact is a superset of the stored one, so that its objects can be reused."""
@@ -292,7 +189,7 @@ class Run:
             return kind.model_validate_json(data)
         except ValidationError as error:
             raise BadInput(
-                f"{self.locate(key)} is corrupt ({_first_problem(error)}); restore it, or delete the folder and run its "
+                f"{self.locate(key)} is corrupt ({first_problem(error)}); restore it, or delete the folder and run its "
                 "stage again"
             ) from None
 
@@ -305,11 +202,6 @@ def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
     if stored == wanted:
         return []
     return [f"{path}: {_short(stored)} stored, {_short(wanted)} requested"]
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from adainf.errors import Superseded
-from adainf.pipeline.artifacts import Run, canonical_json
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import canonical_json
 from adainf.storage import NotFound, PreconditionFailed
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, Request
 from adainf.pipeline.stages import STAGES
 from adainf.recipe import REAL_ALONE, Arm, External, GeneratedSource, ImportedImages, Recipe
 

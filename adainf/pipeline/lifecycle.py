@@ -7,9 +7,10 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, JsonValue
 
-from adainf.pipeline.artifacts import Extends, Manifest, Output, Request, Run, never_extends
+from adainf.pipeline.artifacts import Extends, Run, never_extends
 from adainf.pipeline.graph import request, require_inputs
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, Output, Request
 from adainf.recipe import Recipe
 
 

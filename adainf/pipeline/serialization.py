@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import canonical_json
+from adainf.pipeline.records import canonical_json
 
 _JSON_KEY = "adainf"  # a single key: safetensors does not preserve the order of several
 

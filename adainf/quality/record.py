@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 
 
 class Estimate(NamedTuple):

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest
 from adainf.pipeline.serialization import decode, encode, parse, with_prefix, without_prefix
 from adainf.quality.copies import PixelHashes, pixel_hashes
 from adainf.quality.measure import Reference

@@ -15,7 +15,7 @@ from adainf.errors import BadInput
 from adainf.evaluation.features import extract
 from adainf.models.backbones import build_backbone
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import sha256
+from adainf.pipeline.records import sha256
 from adainf.runtime.determinism import seeded_init
 from adainf.shards.format.png import Pixels
 

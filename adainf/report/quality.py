@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest
 from adainf.quality.record import Quality, Score, score_name
 from adainf.report.grids import grid_png
 from adainf.shards.format.png import decode_image

@@ -11,8 +11,9 @@ from adainf.augment.profiles import Profile
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import VerifyResult
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import UNTRAINED, build_graph, evaluated, fitted, generated, measured, pretrained, require
+from adainf.pipeline.records import Manifest
 from adainf.quality.record import Quality
 from adainf.recipe import FittedGenerator, GeneratedSource, Recipe
 from adainf.report.comparison import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Accuracy, Conclusion, conclude

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImageFolder
 from adainf.shards.format.png import decode_image
 from adainf.shards.format.scan import IMAGE_SUFFIXES

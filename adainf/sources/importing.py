@@ -9,9 +9,10 @@ import numpy as np
 from pydantic import JsonValue
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Request
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, kind_of, open_source

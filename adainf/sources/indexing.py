@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Output, Request, Run, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, Output, Request, sha256
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Npz
 from adainf.sources.base import ArrayImages, BadData, ImageSource, numbered_classes
 

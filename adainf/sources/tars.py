@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from pathlib import Path
 
-from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Shards
 from adainf.shards.format.png import decode_image
 from adainf.shards.format.scan import TarSample, samples

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from adainf.errors import BadInput
 from adainf.generators.external import GeneratorManifest, check_checkpoint, manifest_path, read_manifest
-from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import fitted
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, sha256
 from adainf.recipe import External, GeneratedSource, Recipe
 from adainf.shards.format.manifest import ShardSet
 

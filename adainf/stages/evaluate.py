@@ -13,10 +13,11 @@ from adainf.evaluation.infonce import infonce_gap
 from adainf.evaluation.protocol import SPLITS, can_evaluate, measure
 from adainf.evaluation.scores import ArmScores, InfoNceGap, SeedScores
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import UNTRAINED, evaluated, pretrained
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.pretraining.loop import build_encoder
 from adainf.recipe import Recipe
 from adainf.runtime import distributed

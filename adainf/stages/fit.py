@@ -8,11 +8,12 @@ from adainf.errors import StageFailed
 from adainf.generators import generator_kind
 from adainf.generators.fit import fit as fit_generator
 from adainf.generators.kind import check_count
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.graph import fitted, require_inputs
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.pipeline.serialization import encode
 from adainf.recipe import External, FittedGenerator, FittedKind, GeneratedSource, ImportedImages, Recipe
 from adainf.report.preview import Preview

@@ -16,10 +16,11 @@ from adainf.generators import generator_kind
 from adainf.generators.external import ExternalGenerator, GeneratorManifest, check_checkpoint
 from adainf.generators.kind import Fitted
 from adainf.generators.sample import sample_images
-from adainf.pipeline.artifacts import Manifest, Run, canonical_json, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import extends, fitted, generated
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, canonical_json, sha256
 from adainf.pipeline.serialization import decode
 from adainf.recipe import External, FittedKind, Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.runtime.determinism import default_device, prepare

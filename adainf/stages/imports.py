@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.recipe import Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
-from adainf.sources.corrupt import report_all_corrupt
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
+from adainf.sources.corrupt import report_all_corrupt
 from adainf.sources.resize import Selection
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.recipe import Real, Recipe, WithoutTestSplit
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split

@@ -9,10 +9,11 @@ import torch
 
 from adainf.errors import BadInput
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import Manifest, Output, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated, judging_encoder, measured
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, Output
 from adainf.pipeline.serialization import Corrupt, encode
 from adainf.quality.embedding import MAP
 from adainf.quality.gallery import gallery

@@ -16,8 +16,9 @@ from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import VerifyResult
 from adainf.methods.clip import tokens_of
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated_sets
+from adainf.pipeline.records import Manifest
 from adainf.recipe import REAL_ALONE, Arm, Clip, Pretrain, Recipe
 from adainf.shards import Source, Stream, open_stream
 from adainf.shards.format.folder import ShardFolder

@@ -11,10 +11,11 @@ from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import InflationPlan, Inputs, SourceStats
 from adainf.inflation.search import VerifyResult
 from adainf.inflation.what_if import parse_what_if
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, generated, measured, request, require_inputs
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.quality.record import Quality
 from adainf.recipe import Plan, Pretrain, Recipe
 from adainf.shards.format.manifest import ShardSet

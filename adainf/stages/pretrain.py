@@ -7,11 +7,12 @@ from pydantic import JsonValue
 from adainf.errors import BadInput, StageFailed
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.graph import pretrained
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import make_accelerator, pretrain_arm
 from adainf.pretraining.trainer import Experiment

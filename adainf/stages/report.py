@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Request, Run, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, Request, sha256
 from adainf.recipe import Recipe
 from adainf.report.html import render, shown_recipe
 from adainf.report.summary import Summary, collect, rows_as_json

@@ -15,10 +15,11 @@ from adainf.augment.profiles import Profile, default_views
 from adainf.errors import BadInput
 from adainf.evaluation.features import extract_local
 from adainf.models.encoder import Encoder
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated_sets, pretrained, require
 from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, Request
 from adainf.pretraining.loop import build_encoder
 from adainf.quality.measure import evenly_spaced
 from adainf.recipe import Recipe
@@ -190,9 +191,7 @@ def _view_features(encoder: Encoder, images: Pixels, profile: Profile, device: t
 
 
 def _table(found: Theory) -> Table:
-    title = (
-        f"arm {found.arm}, k = {found.features} classes; evaluator error {found.evaluator_error:.3f} on uncropped images"
-    )
+    title = f"arm {found.arm}, k = {found.features} classes; evaluator error {found.evaluator_error:.3f} on uncropped images"
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for heading in ("min scale", "alpha", "graph", "images", "ACR", "ARC", "lambda_k+1", "bound"):
         table.add_column(heading, justify="left" if heading == "graph" else "right")

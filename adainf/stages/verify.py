@@ -24,9 +24,10 @@ from adainf.inflation.search import (
     decision_lines,
     settings_around,
 )
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest, Request
 from adainf.pretraining.loop import make_accelerator
 from adainf.recipe import Monitor, Recipe, Verify
 from adainf.runtime.determinism import prepare

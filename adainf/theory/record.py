@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 
 MIN_SCALES = (1.0, 0.6, 0.4, 0.2, 0.08, 0.02)
 """Min scales of the crop, weakest first; all other augmentation settings are the recipe's default profile."""

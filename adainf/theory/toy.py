@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.sparse import csr_matrix
 
-from adainf.pipeline.artifacts import Record
+from adainf.pipeline.records import Record
 from adainf.theory.bound import error_bound
 from adainf.theory.graph import image_graph, laplacian_eigenvalues
 

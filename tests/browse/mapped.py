@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.path import Path as Polygon
 from pydantic import JsonValue
 
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated, measured
+from adainf.pipeline.records import Manifest, Request
 from adainf.quality.embedding import EmbeddingMap
 from tests.shards.sets import make_set
 

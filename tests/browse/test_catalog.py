@@ -14,7 +14,8 @@ from adainf.browse.quality import ShardQuality, quality_of
 from adainf.browse.reader import MAX_GAP_BYTES, Reader, Unreadable, coalesce
 from adainf.browse.statistics import exact_duplicates, label_counts
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, Request
 from adainf.shards.format.png import decode_image
 from tests.browse.hostile import png, tar
 from tests.shards.sets import Made, make_set

@@ -19,7 +19,8 @@ from PIL import Image
 from adainf.augment.profiles import default_views
 from adainf.inflation.policy import make_plan
 from adainf.inflation.record import Inputs, SourceStats
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, Request
 from adainf.recipe import Augmentation, Plan
 from tests.browse.conftest import Open
 from tests.browse.hostile import entry, huge_png, png, tar

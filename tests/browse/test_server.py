@@ -17,7 +17,7 @@ from adainf.browse.catalog import Catalog, SampleRef
 from adainf.browse.images import SMALL_BYTES, THUMBNAIL_PX, full_size, read_header, thumbnail
 from adainf.browse.reader import Reader, Unreadable
 from adainf.errors import BAD_INPUT, AdaInfError, BadInput
-from adainf.pipeline.artifacts import sha256
+from adainf.pipeline.records import sha256
 from adainf.shards.format.manifest import ShardIndex
 from adainf.shards.format.png import decode_image, encode_stored_png
 from tests.browse.hostile import entry, huge_png, png, tar

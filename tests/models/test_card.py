@@ -16,7 +16,7 @@ from adainf import recipe
 from adainf.models.backbones import build_backbone
 from adainf.models.card import Card
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import Request
+from adainf.pipeline.records import Request
 from adainf.recipe import Pretrain
 
 README = Path(__file__).parents[2] / "README.md"

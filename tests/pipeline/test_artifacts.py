@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adainf.errors import BAD_INPUT, BadInput
-from adainf.pipeline.artifacts import Manifest, Output, Request, Run, canonical_json
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, Output, Request, canonical_json
 from adainf.shards.format.manifest import ShardSet
 
 REQUEST = Request(stage="ingest", settings={"seed": 0, "size": {"px": 8}}, inputs={})

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from adainf.errors import BadInput, StageFailed, Superseded
-from adainf.pipeline.artifacts import Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import ArtifactJob
+from adainf.pipeline.records import Request
 
 REQUEST = Request(stage="fit", settings={"seed": 0})
 OTHER = Request(stage="fit", settings={"seed": 1})

@@ -78,7 +78,7 @@ def test_gradcache_on_two_processes_is_the_full_batch_on_one() -> None:
     [
         ({"backbone": {"norm": "batch"}}, "set pretrain.backbone.norm to group"),
         ({"method": {"kind": "byol"}}, "with a method whose heads have no batch normalisation"),
-        ({"chunking": "accumulate"}, "the loss of simclr compares each row with all of the batch"),
+        ({"chunking": "accumulate"}, "the loss of simclr compares each row with the complete batch"),
     ],
 )
 def test_what_would_train_another_network_is_refused(settings: dict[str, Any], sentence: str) -> None:

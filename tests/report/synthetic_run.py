@@ -14,8 +14,9 @@ from adainf.evaluation.scores import ArmScores, InfoNceGap, Measure, SeedScores
 from adainf.inflation.policy import make_plan
 from adainf.inflation.quality_score import Measured
 from adainf.inflation.record import InflationPlan, Inputs, SourceStats
-from adainf.pipeline.artifacts import Manifest, Output, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, evaluated, pretrained, request
+from adainf.pipeline.records import Manifest, Output
 from adainf.quality.record import Estimate, Network, Quality, Score, ShardScores
 from adainf.recipe import Arm, Recipe
 from adainf.shards.format.manifest import ShardSet

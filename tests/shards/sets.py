@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, Request
 from adainf.shards import Batch, Source, Stream, open_stream
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.tar import Sample

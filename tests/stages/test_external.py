@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from adainf.errors import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED, AdaInfError
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.recipe import Recipe
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.read_all import read_split

@@ -17,10 +17,11 @@ import pytest
 from adainf import cli
 from adainf.cli.arguments import build_parser
 from adainf.errors import BAD_INPUT, OK, BadInput, StageFailed
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import require
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.recipe import Recipe
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet
@@ -152,7 +153,7 @@ def test_which_worker(text: str, index: str | None, expected: tuple[int, int] | 
     if expected:
         assert build_parser().parse_args(command).worker == expected
     else:
-        with pytest.raises(BadInput, match="invalid --worker .*: expected K/N with 0 <= K < N"):
+        with pytest.raises(BadInput, match=r"invalid --worker .*: expected K/N with 0 <= K < N"):
             build_parser().parse_args(command)
 
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.recipe import Recipe
 from adainf.shards.format.decode import resized
 from adainf.shards.format.folder import ShardFolder

@@ -14,7 +14,7 @@ from adainf.kubernetes.controller.actions import Action, Create, EmitEvent, Fini
 from adainf.kubernetes.controller.api import EVENTS, JOBS, Api, ApiStatusError
 from adainf.kubernetes.controller.tasks import Task
 from adainf.kubernetes.controller.templates import Object, Owner, RecipeRef, Template, make_job
-from adainf.pipeline.artifacts import sha256
+from adainf.pipeline.records import sha256
 
 _MAX_NOTE = 1024
 """Maximum length of an Event's note, in characters."""

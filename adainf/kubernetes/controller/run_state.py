@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from adainf.errors import BadInput
 from adainf.kubernetes.controller.tasks import Task
 from adainf.kubernetes.termination_record import TerminationRecord
-from adainf.pipeline.artifacts import Manifest, Run, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import REPORT, Node, build_graph, committed_pieces, extends, request
+from adainf.pipeline.records import Manifest, sha256
 from adainf.recipe import Recipe
 from adainf.storage import NotFound
 

@@ -16,9 +16,10 @@ from adainf.kubernetes.controller.scrape import scrape
 from adainf.kubernetes.controller.state import Attempt, ClusterState, Pod
 from adainf.kubernetes.controller.tasks import Task, tasks_of
 from adainf.kubernetes.controller.templates import Owner, RecipeRef, Template, read_template
-from adainf.pipeline.artifacts import Run, sha256
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import tasks
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.records import sha256
 from adainf.recipe import Recipe
 
 _TEMPLATES_S = 60

@@ -9,7 +9,7 @@ from typing import Any
 
 from adainf.errors import BadInput
 from adainf.kubernetes.controller import labels
-from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.pipeline.records import canonical_json, sha256
 
 Object = dict[str, Any]
 """A Kubernetes API object as parsed JSON."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adainf.errors import AdaInfError, BadInput
-from adainf.pipeline.artifacts import sha256
+from adainf.pipeline.records import sha256
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Shard
 from adainf.shards.format.png import Pixels, copy_stored_pngs, decode_image

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Manifest, Output, Run, sha256
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Manifest, Output, sha256
 from adainf.shards.format.manifest import Shard, ShardIndex, ShardSet, Split
 from adainf.storage import NotFound
 from adainf.storage.base import is_key

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import Output, Record
+from adainf.pipeline.records import Output, Record
 
 Channels = tuple[float, float, float]
 """One number each for R, G and B."""

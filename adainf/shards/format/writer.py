@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from adainf.errors import BadInput, StageFailed
-from adainf.pipeline.artifacts import Output, Run, sha256
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.records import Output, sha256
 from adainf.shards.format.manifest import Channels, PixelFacts, Shard, ShardIndex, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image
 from adainf.shards.format.scan import TarSample, samples

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.pipeline.records import canonical_json, sha256
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.locks import ByteLocks
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from adainf.errors import BadInput
-from adainf.pipeline.artifacts import canonical_json, sha256
+from adainf.pipeline.records import canonical_json, sha256
 from adainf.shards.loader.permutation import mix
 
 Fingerprint = dict[str, JsonValue]

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, request, tasks
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.records import Manifest, Request
 from tests.cluster import Cluster, Exit, Process, Script
 from tests.cluster.store import Object
 

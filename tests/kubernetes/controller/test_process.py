@@ -20,9 +20,10 @@ import pytest
 
 from adainf.cli import main
 from adainf.kubernetes.controller.scrape import progress_line
-from adainf.pipeline.artifacts import Manifest, Request, Run
+from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, request, tasks
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.records import Manifest, Request
 from adainf.pipeline.stages import STAGES
 from tests.conftest import S3Server
 from tests.kubernetes.controller.api_server import ApiServer, api_server
