@@ -6,9 +6,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from adainf.recipe.diffusion import Diffusion as Diffusion  # "as": exported, for type checkers too
-from adainf.recipe.external import External as External
-from adainf.recipe.gan import Gan as Gan
+from adainf.recipe.diffusion import Diffusion
+from adainf.recipe.external import External
+from adainf.recipe.gan import Gan
 from adainf.recipe.sections import PositiveInt, Section, Seed
 
 
