@@ -200,5 +200,5 @@ def _content(run: Run, name: str) -> dict[str, Any]:
 
 def test_counts_beyond_exact_shares_are_told_before_anything_is_claimed(tmp_path: Path) -> None:
     recipe = load_recipe(str(write_recipe(tmp_path)))
-    with pytest.raises(BadInput, match=r"arm 'adainf': counts .* are beyond exact arithmetic; round the weights"):
+    with pytest.raises(BadInput, match=r"arm 'adainf': counts .* exceed exact arithmetic; round the weights"):
         check_batch(recipe, "adainf", [999_999_937, 7_999_999_991], [9.87, 0.123])
