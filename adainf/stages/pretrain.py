@@ -55,7 +55,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         if job.finished:
             return job.finished
         mixture = Mixture.for_arm(recipe, run, arm, job.inputs)
-        tokens = mixture.captions(recipe.pretrain)
+        described, tokens = mixture.describe(recipe.pretrain), mixture.captions(recipe.pretrain)
         if recipe.pretrain.compile:
             require_compiler(accelerator.device)
         job.claim()
@@ -76,7 +76,7 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
             "seed": seed,
             "steps": recipe.pretrain.steps,
             "global_batch": recipe.pretrain.global_batch,
-            **mixture.describe(recipe.pretrain),
+            **described,
             "curve": [list(point) for point in trained.curve],
         }
         manifest = job.commit(content)

@@ -28,19 +28,19 @@ class InMemorySplit:
     """
 
     def __init__(self, folder: ShardFolder, split: str, cache: Cache, policy: Policy, size_px: int | None = None) -> None:
-        self.folder, self.split = folder, folder.split(split)
-        self._policy, self._resize_px = policy, size_px
         self.size = _one_size(folder, size_px)
+        self._policy, self._resize_px = policy, size_px
+        self.folder, self.split = folder, folder.split(split)
         count, self._row_bytes = self.split.images, self.size[0] * self.size[1] * 3
         self.starts = np.concatenate([[0], np.cumsum(self.split.shard_images)])
         settings: dict[str, object] = {"size_px": self.size, "resized": size_px is not None}
         self.entry = cache.entry(folder, split, settings, count * (self._row_bytes + 16))
+        self.quarantine = Quarantine(self.entry.path / "quarantine.jsonl", folder, count, policy)
         self._files = {name: self.entry.path / name for name in ("pixels", "labels", "stand-ins", "state")}
         self._pixels: Pixels = _map(self._files["pixels"], np.uint8, (count, self._row_bytes))
         self._labels: Integers = _map(self._files["labels"], np.int64, (count,))
         self._replacements: Integers = _map(self._files["stand-ins"], np.int64, (count,))
         self._state: NDArray[np.uint8] = _map(self._files["state"], np.uint8, (len(self.split),))
-        self.quarantine = Quarantine(self.entry.path / "quarantine.jsonl", folder, count, policy)
         self._complete = self._has_corruption = False
 
     def __len__(self) -> int:
