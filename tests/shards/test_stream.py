@@ -277,10 +277,14 @@ def test_a_windowed_stream_cannot_be_resident(mixture: Mixture) -> None:
     [
         ({"rank": 2, "world": 2}, "rank 2 of world 2 is invalid"),
         ({"world": 49}, "global_batch is 48, fewer than the 49 ranks"),
-        ({"window_shards": 0}, "window_shards is 0; set 1 or more"),
-        ({"size_px": 0}, "size_px is 0; set 1 or more"),
-        ({"prefetch_batches": -1}, "prefetch_batches is -1; set 0 or more"),
-        ({"seed": -1}, r"seed is -1; set a number of 0 … 2\^64 - 1"),
+        ({"window_shards": 0}, "window_shards is 0; set a whole number of 1 or more"),
+        ({"size_px": 0}, "size_px is 0; set a whole number of 1 or more"),
+        ({"prefetch_batches": -1}, "prefetch_batches is -1; set a whole number of 0 or more"),
+        ({"window_shards": 1.5}, "window_shards is 1.5; set a whole number of 1 or more"),
+        ({"rank": "0"}, "rank is '0'; give a whole number"),
+        ({"global_batch": 48.0}, "global_batch is 48.0; give a whole number"),
+        ({"seed": 1.5}, "seed is 1.5; set a whole number"),
+        ({"seed": -1}, r"seed is -1; set a whole number of 0 … 2\^64 - 1"),
         (
             {"cache_bytes": 10_000},
             r"images need [\d,]+ bytes, [\d,]+ more than cached, and the cache .* has [\d,]+ available",
@@ -295,18 +299,35 @@ def test_invalid_arguments_are_refused(mixture: Mixture, options: dict[str, Any]
 
 def test_invalid_sources_are_refused(mixture: Mixture, tmp_path: Path) -> None:
     small = make_set(f"{tmp_path}/small", 10, 5, size_px=2)
-    cases: list[tuple[dict[str, Source | str], str]] = [
+    cases: list[tuple[Any, str]] = [
         ({"a": f"{tmp_path}"}, "manifest.json does not exist; give the folder of a set of shards"),
         ({"a": Source(small.uri, split="test")}, "has no images in split 'test'; choose a split with images: train"),
-        ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it a finite weight above 0, or leave it out"),
+        ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it a finite number above 0, or leave the source out"),
         ({"a": Source(small.uri, weight=-1), "b": mixture.real.uri}, "source a has weight -1"),
         ({"a": Source(small.uri, weight=float("nan"))}, "source a has weight nan"),
+        ({"a": Source(small.uri, weight="2")}, "source a has weight '2'; give it a finite number above 0"),
+        ({"a": 3}, "a source is 3; give the address of a set of shards"),
+        ([small.uri], r"sources is \['.*; give a dict of NAME: ADDRESS"),
         ({}, "no source has both images and weight"),
         ({"a": small.uri, "b": mixture.real.uri}, r"differ in size \(a 2 x 2, b 4 x 4 px\); set size_px"),
     ]
     for sources, said in cases:
         with pytest.raises(BadInput, match=said):
             open_stream(sources, 4, 0)
+
+
+def test_a_source_may_be_a_path(mixture: Mixture) -> None:
+    (by_path,) = take(open_stream({"a": Path(mixture.real.uri)}, 8, 0), 1)
+    (by_text,) = take(open_stream({"a": mixture.real.uri}, 8, 0), 1)
+    np.testing.assert_array_equal(by_path.images, by_text.images)
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, "3"])
+def test_an_invalid_step_to_seek_is_refused(mixture: Mixture, step: Any) -> None:
+    with mixture.open() as stream:
+        with pytest.raises(BadInput, match=f"seek to step {step!r} is invalid"):
+            stream.seek(step)
+        assert next(stream).step == 0
 
 
 def test_images_are_resized_to_one_size(mixture: Mixture, tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ class InMemorySplit:
         return fitted(image_HWC, self.size, self._resize_px)
 
     def close(self) -> None:
+        """Release the maps and the folder of the cache; it can be evicted then."""
+        del self._pixels, self._labels, self._replacements, self._state
         self.entry.close()
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,14 @@ from adainf.shards.loader.windows import Windows
 class Source:
     """One set of shards, and the weight of each of its images."""
 
-    folder: str | ShardFolder
+    folder: str | Path | ShardFolder
     """A folder or ``s3://bucket/prefix`` with ``manifest.json``."""
     weight: float = 1.0
     split: str = "train"
 
 
 def open_stream(
-    sources: Mapping[str, Source | str],
+    sources: Mapping[str, Source | str | Path],
     global_batch: int,
     seed: int,
     *,
@@ -66,25 +67,32 @@ def open_stream(
 
     Raises `BadInput` where a source is missing or empty, the shares cannot be exact, or the cache is too small.
     """
+    if not isinstance(sources, Mapping):
+        raise BadInput(f"sources is {_shown(sources)}; give a dict of NAME: ADDRESS or NAME: Source(ADDRESS, weight)")
     named = {name: source if isinstance(source, Source) else Source(source) for name, source in sources.items()}
     rank = _number("RANK", 0) if rank is None else rank
     world = _number("WORLD_SIZE", 1) if world is None else world
+    for option, number in (("rank", rank), ("world", world), ("global_batch", global_batch)):
+        if not _is_whole(number):
+            raise BadInput(f"{option} is {_shown(number)}; give a whole number")
     if not 0 <= rank < world:
         raise BadInput(f"rank {rank} of world {world} is invalid; give a rank of 0 … world - 1, or unset RANK and WORLD_SIZE")
     if global_batch < world:
         raise BadInput(f"global_batch is {global_batch}, fewer than the {world} ranks; give at least one image per rank")
-    if not 0 <= seed < 1 << 64:
-        raise BadInput(f"seed is {seed}; set a number of 0 … 2^64 - 1")
+    if not _is_whole(seed) or not 0 <= seed < 1 << 64:
+        raise BadInput(f"seed is {_shown(seed)}; set a whole number of 0 … 2^64 - 1")
     for option, value, least in (
         ("window_shards", window_shards, 1),
         ("size_px", size_px, 1),
         ("prefetch_batches", prefetch_batches, 0),
     ):
-        if value is not None and value < least:
-            raise BadInput(f"{option} is {value}; set {least} or more")
+        if value is not None and (not _is_whole(value) or value < least):
+            raise BadInput(f"{option} is {_shown(value)}; set a whole number of {least} or more")
     for name, source in named.items():
-        if not 0 < source.weight < math.inf:
-            raise BadInput(f"source {name} has weight {source.weight}; give it a finite weight above 0, or leave it out")
+        if not isinstance(source.weight, Real) or not 0 < source.weight < math.inf:
+            raise BadInput(
+                f"source {name} has weight {_shown(source.weight)}; give it a finite number above 0, or leave the source out"
+            )
     folders = {name: _folder(source) for name, source in named.items()}
     described = [folders[name].split(source.split) for name, source in named.items()]
     windows = None if window_shards is None else [Windows(np.array(s.shard_images), window_shards) for s in described]
@@ -122,7 +130,21 @@ def open_stream(
 
 
 def _folder(source: Source) -> ShardFolder:
-    return source.folder if isinstance(source.folder, ShardFolder) else ShardFolder.open(source.folder)
+    folder = source.folder
+    if isinstance(folder, ShardFolder):
+        return folder
+    if not isinstance(folder, str | Path):
+        raise BadInput(f"a source is {_shown(folder)}; give the address of a set of shards, a folder or s3://bucket/prefix")
+    return ShardFolder.open(str(folder))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _number(variable: str, default: int) -> int:

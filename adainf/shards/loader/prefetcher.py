@@ -74,6 +74,7 @@ class Prefetcher:
                 if self._closed:
                     raise Closed
                 if all(map(self._is_ready, tasks)):
+                    self._urgent = []
                     return
                 self._changed.wait(POLL_SECONDS)
 
@@ -121,11 +122,14 @@ class Prefetcher:
             while not (self._closed or self._error):
                 while self._scheduled and self._is_ready(self._scheduled[0]):
                     self._scheduled.popleft()
+                missing = False
                 for task in chain(self._urgent, self._scheduled):
-                    if not self._is_ready(task) and self._splits[task.split].entry.shard_locks.try_acquire(task.shard):
-                        return task
-                # Other processes fetch the rest. They may be killed, so poll.
-                self._changed.wait(POLL_SECONDS if self._scheduled or self._urgent else None)
+                    if not self._is_ready(task):
+                        missing = True
+                        if self._splits[task.split].entry.shard_locks.try_acquire(task.shard):
+                            return task
+                # Others fetch what is missing. They may be killed, so poll; if nothing is missing, sleep.
+                self._changed.wait(POLL_SECONDS if missing else None)
         return None
 
 

@@ -7,6 +7,7 @@ same steps.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -87,8 +88,10 @@ class Stream:
         self._step = 0
         self._plan: _Plan | None = None
         self._yielded: deque[tuple[int, Integers]] = deque(maxlen=_CHECKABLE)
-        self._batches: deque[Future[Batch]] = deque()
+        self._batches: dict[int, Future[Batch]] = {}
+        """By step: those prepared ahead."""
         self._producer = ThreadPoolExecutor(1, "batches")
+        self._pid, self._closed = os.getpid(), False
 
     def __enter__(self) -> Self:
         return self
@@ -100,23 +103,46 @@ class Stream:
         return self
 
     def __next__(self) -> Batch:
-        """The next batch. Raises `BadInput` for corruption, by the policy."""
-        started = time.perf_counter()
-        while len(self._batches) <= self._ahead:
-            self._batches.append(self._producer.submit(self._make, self._step + len(self._batches)))
-        batch = self._batches.popleft().result()
-        self._step += 1
+        """The next batch. Raises `BadInput` for corruption, by the policy, and in a forked process.
+
+        An exception from outside, such as a keyboard interrupt, neither skips nor repeats a batch.
+        """
+        self._check_usable()
+        started, step = time.perf_counter(), self._step
+        for ahead in range(step, step + self._ahead + 1):
+            if ahead not in self._batches:
+                self._batches[ahead] = self._producer.submit(self._make, ahead)
+        try:
+            batch = self._batches[step].result()
+        except Exception:
+            self._batches.clear()  # the next call tries again
+            raise
         self._yielded.append((batch.step, batch.indices))
         self.data_wait_seconds += time.perf_counter() - started
+        # CPython runs signal handlers at calls. There is none below, so an exception comes before the step or after the return.
+        self._step = step + 1
+        del self._batches[step]
         return batch
 
     def seek(self, step: int) -> None:
-        """Continue with the batch of that step."""
-        for batch in self._batches:
+        """Continue with the batch of that step. Raises `BadInput` for anything but a number of 0 or more."""
+        self._check_usable()
+        if not isinstance(step, int) or step < 0:
+            raise BadInput(f"seek to step {step!r} is invalid; give a whole number of 0 or more")
+        for batch in self._batches.values():
             batch.cancel()
         self._batches.clear()
         self._producer.submit(self._fetcher.reset)
         self._step = step
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise BadInput("the stream is closed; open another one with open_stream")
+        if os.getpid() != self._pid:  # its threads do not exist here, so it would wait for ever
+            raise BadInput(
+                f"the stream was opened by process {self._pid} and is used by process {os.getpid()}, its fork; open it in the "
+                "process that uses it, for example with num_workers=0 in a DataLoader"
+            )
 
     def state_dict(self) -> dict[str, JsonValue]:
         """The position of the stream, as JSON: the same on every rank, valid for any number of ranks."""
@@ -205,8 +231,11 @@ class Stream:
         return [record for split in self._fetcher.splits for record in split.quarantine.records()]
 
     def close(self) -> None:
-        """Stop the threads; the cache remains."""
-        for batch in self._batches:
+        """Stop the threads and release maps and locks; the cache remains. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for batch in self._batches.values():
             batch.cancel()
         self._fetcher.stop()
         self._producer.shutdown(wait=True)
