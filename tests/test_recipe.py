@@ -1,4 +1,4 @@
-"""A recipe that is wrong gives one sentence with file, field and mend; one that is right survives a round trip."""
+"""A wrong recipe gives one sentence with file, field and fix; a correct one survives a round trip."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.generators.exact import STD
 
 
 class Spy(nn.Module):
-    """A network that is 1 everywhere and remembers what it was asked."""
+    """A network that returns 1 everywhere and records its inputs."""
 
     def forward(self, x: Tensor, c_noise: Tensor, mirrored: Tensor | None) -> Tensor:
         self.seen = x, c_noise, mirrored
@@ -25,10 +25,10 @@ def test_edm_preconditioning_is_table_one(sigma: float) -> None:
     network, x, mirrored = Spy(), torch.full((1, 3, 2, 2), 0.7), torch.tensor([True])
     out = EdmDenoiser(network, STD)(x, torch.tensor([sigma]), mirrored)
     total = sigma**2 + STD**2
-    scaled, c_noise, told = network.seen
+    scaled, c_noise, condition = network.seen
     torch.testing.assert_close(scaled, x / total**0.5)
     torch.testing.assert_close(c_noise, torch.tensor([math.log(sigma) / 4]))
-    assert told is mirrored
+    assert condition is mirrored
     torch.testing.assert_close(out, STD**2 / total * x + sigma * STD / total**0.5)
 
 

@@ -39,11 +39,11 @@ def test_images_of_a_shard_do_not_depend_on_the_other_shards(kind: str, objectiv
     """With the stochastic sampler too: its fresh noise is by index as well."""
     config = diffusion(objective={"kind": objective}, sampler={"kind": kind, "steps": 5, "batch": 8})
     draw = open_diffusion(config, shaken(config), 8, 0, CPU)
-    whole = sample_images(draw, 8, range(20))
-    assert whole.shape == (20, 8, 8, 3)
-    assert len(np.unique(whole, axis=0)) == 20
-    np.testing.assert_array_equal(sample_images(draw, 8, range(8, 16)), whole[8:16])
-    np.testing.assert_array_equal(draw(range(3, 11)), whole[3:11])
+    expected = sample_images(draw, 8, range(20))
+    assert expected.shape == (20, 8, 8, 3)
+    assert len(np.unique(expected, axis=0)) == 20
+    np.testing.assert_array_equal(sample_images(draw, 8, range(8, 16)), expected[8:16])
+    np.testing.assert_array_equal(draw(range(3, 11)), expected[3:11])
 
 
 def test_bf16_sampling_is_near_that_of_float32() -> None:
@@ -105,7 +105,7 @@ def lit_from_the_left(count: int) -> Pixels:
 @pytest.mark.heavy
 @pytest.mark.parametrize("objective", [{"kind": "edm"}, {"kind": "stf", "reference_images": 64}])
 def test_fitted_on_mirrored_images_too_it_samples_none(objective: dict[str, Any]) -> None:
-    """Without being told which are mirrored, half of the samples would be lit from the right."""
+    """Without the condition, half of the samples would be lit from the right."""
     config = diffusion(
         objective=objective,
         unet={"channels": 8, "multipliers": [1], "attention_below_px": 0},

@@ -33,7 +33,7 @@ CHANGED = RECIPE.replace(
 
 
 def gradients(name: str) -> tuple[list[torch.Tensor | None], float]:
-    """Of one step on this process's rows, averaged over the processes; and the loss of the whole batch."""
+    """Of one step on this process's rows, averaged over the processes; and the loss of the global batch."""
     config = diffusion(objective=OBJECTIVES[name], horizontal_flip=True)
     images = noise_images(64)
     trainer, batches = DiffusionTrainer(config, images, CPU), Batches(config, images, CPU)
@@ -69,7 +69,7 @@ def fitted(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(recipe, run) of an uninterrupted fit; tests must not change it."""
     folder = tmp_path_factory.mktemp("fit")
     recipe = write_recipe(folder, CHANGED.replace("steps: 30", "steps: 10"))
@@ -79,8 +79,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return recipe, folder / "run"
 
 
-def test_killed_and_gone_on_with_it_is_the_same_bytes(whole: tuple[Path, Path], tmp_path: Path) -> None:
-    recipe, run = whole
+def test_killed_and_resumed_it_has_the_same_bytes(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, run = uninterrupted
     shutil.copytree(run / "real", tmp_path / "real")
     victim = stalled(checkpoint_key("generator", 6), "fit", recipe, tmp_path)
     victim.kill()
@@ -91,9 +91,9 @@ def test_killed_and_gone_on_with_it_is_the_same_bytes(whole: tuple[Path, Path], 
         assert (tmp_path / "generator" / name).read_bytes() == (run / "generator" / name).read_bytes()
 
 
-def test_two_launched_processes_fit_the_generator_of_one(whole: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_launched_processes_fit_the_generator_of_one(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     """By the real launcher; float32 sums in another order differ in the last digits only."""
-    recipe, run = whole
+    recipe, run = uninterrupted
     shutil.copytree(run / "real", tmp_path / "real")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

@@ -88,7 +88,7 @@ def test_lazy_r1_takes_it_at_every_kth_step_k_times_as_large() -> None:
     assert not torch.equal(after(0, r1_gamma=0.3, r1_every_steps=4), after(0, r1_gamma=0))
 
 
-def test_a_step_of_the_generator_leaves_the_discriminators_gradients_alone() -> None:
+def test_a_step_of_the_generator_keeps_the_discriminators_gradients() -> None:
     """Both losses run through both networks: each step must move one of them only."""
     trainer = GanTrainer(small(), blobs(16), CPU)
     before = [p.detach().clone() for p in trainer.discriminator.network.parameters()]
@@ -164,14 +164,14 @@ def test_stopped_and_gone_on_is_bit_for_bit_the_fit_that_was_not() -> None:
             trainer.step(step, *batches.at(step))
         return trainer
 
-    whole = fit(GanTrainer(config, images, CPU), range(9)).state()
+    expected = fit(GanTrainer(config, images, CPU), range(9)).state()
     saved = {name: tensor.clone() for name, tensor in fit(GanTrainer(config, images, CPU), range(5)).state().items()}
     again = GanTrainer(config, images, CPU)
     again.load(saved)
     resumed = fit(again, range(5, 9)).state()
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert any(name.startswith("discriminator.optimizer.") for name in whole)
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert any(name.startswith("discriminator.optimizer.") for name in expected)
 
 
 def gradients() -> list[Tensor | None]:
@@ -197,13 +197,13 @@ def test_an_image_does_not_depend_on_its_companions() -> None:
     for step in range(3):
         trainer.step(step, *Batches(config, blobs(16), CPU).at(step))
     draw = open_gan(config, trainer.fitted(), 8, 7, CPU)
-    whole = draw(range(16))
-    np.testing.assert_array_equal(draw(range(8, 24))[:8], whole[8:])
-    assert not (whole[0] == whole[1]).all()
-    assert not (open_gan(config, trainer.fitted(), 8, 8, CPU)(range(16))[0] == whole[0]).all()
+    expected = draw(range(16))
+    np.testing.assert_array_equal(draw(range(8, 24))[:8], expected[8:])
+    assert not (expected[0] == expected[1]).all()
+    assert not (open_gan(config, trainer.fitted(), 8, 8, CPU)(range(16))[0] == expected[0]).all()
 
 
 @pytest.mark.parametrize(("channels", "size", "wanted"), [((8, 16), 8, True), ((8, 16, 32), 10, False), ((12,), 8, False)])
-def test_sizes_and_widths_that_do_not_fit_are_told(channels: tuple[int, ...], size: int, wanted: bool) -> None:
+def test_sizes_and_widths_that_do_not_fit_are_detected(channels: tuple[int, ...], size: int, wanted: bool) -> None:
     assert fits(small(channels=channels), size, size) is wanted
     assert not fits(small(), 8, 16)

@@ -36,12 +36,12 @@ def test_edms_weight_makes_every_noise_level_count_alike() -> None:
 def test_ddpms_weight_makes_the_loss_that_of_the_noise() -> None:
     """Ho et al.'s simple loss |eps - eps_theta(x_t)|^2, whatever the level."""
     generator = torch.Generator().manual_seed(0)
-    clean, noise, said = (torch.randn(3, 3, 4, 4, generator=generator) for _ in range(3))
+    clean, noise, predicted = (torch.randn(3, 3, 4, 4, generator=generator) for _ in range(3))
     sigma_B = torch.tensor([0.011, 1.0, 150.0])
-    denoiser = DdpmDenoiser(lambda x, c_noise, mirrored: said)  # type: ignore[arg-type]
+    denoiser = DdpmDenoiser(lambda x, c_noise, mirrored: predicted)  # type: ignore[arg-type]
     noisy = clean + sigma_B[:, None, None, None] * noise
     loss = denoising_loss(denoiser(noisy, sigma_B), clean, loss_weight(Ddpm(kind="ddpm"), sigma_B, STD))
-    assert loss.item() == pytest.approx((said - noise).square().mean().item(), rel=1e-4)
+    assert loss.item() == pytest.approx((predicted - noise).square().mean().item(), rel=1e-4)
 
 
 def test_noise_levels_of_the_fit_are_the_papers() -> None:

@@ -70,7 +70,7 @@ def test_deterministic_samplers_converge_with_their_order(walk: SamplerFn, least
 
 
 def test_ddim_and_ancestral_have_the_marginals_of_the_noised_data() -> None:
-    """Not at the end alone: at each level both have variance std^2 + sigma^2."""
+    """Not only at the end: at each level both have variance std^2 + sigma^2."""
     schedule = ddpm_sigmas(Ddpm(kind="ddpm")).flip(0)
     for until in (400, 900):
         for walk in (ddim, ancestral):
@@ -82,7 +82,7 @@ def test_ddim_and_ancestral_have_the_marginals_of_the_noised_data() -> None:
 
 @pytest.mark.parametrize(("now", "after"), [(999, 979), (500, 499), (20, 0)])
 def test_one_step_is_the_papers_in_its_own_coordinates(now: int, after: int) -> None:
-    """Ho et al.'s equation 7 and Song et al.'s 12, with x_t = sqrt(abar) x, for any clean image that a network may say."""
+    """Ho et al.'s equation 7 and Song et al.'s 12, with x_t = sqrt(abar) x, for any predicted clean image."""
     kept = alpha_bars(Ddpm(kind="ddpm"))
     levels_ = ddpm_sigmas(Ddpm(kind="ddpm"))[[now, after]]
     clean, x, fresh = (torch.randn(2, *SHAPE, dtype=torch.float64) for _ in range(3))
@@ -102,7 +102,7 @@ def test_one_step_is_the_papers_in_its_own_coordinates(now: int, after: int) -> 
 
 
 def test_a_projected_step_is_that_of_diffusers() -> None:
-    """Its DDIM clips the clean image and leaves the noise as the network said it; would catch noise that is made anew."""
+    """Its DDIM clips the clean image and keeps the predicted noise; would catch noise that is recomputed."""
     scheduler = DDIMScheduler(1000, beta_schedule="linear", clip_sample=True)
     scheduler.set_timesteps(50)
     kept = alpha_bars(Ddpm(kind="ddpm"))
@@ -117,8 +117,8 @@ def test_a_projected_step_is_that_of_diffusers() -> None:
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
-def test_projection_mends_what_lies_beyond_and_leaves_the_rest(kind: str) -> None:
-    """A network that says half as much again ends among the pixels; one that says nothing beyond them draws the same bits."""
+def test_projection_clips_only_what_exceeds_the_range(kind: str) -> None:
+    """Predictions that are 1.5 times too large end in the range of pixels; predictions within it give the same bits."""
 
     def drawn(factor: float, project: Project) -> Tensor:
         def denoiser(x: Tensor, sigma_B: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def test_projection_mends_what_lies_beyond_and_leaves_the_rest(kind: str) -> Non
 
 
 @pytest.mark.parametrize(("kind", "evaluations"), [("heun", 13), ("dpmpp2m", 7), ("ddim", 7), ("ancestral", 7)])
-def test_the_network_is_asked_as_often_as_the_recipe_says(kind: str, evaluations: int) -> None:
+def test_the_number_of_network_evaluations(kind: str, evaluations: int) -> None:
     asked = []
 
     def counting(x: Tensor, sigma_B: Tensor) -> Tensor:
@@ -147,13 +147,13 @@ def test_the_network_is_asked_as_often_as_the_recipe_says(kind: str, evaluations
 
 
 def test_noise_of_an_index_is_the_same_in_any_range_and_differs_between_indices_and_steps() -> None:
-    whole = initial_noise(3, range(10), (3, 4, 4))
-    torch.testing.assert_close(initial_noise(3, range(4, 7), (3, 4, 4)), whole[4:7], atol=0, rtol=0)
+    expected = initial_noise(3, range(10), (3, 4, 4))
+    torch.testing.assert_close(initial_noise(3, range(4, 7), (3, 4, 4)), expected[4:7], atol=0, rtol=0)
     others = [
         initial_noise(3, range(1, 2), (3, 4, 4)),
         initial_noise(4, range(1), (3, 4, 4)),
         initial_noise(3, range(1), (3, 4, 4), 1),
     ]
     for other in others:
-        assert not torch.isclose(other[0], whole[0]).any()
-    assert abs(whole.mean().item()) < 0.2
+        assert not torch.isclose(other[0], expected[0]).any()
+    assert abs(expected.mean().item()) < 0.2

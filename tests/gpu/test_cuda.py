@@ -1,4 +1,4 @@
-"""The same program on a GPU: what the CPU computes, the same bytes each time, and the whole chain."""
+"""The same program on a GPU: what the CPU computes, the same bytes each time, and the complete pipeline."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_fitting_twice_ends_in_the_same_bytes(kind: str) -> None:
 
 @pytest.mark.parametrize("resident", [False, True])
 def test_batches_on_the_device_are_those_of_the_stream_while_it_computes(data: str, resident: bool) -> None:
-    """Would catch pinned memory that is filled anew before its copy has ended, or used before it."""
+    """Would catch pinned memory that is overwritten before its copy has ended, or used before it."""
     with open_stream({"real": Source(data)}, 32, 1) as ours, open_stream({"real": Source(data)}, 32, 1) as theirs:
         busy, batches = torch.rand(4096, 4096, device="cuda"), DeviceStream(theirs, torch.device("cuda"), resident)
         kept = []
@@ -192,5 +192,5 @@ def test_the_chain_ends_in_the_same_bytes_twice(tmp_path: Path) -> None:
     ]
     assert encoders[0]
     assert encoders[0] == encoders[1]
-    told = adainf("doctor")
-    assert torch.cuda.get_device_name() in told.stdout + told.stderr
+    found = adainf("doctor")
+    assert torch.cuda.get_device_name() in found.stdout + found.stderr

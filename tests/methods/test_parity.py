@@ -18,7 +18,7 @@ def train_all() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
+def single() -> dict[str, Any]:
     return train_all()
 
 
@@ -29,9 +29,9 @@ def together(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_loss_gradients_and_state_are_those_of_one_process(
-    name: str, alone: dict[str, Any], together: list[dict[str, Any]]
+    name: str, single: dict[str, Any], together: list[dict[str, Any]]
 ) -> None:
-    expected = alone[name]
+    expected = single[name]
     assert expected["gradients"]
     for found in (rank[name] for rank in together):
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-12)
@@ -49,8 +49,8 @@ def test_what_every_process_holds_is_bit_for_bit_the_same(name: str, together: l
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_training_moves_all_that_it_should(name: str, alone: dict[str, Any]) -> None:
+def test_training_moves_all_that_it_should(name: str, single: dict[str, Any]) -> None:
     """Else the comparisons above could be of things that stand still."""
     start = train(name, 0)["state"]
-    still = [key for key, value in alone[name]["state"].items() if torch.equal(value, start[key])]
+    still = [key for key, value in single[name]["state"].items() if torch.equal(value, start[key])]
     assert [key for key in still if not key.endswith("3.bias")] == []  # those before a batch normalisation have no gradient

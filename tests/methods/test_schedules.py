@@ -111,7 +111,7 @@ def test_a_centre_is_the_average_of_the_teachers_logits() -> None:
     torch.testing.assert_close(method.centre, 0.1 * torch.cat(rows[-2:]).mean(0))
 
 
-def test_dinos_local_views_are_small_crops_for_the_student_alone() -> None:
+def test_dinos_local_views_are_small_crops_for_the_student_only() -> None:
     from adainf.augment.profiles import default_views
     from adainf.recipe import Augmentation
 

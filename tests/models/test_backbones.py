@@ -66,7 +66,7 @@ def test_the_paddings_of_a_stem_see_other_maps_with_the_same_weights() -> None:
         assert not torch.allclose(one(x), two(x))
 
 
-def test_split_statistics_are_those_of_each_group_alone() -> None:
+def test_split_statistics_are_separate_for_each_group() -> None:
     x = 3 * torch.randn(12, 4, 5, 5, generator=torch.Generator().manual_seed(0)) + 1
     norm = nn.BatchNorm2d(4)
     nn.init.uniform_(norm.weight)

@@ -1,4 +1,4 @@
-"""The card beside an encoder: what README says of it works, line by line, without AdaInf."""
+"""The card beside an encoder: the lines of the README that use it work without AdaInf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders as files say what they are, and do not load as something else."""
+"""Encoder files are self-describing, and do not load as another backbone."""
 
 from __future__ import annotations
 

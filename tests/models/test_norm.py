@@ -1,4 +1,4 @@
-"""Batch normalisation over several processes equals one process with the whole batch, gradients included."""
+"""Batch normalisation over several processes equals one process with the global batch, gradients included."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def through_batch_norm() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_statistics_and_gradients_are_those_of_the_whole_batch(world: int) -> None:
+def test_statistics_and_gradients_are_those_of_the_global_batch(world: int) -> None:
     expected = through_batch_norm()  # one process: torch's own BatchNorm2d
     results = run_on_ranks(world, through_batch_norm)
     for index in (0, 1):

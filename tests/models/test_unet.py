@@ -1,4 +1,4 @@
-"""Both UNets: shapes, what they are told, and what does not fit."""
+"""Both UNets: shapes, conditions, and sizes that do not fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_shape_is_kept(kind: str, size_px: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_levels_are_told_apart_and_are_numbers_below_zero_too(kind: str) -> None:
+def test_noise_levels_differ_and_may_be_negative(kind: str) -> None:
     """diffusers' "fourier" embedding would take the logarithm of a negative number."""
     network, x = build(kind), torch.randn(1, 3, 8, 8)
     outs = [network(x, torch.tensor([level])) for level in (-1.5, 0.0, 1.1)]
@@ -43,13 +43,13 @@ def test_noise_levels_are_told_apart_and_are_numbers_below_zero_too(kind: str) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_untold_no_image_is_mirrored(kind: str) -> None:
+def test_by_default_no_image_is_mirrored(kind: str) -> None:
     network, x, level = build(kind, mirrors=True), torch.randn(2, 3, 8, 8), torch.zeros(2)
-    untold = network(x, level)
-    torch.testing.assert_close(network(x, level, torch.tensor([False, False])), untold, rtol=0, atol=0)
-    told = network(x, level, torch.tensor([False, True]))
-    torch.testing.assert_close(told[0], untold[0])
-    assert not torch.allclose(told[1], untold[1], atol=1e-3)
+    default = network(x, level)
+    torch.testing.assert_close(network(x, level, torch.tensor([False, False])), default, rtol=0, atol=0)
+    mirrored = network(x, level, torch.tensor([False, True]))
+    torch.testing.assert_close(mirrored[0], default[0])
+    assert not torch.allclose(mirrored[1], default[1], atol=1e-3)
 
 
 def test_the_small_one_starts_at_zero() -> None:
@@ -69,11 +69,11 @@ def test_the_ddpm_papers_network_has_the_papers_size() -> None:
     config = Unet(kind="diffusers", channels=128, multipliers=(1, 2, 2, 2), attention_below_px=16, blocks=2)
     with torch.device("meta"):
         network = DiffusersUNet(config, 32)
-    # Theirs attends at 16 x 16 alone; ours below that too.
+    # Theirs has attention only at 16 x 16, ours below that, too.
     assert 35.7e6 < sum(parameter.numel() for parameter in network.parameters()) < 39e6
 
 
-def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(BadInput, match=r"generator.unet.kind is diffusers.*pip install 'adainf\[generate\]'"):
         DiffusersUNet(Unet(kind="diffusers"), 8)

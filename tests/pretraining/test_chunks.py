@@ -1,4 +1,4 @@
-"""A batch in chunks is the batch: gradients of GradCache against the whole; and what would not be is refused."""
+"""A batch in chunks equals the complete batch: gradients of GradCache; settings for which it would not are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where torch.compile cannot work a sentence says so before anything is claimed, and not a traceback at the first step."""
+"""Where torch.compile cannot work, one sentence reports it before anything is claimed, not a traceback at the first step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
 
 
-def test_a_recipe_is_refused_without_a_compiler_and_goes_on_mended(tmp_path: Path) -> None:
+def test_a_recipe_is_refused_without_a_compiler_and_runs_when_fixed(tmp_path: Path) -> None:
     def pretrain(text: str) -> subprocess.CompletedProcess[str]:
         return adainf("pretrain", write_recipe(tmp_path, text), "--run", run, "--arm", "none")
 
@@ -33,8 +33,8 @@ def test_a_recipe_is_refused_without_a_compiler_and_goes_on_mended(tmp_path: Pat
     assert refused.returncode == BAD_INPUT
     assert "pretrain.compile needs a C++ compiler (g++)" in refused.stderr
     assert "Traceback" not in refused.stderr
-    mended = pretrain(RECIPE)
-    assert mended.returncode == OK, mended.stderr  # the refused one has claimed nothing
+    fixed = pretrain(RECIPE)
+    assert fixed.returncode == OK, fixed.stderr  # the refused one has claimed nothing
     assert "was written by another recipe" in pretrain(compiled).stderr  # what is finished needs no compiler
 
 

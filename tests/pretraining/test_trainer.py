@@ -1,4 +1,4 @@
-"""The trainer on a real stream: what is resumed is what was left, on any number of processes; and what it says and refuses."""
+"""The trainer on a real stream: resuming is bitwise on any number of processes; metrics, alarms and refusals."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_stopped_and_gone_on_is_bit_for_bit_the_run_that_was_not(data: str, name
     """Weights, optimiser, teacher, queue, centre, schedules, images and views: all that a step depends on was saved."""
     optimizer = {"kind": kind, "learning_rate": 0.01, "weight_decay_end": 0.1, "gradient_clip": 0.5}
     settings = config(name, 6, optimizer=optimizer)
-    whole, losses = train(data, settings, None, 6)
+    uninterrupted, losses = train(data, settings, None, 6)
     half, first = train(data, settings, None, 3)
     again, second = train(data, settings, half, 6)
     assert first + second == losses
-    assert again == whole
+    assert again == uninterrupted
 
 
 def on_ranks(data: str, name: str, saved: bytes | None, until: int) -> tuple[bytes, list[float]]:
@@ -106,8 +106,8 @@ def test_two_processes_go_on_as_four_and_end_as_one(data: str, name: str) -> Non
     halves = run_on_ranks(2, on_ranks, data, name, None, 3)
     assert halves[0][0] == halves[1][0], "rank 0 saves what all hold"
     ends = run_on_ranks(4, on_ranks, data, name, halves[0][0], 6)
-    whole, losses = train(data, calm(name), None, 6)
-    expected, found = decode(whole, "one")[0], decode(ends[0][0], "four")[0]
+    uninterrupted, losses = train(data, calm(name), None, 6)
+    expected, found = decode(uninterrupted, "one")[0], decode(ends[0][0], "four")[0]
     for key, value in expected.items():
         if key.startswith("model."):  # float32 sums in another order; in velocities they stand out more
             torch.testing.assert_close(found[key], value, atol=1e-5, rtol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
@@ -139,7 +139,7 @@ def test_views_do_not_depend_on_who_else_is_in_the_batch(data: str) -> None:
     torch.testing.assert_close(seen[0], seen[1], atol=1e-6, rtol=0)
 
 
-# ------------------------------------------------------------------------------------------------ what it says of itself
+# ------------------------------------------------------------------------------------------------ metrics and alarms
 
 
 def test_rank_and_spread_tell_directions_from_a_point() -> None:
@@ -182,13 +182,13 @@ def test_what_is_logged_is_true(data: str) -> None:
     stream.close()
 
 
-def test_a_collapse_is_told_with_its_likely_cause_but_not_at_first_sight(data: str) -> None:
+def test_a_collapse_is_reported_with_its_likely_cause_after_three_log_steps(data: str) -> None:
     trainer, step, stream = watched(data)
     watcher = monitor.Monitor(trainer, "pretrain none", None, True)
     same = step._replace(embedded=step.embedded._replace(features_bD=torch.ones(BATCH, 128)))
     watcher.measure(1, same)
     watcher.measure(2, same)
-    watcher.measure(3, step)  # one that is well begins the count anew
+    watcher.measure(3, step)  # a good one resets the count
     watcher.measure(4, same)
     watcher.measure(5, same)
     with pytest.raises(StageFailed, match="pretrain none: the encoder collapsed at step 6: all images have nearly the same"):
@@ -226,7 +226,7 @@ def test_the_online_probe_learns_labels_and_ignores_images_without() -> None:
     assert 0 < measured["probe_loss"] < 0.1
 
 
-def test_a_judge_leaves_no_trace(data: str) -> None:
+def test_validation_does_not_change_the_encoder(data: str) -> None:
     trainer, _, stream = watched(data)
     before = encode(trainer.method.state_dict(), None)
     finite = accuracy_in_eval_mode(trainer.method.backbone, lambda net: float(net(torch.rand(4, 3, 8, 8)).isfinite().all()))

@@ -1,4 +1,4 @@
-"""A step of pretraining gives its device work without waiting for it; told on fake tensors, so on any machine.
+"""A step of pretraining gives its device work without blocking; checked on fake tensors, so on any machine.
 
 Whoever waits has the device stand still until its next call: views of an H100 took 45 % of a step so.
 """
