@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import io
 import json
@@ -135,14 +134,13 @@ def _what_if(parsed: argparse.Namespace) -> None:
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
     """Run one stage on one run. Raises `AdaInfError`."""
+    if uri is not None and not uri.strip():
+        raise BadInput("--run is empty; give a folder or s3://bucket/prefix, or leave it out for runs/NAME")
     run = Run(uri or f"runs/{recipe.name}")
     reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
     # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.
     stage = getattr(importlib.import_module(f"adainf.stages.{command}"), command)
     try:
         stage(recipe, run, reporter, **options)
-    except BaseException:
-        with contextlib.suppress(AdaInfError):  # the error of the stage matters more than an error of its log
-            reporter.flush()
-        raise
-    reporter.flush()
+    finally:
+        reporter.close()

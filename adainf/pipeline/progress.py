@@ -14,15 +14,16 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from adainf.pipeline.log import LogWriter, Output
 from adainf.runtime import signals
 from adainf.storage import Store
 
 LINE_EVERY_SECONDS = 5.0
-LOG_EVERY_SECONDS = 10.0
 FILE_EVERY_SECONDS = 1.0
 
 
@@ -62,12 +63,11 @@ class Reporter:
     """Prints to the user and writes the log of one command. `quiet` is for the ranks other than 0."""
 
     def __init__(self, store: Store | None = None, name: str = "run", quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        self._store = None if quiet else store
+        self.console = Console(file=cast(IO[str], Output()), quiet=quiet, highlight=False, soft_wrap=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        self._log_key = f"logs/{name}/{stamp}-{os.getpid()}.jsonl"
-        self._log_lines: list[str] = []
-        self._logged_at = time.monotonic()
+        self._log: LogWriter | None = None
+        if store is not None and not quiet:
+            self._log = LogWriter(store, f"logs/{name}/{stamp}-{os.getpid()}", self._warn)
         self._name, self._file = name, None if quiet else os.environ.get("ADAINF_PROGRESS_FILE")
         self._written_at = -FILE_EVERY_SECONDS
 
@@ -77,18 +77,17 @@ class Reporter:
         self.log("say", text=text)
 
     def log(self, event: str, **fields: object) -> None:
-        """Append one line with the time to the log. The log is stored every few seconds and at the end."""
-        if self._store is None:
-            return
-        self._log_lines.append(json.dumps({"time": datetime.now(UTC).isoformat(), "event": event, **fields}))
-        if time.monotonic() - self._logged_at > LOG_EVERY_SECONDS:
-            self.flush()
+        """Append one line with the time to the log, which a thread writes to the run; see `LogWriter`."""
+        if self._log is not None:
+            self._log.append(json.dumps({"time": datetime.now(UTC).isoformat(), "event": event, **fields}))
 
-    def flush(self) -> None:
-        """Store the log."""
-        if self._store is not None and self._log_lines:
-            self._store.put(self._log_key, "".join(f"{line}\n" for line in self._log_lines).encode())
-        self._logged_at = time.monotonic()
+    def close(self) -> None:
+        """Write the rest of the log. Never fails."""
+        if self._log is not None:
+            self._log.close()
+
+    def _warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", markup=False)
 
     def write_progress(self, label: str, done: int, total: int, rate: float, values: Mapping[str, float]) -> None:
         """Write the progress of a loop and its throughput (items per second) to the progress file, if there is one."""

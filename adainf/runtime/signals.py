@@ -1,7 +1,8 @@
 """Stop requests: a loop that can save finishes its step first; everything else stops at once.
 
-SIGTERM (a cluster reclaims the node) and Ctrl-C end the process with exit code 75. In a loop that saves, only the first signal
-is deferred. The second one stops the process once no upload is in flight; only the work since the last checkpoint is lost.
+SIGTERM (a cluster reclaims the node), SIGHUP (a terminal closes) and Ctrl-C end the process with exit code 75. In a loop that
+saves, only the first signal is deferred. The second one stops the process once no upload is in flight; only the work since the
+last checkpoint is lost.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import FrameType
 
 from adainf.errors import Stopped
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequest:
@@ -39,10 +40,11 @@ def check() -> None:
 
 
 def install() -> None:
-    """Handle SIGTERM and SIGINT. Only the command line calls this, once; the library never does."""
+    """Handle the signals, except those that the parent ignores, as nohup does. Only the command line calls this."""
     _request.received = False
     for number in _SIGNALS:
-        signal.signal(number, _request.handle)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _request.handle)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Object stores behind one protocol: a local folder or S3."""
 
+from pathlib import Path
+
 from adainf.errors import BadInput
 from adainf.storage.base import NotFound, ObjectInfo, PreconditionFailed, Store
 
@@ -19,4 +21,5 @@ def open_store(uri: str) -> Store:
         raise BadInput(f"{uri}: {uri.split('://')[0]}:// is not supported; use s3://bucket/prefix or a folder as --run")
     from adainf.storage.local import LocalStore
 
-    return LocalStore(uri)
+    # A shell does not expand the ~ of --run=~/runs.
+    return LocalStore(str(Path(uri).expanduser()) if uri.startswith("~") else uri)

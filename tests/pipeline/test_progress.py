@@ -17,8 +17,7 @@ from adainf.runtime import signals
 
 
 def logged(run: Run) -> list[dict[str, object]]:
-    (key,) = [info.key for info in run.store.list("logs/")]
-    return [json.loads(line) for line in run.store.get(key).decode().splitlines()]
+    return [json.loads(line) for info in run.store.list("logs/") for line in run.store.get(info.key).decode().splitlines()]
 
 
 def test_lines_come_at_intervals_and_the_log_holds_every_value(
@@ -33,7 +32,7 @@ def test_lines_come_at_intervals_and_the_log_holds_every_value(
             now[0] += 0.5
             track.advance(loss=1.25)
     reporter.info("fit: done")
-    reporter.flush()
+    reporter.close()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "fit: 30/100 (30 %), 2/s, 35 s left  loss 1.25"
     assert len(lines) == 7 + 1  # every 5 of 40 seconds except the last
@@ -53,7 +52,7 @@ def test_the_other_ranks_are_silent_and_write_nothing(tmp_path: Path, capsys: py
     with reporter.track("pretrain", 2) as track:
         track.advance(2, loss=1.0)
     reporter.info("done")
-    reporter.flush()
+    reporter.close()
     assert capsys.readouterr().out == ""
     assert list(run.store.list()) == []
 

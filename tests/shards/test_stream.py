@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -305,7 +305,7 @@ def test_invalid_sources_are_refused(mixture: Mixture, tmp_path: Path) -> None:
         ({"a": Source(small.uri, weight=0)}, "source a has weight 0; give it a finite number above 0, or leave the source out"),
         ({"a": Source(small.uri, weight=-1), "b": mixture.real.uri}, "source a has weight -1"),
         ({"a": Source(small.uri, weight=float("nan"))}, "source a has weight nan"),
-        ({"a": Source(small.uri, weight="2")}, "source a has weight '2'; give it a finite number above 0"),
+        ({"a": Source(small.uri, weight=cast(float, "2"))}, "source a has weight '2'; give it a finite number above 0"),
         ({"a": 3}, "a source is 3; give the address of a set of shards"),
         ([small.uri], r"sources is \['.*; give a dict of NAME: ADDRESS"),
         ({}, "no source has both images and weight"),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +89,10 @@ def open_stream(
         if value is not None and (not _is_whole(value) or value < least):
             raise BadInput(f"{option} is {_shown(value)}; set a whole number of {least} or more")
     for name, source in named.items():
-        if not isinstance(source.weight, Real) or not 0 < source.weight < math.inf:
+        weight: object = source.weight  # callers without a type checker
+        if not isinstance(weight, int | float | np.number) or not 0 < weight < math.inf:
             raise BadInput(
-                f"source {name} has weight {_shown(source.weight)}; give it a finite number above 0, or leave the source out"
+                f"source {name} has weight {_shown(weight)}; give it a finite number above 0, or leave the source out"
             )
     folders = {name: _folder(source) for name, source in named.items()}
     described = [folders[name].split(source.split) for name, source in named.items()]
