@@ -293,7 +293,7 @@ def test_corrupt_shards_are_refused_by_name(finished: tuple[Path, Path, str], tm
         tar.unlink()
     found = sentence("fit", recipe, "--run", run)
     assert "real/train-000000.tar" in found
-    assert "make the " in found
+    assert "recreate the " in found
 
 
 @pytest.mark.parametrize(
@@ -395,11 +395,10 @@ def test_output_to_a_file_is_plain_lines(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "adainf", "fit", str(recipe), "--run", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    started = time.monotonic()
     line = process.stdout.readline()
+    assert process.poll() is None, "it came at the end of the work"
     process.kill()
     process.wait()
-    assert time.monotonic() - started < 60
     assert line.startswith("fit: ")
     assert "\x1b" not in line
     assert "\r" not in line

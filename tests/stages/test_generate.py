@@ -194,17 +194,17 @@ def test_a_set_of_another_version_is_not_extended(run: Run, tmp_path: Path) -> N
     older = small.model_copy(update={"made_by": "adainf 0.0.9"})
     run.store.put("generated/manifest.json", older.to_json())
     before = artifact_hashes(run.uri)
-    with pytest.raises(BadInput, match=r"was made by adainf 0\.0\.9 .* extend it by that version"):
+    with pytest.raises(BadInput, match=r"was made by adainf 0\.0\.9 .* extend it with that version"):
         generate(recipe(tmp_path, images=64), run, Reporter())
     assert artifact_hashes(run.uri) == before
     assert generate(recipe(tmp_path, images=32), run, Reporter()) == [older], "what is finished needs no other version"
 
 
-def test_what_was_made_from_the_smaller_set_is_refused_with_the_mend(run: Run, tmp_path: Path) -> None:
+def test_what_was_made_from_the_smaller_set_is_refused_with_the_fix(run: Run, tmp_path: Path) -> None:
     generate(recipe(tmp_path, images=32), run, Reporter())
     plan(recipe(tmp_path, images=32), run, Reporter())
     generate(recipe(tmp_path, images=64), run, Reporter())
-    with pytest.raises(BadInput, match=r"plan\.json was .*inputs\.generated: .* or delete it to make it again"):
+    with pytest.raises(BadInput, match=r"plan\.json was .*inputs\.generated: .* or delete it to compute it again"):
         plan(recipe(tmp_path, images=64), run, Reporter())
     run.store.delete("plan.json")
     assert plan(recipe(tmp_path, images=64), run, Reporter())
@@ -214,7 +214,7 @@ def test_what_was_made_from_the_smaller_set_is_refused_with_the_mend(run: Run, t
     ("before", "after", "said"),
     [
         (64, 32, "a set can grow but not shrink; set generate.images to 64 or more"),
-        (40, 64, "end within a shard of 16, .* set generate.images to 40"),
+        (40, 64, "do not fill a shard of 16, .* set generate.images to 40"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
