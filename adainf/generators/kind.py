@@ -64,7 +64,7 @@ def check_count(field: str, wanted: int, images: int) -> None:
 
 
 def check_size(field: str, fits: bool, resolutions: int, height_px: int, width_px: int) -> None:
-    """Raise `BadInput` unless `fits`: a network of so many resolutions, set in `field`, cannot take images of this size."""
+    """Raise `BadInput` unless `fits`: a network of this depth, set in `field`, cannot take images of this size."""
     if not fits:
         raise BadInput(
             f"{field} with {resolutions} resolutions needs square images of a multiple of {2 ** (resolutions - 1)} px, and "

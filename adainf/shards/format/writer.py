@@ -160,7 +160,7 @@ def write_split(
 
 
 def channel_moments(facts: list[PixelFacts], shards: int) -> tuple[Channels | None, Channels | None]:
-    """Means and standard deviations of R, G and B over so many shards, 0..255; None where some have no facts."""
+    """Means and standard deviations of R, G and B over this many shards, 0..255; None where some have no facts."""
     if len(facts) < shards or not facts:
         return None, None
     pixels = sum(fact.images * fact.height_px * fact.width_px for fact in facts)

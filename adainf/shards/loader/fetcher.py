@@ -23,9 +23,9 @@ _LOOKAHEAD = 16_384
 """Positions evaluated together to find the shards that are needed first."""
 _MAX_LOOKAHEADS = 64
 RANGE_READ_SHARE = 1000
-"""One image of so many may be fetched by a range read: such a read costs a hundred times an image of a prefetched shard."""
+"""One image of this many may be fetched by a range read: such a read costs a hundred times an image of a prefetched shard."""
 FIRST_BATCH_SHARE = 200
-"""The first batch may use range reads where the sources hold so many times its images: else prefetching is as fast."""
+"""The first batch may use range reads where the sources hold this many times its images: else prefetching is as fast."""
 
 
 class Fetched(NamedTuple):

@@ -56,7 +56,7 @@ def open_stream(
     `seed`: of the order. The same seed, sets, weights and batch give the same batches on any number of ranks.
     `rank`, `world`: of this process; None takes RANK and WORLD_SIZE, as set by launchers, or 0 and 1.
     `window_shards`: None shuffles over all images of a source, whose decoded images must fit the cache. A number shuffles
-    within windows of so many shards (or more, fewer than twice as many), for larger sets; it is part of the order.
+    within windows of this many shards (or more, fewer than twice as many), for larger sets; it is part of the order.
     `size_px`: crop and resize every image to this square when it is decoded; None leaves images as they are.
     `damage`: what to do about corruption. ``fail`` raises at the first corrupt sample. ``quarantine`` replaces it with the
     next intact sample of its shard and records it (`Stream.damage`), up to one of a thousand samples. A truncated shard always

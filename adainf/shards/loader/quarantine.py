@@ -14,7 +14,7 @@ from adainf.shards.format.decode import Corruption, Policy, corruption_error
 from adainf.shards.format.folder import ShardFolder
 
 LIMIT = 1000
-"""One sample of so many may be corrupt (at least one of any set): more is not an accidental disk error."""
+"""One sample of this many may be corrupt (at least one of any set): more is not an accidental disk error."""
 
 
 class Quarantine:
