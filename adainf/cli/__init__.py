@@ -134,8 +134,6 @@ def _what_if(parsed: argparse.Namespace) -> None:
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
     """Run one stage on one run. Raises `AdaInfError`."""
-    if uri is not None and not uri.strip():
-        raise BadInput("--run is empty; give a folder or s3://bucket/prefix, or leave it out for runs/NAME")
     run = Run(uri or f"runs/{recipe.name}")
     reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
     # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.

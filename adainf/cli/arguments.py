@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
             look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after S seconds")
     doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check the requirements of this recipe")
-    doctor.add_argument("--run", metavar="URI", help="check the store of this run (default: runs/NAME)")
+    doctor.add_argument("--run", metavar="URI", type=_address, help="check the store of this run (default: runs/NAME)")
     doctor.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     recipe = commands.add_parser("recipe", help="inspect recipes", description="recipe: inspect recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
@@ -130,12 +130,16 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
 
 def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="recipe, a YAML file; see recipes/")
-    parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
+    parser.add_argument(
+        "--run", metavar="URI", type=_address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
+    )
 
 
 def _add_theory_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE|toy", help="recipe of a finished run, or the word toy")
-    parser.add_argument("--run", metavar="URI", help="folder or s3://bucket/prefix of the run (default: runs/NAME)")
+    parser.add_argument(
+        "--run", metavar="URI", type=_address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
+    )
     parser.add_argument("--arm", help="arm of the encoder (default: the first of the recipe)")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="output folder for the toy's figures and numbers")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
@@ -193,6 +197,12 @@ def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
     if action == "serve":
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
         parser.add_argument("--port", type=int, default=8080, help="port; 0 picks a free one (default: 8080)")
+
+
+def _address(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("--run is empty; give a folder or s3://bucket/prefix, or leave it out for runs/NAME")
+    return text
 
 
 def _pixels(text: str) -> int:

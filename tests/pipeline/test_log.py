@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from adainf.cli.arguments import build_parser
 from adainf.errors import BAD_INPUT, INTERRUPTED, OK, BadInput
 from adainf.pipeline import log
 from adainf.pipeline.artifacts import Run
@@ -147,6 +148,9 @@ def test_an_empty_run_is_refused_and_a_home_folder_expanded(tmp_path: Path, monk
     done = ingest(tmp_path, "", cwd=tmp_path, stdout=subprocess.PIPE)
     assert (done.returncode, "--run is empty" in done.stderr) == (BAD_INPUT, True)
     assert not (tmp_path / "runs").exists()
+    for command in (["plan", "--what-if", "real=10"], ["theory", "r.yaml"], ["doctor"]):  # every command that takes --run
+        with pytest.raises(BadInput, match="--run is empty"):
+            build_parser().parse_args([*command, "--run", " "])
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Run("~/run").uri == str(tmp_path / "run")
 

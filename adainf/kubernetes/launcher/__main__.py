@@ -64,7 +64,7 @@ def _parse(arguments: Sequence[str]) -> tuple[str, str]:
         raise BadInput(f"the launcher cannot read its arguments ({error}): use STAGE RECIPE --run URI") from None
     if parsed.stage not in STAGES:
         raise BadInput(f"the launcher cannot run {parsed.stage!r}, which is not a stage: use one of {', '.join(STAGES)}")
-    if parsed.run is None:
+    if not parsed.run:
         raise BadInput("the launcher has no run to write its termination record to: add --run URI")
     return parsed.stage, parsed.run
 
