@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adainf.errors import BadInput
+from adainf.shards.format.formats import Header
 from adainf.shards.format.png import Pixels
+from adainf.shards.format.summary import Findings
 from adainf.shards.format.tar import Sample
 from adainf.shards.format.writer import Images
 
@@ -31,8 +33,21 @@ class CorruptImage(BadData):
         super().__init__(f"{where}: {reason}; replace or remove this file{others}")
 
 
+class Described(NamedTuple):
+    """What is known of an image without decoding it."""
+
+    label: int | None
+    captioned: bool
+    header: Header | None
+    """None where it cannot be read; decoding the image reports why."""
+
+
 class SourceImages(Images, Protocol):
     """Images with the location of each in the user's data."""
+
+    def describe(self, index: int) -> Described:
+        """What is known of image `index` without decoding it, for the data summary."""
+        ...
 
     def locate(self, index: int) -> str:
         """The location of image `index`, for messages."""
@@ -50,6 +65,8 @@ class ImageSource:
     """Names of the labels 0, 1, …; empty without labels."""
     fingerprint: str
     """SHA-256 of the data: a resumed ingest detects other data under the same path."""
+    findings: Findings = field(default_factory=Findings)
+    """What the source has understood and left out, besides the counts of its splits; see `adainf.shards.format.summary`."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,12 @@ class ArrayImages:
 
     def locate(self, index: int) -> str:
         return f"{self.origin}: image {index}"
+
+    def describe(self, index: int) -> Described:
+        height, width = self.images.shape[1:3]
+        label = -1 if self.labels is None else int(self.labels[index])
+        mode = "L" if self.images.ndim == 3 else "RGB"
+        return Described(None if label < 0 else label, False, Header(mode, height, width, 1))
 
 
 def fingerprint_of(*arrays: NDArray[Any]) -> str:

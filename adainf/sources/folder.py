@@ -14,10 +14,11 @@ from pathlib import Path
 
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImageFolder
+from adainf.shards.format.formats import header_of
 from adainf.shards.format.png import decode_image
 from adainf.shards.format.scan import IMAGE_SUFFIXES
 from adainf.shards.format.tar import Sample
-from adainf.sources.base import BadData, CorruptImage, ImageSource
+from adainf.sources.base import BadData, CorruptImage, Described, ImageSource
 
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -44,6 +45,9 @@ class FolderImages:
 
     def locate(self, index: int) -> str:
         return str(self.files[index])
+
+    def describe(self, index: int) -> Described:
+        return Described(self.labels[index], False, header_of(self.files[index]))
 
 
 def open_folder(settings: ImageFolder) -> ImageSource:

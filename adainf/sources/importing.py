@@ -17,6 +17,7 @@ from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, kind_of, open_source
 from adainf.sources.corrupt import report_all_corrupt
+from adainf.sources.examine import summarize
 from adainf.sources.resize import Selection
 from adainf.storage.base import is_key
 
@@ -47,6 +48,7 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
         if job.finished is not None:
             reporter.info("import: done already (same images and settings); skipped")
             return job.finished.content_as(ShardSet)
+        summary = summarize(opened.findings, selections, opened.classes, reporter)
         job.claim()
         all_images = list(selections.values())
         with (
@@ -58,8 +60,15 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
                 for split, images in selections.items()
             }
         shards = ShardSet(
-            height_px=height_px, width_px=width_px, classes=opened.classes, splits=splits, origin={"kind": "import"}
+            height_px=height_px,
+            width_px=width_px,
+            classes=opened.classes,
+            splits=splits,
+            origin={"kind": "import"},
+            summary=summary,
         )
         job.commit(shards)
     reporter.info("import: done, " + ", ".join(f"{len(images):,} {split}" for split, images in selections.items()) + " images")
+    for line in summary.lines("import"):
+        reporter.info(line)
     return shards

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adainf.shards.format.decode import resized
 from adainf.shards.format.tar import Sample
-from adainf.sources.base import BadData, SourceImages
+from adainf.sources.base import BadData, Described, SourceImages
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,13 @@ class Selection:
                 f"images must have one size; {self.resizing}"
             )
         return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None, text)
+
+    def describe(self, position: int) -> Described:
+        """What is known of the image without decoding it, before resizing."""
+        if not hasattr(self.images, "describe"):  # TODO: remove when TarImages has it
+            return Described(self[position].label, self[position].text is not None, None)
+        found = self.images.describe(int(self.indices[position]))
+        return found if self.labelled else found._replace(label=None)
 
     def take(self, positions: range) -> list[Sample]:
         """The samples of a range of positions, as `write_split` needs them."""

@@ -13,10 +13,12 @@ from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Manifest
 from adainf.recipe import Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.shards.format.manifest import ShardSet, Split
+from adainf.shards.format.summary import Findings
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, open_import
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.corrupt import report_all_corrupt
+from adainf.sources.examine import summarize
 from adainf.sources.resize import Selection
 
 
@@ -43,6 +45,7 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Gener
             return job.finished
         assert images is not None
         chosen = _choose(recipe, source, generator, images, job.inputs["real"].content_as(ShardSet))
+        summary = summarize(Findings(), {"train": chosen}, [], reporter)
         job.claim()
         with report_all_corrupt([chosen], reporter):
             split = _write(run, name, chosen, source.generate, reporter)
@@ -52,9 +55,17 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Gener
             "channel_order_in_file": generator.channel_order,
         }
         manifest = job.commit(
-            ShardSet(height_px=chosen.height_px, width_px=chosen.width_px, splits={"train": split}, origin=origin)
+            ShardSet(
+                height_px=chosen.height_px,
+                width_px=chosen.width_px,
+                splits={"train": split},
+                origin=origin,
+                summary=summary,
+            )
         )
     reporter.info(f"{label}: done, {len(chosen):,} images imported")
+    for line in summary.lines(label):
+        reporter.info(line)
     return manifest
 
 

@@ -17,6 +17,7 @@ from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
 from adainf.sources.corrupt import report_all_corrupt
+from adainf.sources.examine import summarize
 from adainf.sources.resize import Selection
 
 NAME = "real"
@@ -39,6 +40,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
             return job.finished
         assert source is not None
         splits = _splits(recipe.real, source)
+        summary = summarize(source.findings, splits, source.classes, reporter)
         job.claim()
         with report_all_corrupt(list(splits.values()), reporter):
             written = _write(run, splits, recipe.real.shard_images, reporter)
@@ -49,9 +51,12 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
             classes=source.classes,
             splits=written,
             origin={"kind": recipe.real.kind},
+            summary=summary,
         )
         manifest = job.commit(shards)
     reporter.info("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
+    for line in summary.lines("ingest"):
+        reporter.info(line)
     return manifest
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from adainf.errors import BadInput
 from adainf.pipeline.records import Output, Record
+from adainf.shards.format.summary import DataSummary
 
 Channels = tuple[float, float, float]
 """One number each for R, G and B."""
@@ -166,6 +167,25 @@ class ShardSet(Record):
     splits: dict[str, Split]
     origin: dict[str, JsonValue] = Field(default={})
     """Provenance of the images: the generator's digest, or what the user declared."""
+    summary: DataSummary | None = None
+    """What the command that read the user's data understood and left out; None for generated sets and those of older
+    versions. The stored object omits it then."""
+
+    @model_serializer(mode="wrap")
+    def _omit_no_summary(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if self.summary is None:
+            fields.pop("summary", None)
+        return fields
+
+    def has_same_images(self, other: ShardSet) -> bool:
+        """Whether both are the same set, apart from their summaries: an older version stored none."""
+        return self.model_copy(update={"summary": None}) == other.model_copy(update={"summary": None})
+
+    @property
+    def indexed_in_place(self) -> bool:
+        """Whether its tars are a user's, of which the indexes select the samples."""
+        return self.origin.get("kind") == "index"
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -13,6 +13,8 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from adainf.shards.format.formats import Reading, open_image, upright
+
 Pixels = NDArray[np.uint8]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -28,6 +30,8 @@ _DEFLATE_LEVEL = 6
 _NPY = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970
 """Of one image: the limit above which Pillow assumes a decompression bomb."""
+AS_STORED = Reading()
+"""Without EXIF orientation: the images of a shard set."""
 
 
 def encode_stored_pngs(images_NHWC: Pixels) -> Pixels:
@@ -86,11 +90,12 @@ def _words(values: list[int]) -> Pixels:
     return np.array(values, ">u4").view(np.uint8).reshape(-1, 4)
 
 
-def decode_image(data: bytes, verified: bool = False) -> Pixels:
+def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STORED) -> Pixels:
     """The pixels of an encoded image or .npy, H x W x 3 uint8 RGB. Grey and palette images become RGB; transparency is dropped.
 
-    `verified`: the bytes match a checksum already, so PNG's own checksums are skipped. Raises `ValueError`, with the reason,
-    where the image cannot be decoded completely or has more than 8 bits per channel.
+    `verified`: the bytes match a checksum already, so PNG's own checksums are skipped. `reading`: EXIF orientation and 16-bit
+    greyscale, which by default are ignored and refused. Raises `ValueError`, with the reason, where the image cannot be decoded
+    completely or has more than 8 bits per channel.
     """
     stored = _decode_stored_png(data)
     if stored is not None:
@@ -106,17 +111,31 @@ def decode_image(data: bytes, verified: bool = False) -> Pixels:
                 image.verify()
             if _END not in data:
                 raise ValueError("the IEND chunk is missing")
-        with Image.open(io.BytesIO(data)) as image:
-            mode, (width, height) = image.mode, image.size
+        with open_image(io.BytesIO(data)) as opened:
+            mode, (width, height) = opened.mode, opened.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} px exceed the limit of {MAX_PIXELS:,} pixels")
+            image = upright(opened) if reading.exif_transpose else opened
             if mode == "RGB":
                 return np.array(image)
             if not mode.startswith(("I", "F")):
                 return np.array(image.convert("RGB"))
+            sixteen_bit = mode.startswith("I;16") or (mode == "I" and opened.format in ("PNG", "PPM"))
+            if sixteen_bit and reading.sixteen_bit == "scale":
+                return _scaled(np.asarray(image))
     except Exception as error:  # corrupt bytes make Pillow raise many types, struct.error and SyntaxError among them
         raise ValueError(f"cannot decode the image ({decode_problem(error)})") from None
-    raise ValueError(f"the image has more than 8 bits per channel (mode {mode})")  # Pillow would clip, not scale
+    raise (SixteenBitImage if sixteen_bit else ValueError)(f"the image has more than 8 bits per channel (mode {mode})")
+
+
+class SixteenBitImage(ValueError):
+    """Greyscale of 16 bits, which Pillow would clip, where `Reading.sixteen_bit` refuses it."""
+
+
+def _scaled(grey_HW: NDArray[np.integer]) -> Pixels:
+    """Greyscale 0..65535 as 0..255 of three equal channels."""
+    grey = ((grey_HW.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def decode_problem(error: Exception) -> str:
