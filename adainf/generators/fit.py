@@ -16,7 +16,7 @@ from adainf.pipeline.progress import Reporter
 from adainf.recipe import FittedGenerator
 from adainf.runtime import distributed
 from adainf.runtime.determinism import memory_gib
-from adainf.runtime.signals import deferred
+from adainf.runtime.signals import Request, deferred
 from adainf.shards.format.png import Pixels
 
 CURVE_POINTS = 200
@@ -37,7 +37,8 @@ def fit(
     """Fit `trainer` on `images` (N x H x W x 3 uint8), from the newest checkpoint if there is one; returns the loss curve.
 
     Every process of a launch calls this; rank 0 saves, and calls `on_log` with the curve so far. `label` starts every message
-    and log line. Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is not finite.
+    and log line. Saves when asked to. Raises `Interrupted` after saving when asked to stop, `StageFailed` when the loss is not
+    finite.
     """
     main = distributed.rank() == 0
     start, curve = _restore(trainer, checkpoints, main, device)
@@ -49,7 +50,7 @@ def fit(
     batches, agreement = Batches(config, images, device), distributed.Agreement(device)
     every = max(config.steps // CURVE_POINTS, 1)
     began_s = time.monotonic()
-    with reporter.track(label, config.steps, start) as track, deferred() as stop:
+    with reporter.track(label, config.steps, start) as track, deferred() as requests:
         for step in range(start, config.steps):
             loss = trainer.step(step, *batches.at(step))
             done = step + 1
@@ -63,13 +64,16 @@ def fit(
                 track.advance(done - track.done, loss=value, images_per_s=images_per_s, memory_gib=memory_gib(device))
                 if main:
                     on_log(curve)
-            if agreement.any_rank(stop.received):  # all must stop at the same step
+            request = agreement.highest(requests.take())  # all must save and stop at the same step
+            if request == Request.STOP:
                 save(done)
                 checkpoints.wait()
                 distributed.barrier()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command again to resume")
-            if done % config.checkpoint_every_steps == 0 and done < config.steps:
+            if (request == Request.SAVE or done % config.checkpoint_every_steps == 0) and done < config.steps:
                 save(done)
+                if request == Request.SAVE:
+                    reporter.info(f"{label}: a signal requested the checkpoint of step {done}; the fit continues")
     return curve
 
 

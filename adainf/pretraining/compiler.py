@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 
 from adainf.errors import BadInput
+from adainf.runtime.environment import check_compiler
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raise `BadInput` where `pretrain.compile` lacks a compiler or the headers of Python.
+    """Raise `BadInput` where `pretrain.compile` lacks a compiler or the headers of Python, or the environment changes its code.
 
     Kernels are C++ on CPUs; on GPUs the launchers of Triton kernels are C.
     """
+    check_compiler()
     language, variable, names = ("C++", "CXX", ["g++"]) if device.type == "cpu" else ("C", "CC", ["gcc", "clang"])
     missing = []
     if variable not in os.environ and not any(map(shutil.which, names)):

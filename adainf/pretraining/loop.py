@@ -22,7 +22,8 @@ from adainf.pretraining.trainer import Experiment, Trainer
 from adainf.recipe import Pretrain
 from adainf.runtime import distributed
 from adainf.runtime.determinism import seeded_init
-from adainf.runtime.signals import deferred
+from adainf.runtime.environment import check_accelerate
+from adainf.runtime.signals import Request, deferred
 
 _SHOWN = ("loss", "images_per_s", "data_wait_pct", "augment_pct", "rank_me")
 
@@ -54,8 +55,9 @@ def build_encoder(config: Pretrain, seed: int) -> Backbone:
 def make_accelerator(config: Pretrain) -> Accelerator:
     """Devices, processes and precision as `accelerate launch` set them up; without it, one process on one device.
 
-    Raises `BadInput` where the processes do not divide the global batch.
+    Raises `BadInput` where the processes do not divide the global batch, or accelerate's settings differ from the recipe.
     """
+    check_accelerate(config.precision)
     distributed.init_for_batch("pretrain.global_batch", config.global_batch)
     # Layers synchronise batch statistics; a broadcast would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
@@ -73,8 +75,8 @@ def pretrain_arm(
 ) -> Trained:
     """Train one encoder, from the newest checkpoint if there is one.
 
-    Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is not finite or the encoder has
-    collapsed.
+    Saves when asked to. Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is not finite or
+    the encoder has collapsed.
     """
     config, main, validation = experiment.config, accelerator.is_main_process, validation or OnlineValidation()
     trainer = Trainer(experiment, accelerator)
@@ -88,7 +90,7 @@ def pretrain_arm(
         checkpoints.save(done, tensors, {"stream": experiment.stream.state_at(done), "curve": curve, "scaler": scaler})
 
     agreement = distributed.Agreement(accelerator.device)
-    with reporter.track(label, config.steps, start) as track, deferred() as stop:
+    with reporter.track(label, config.steps, start) as track, deferred() as requests:
         for step in range(start, config.steps):
             current = trainer.step(step)
             monitor.observe(current)
@@ -101,16 +103,19 @@ def pretrain_arm(
                 monitor.write(done, measured)
                 reporter.log("step", label=label, step=done, **measured)
                 track.advance(done - track.done, **{name: measured[name] for name in _SHOWN})
-            if agreement.any_rank(stop.received):  # all must stop at the same step
+            request = agreement.highest(requests.take())  # all must save and stop at the same step
+            if request == Request.STOP:
                 if main:
                     save(done)
                     checkpoints.wait()
                 distributed.barrier()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command again to resume")
-            if done % config.checkpoint_every_steps == 0 and done < config.steps:
+            if (request == Request.SAVE or done % config.checkpoint_every_steps == 0) and done < config.steps:
                 checked_loss(done, current, trainer, label)  # never checkpoint a state whose loss is not finite
                 if main:
                     save(done)
+                if request == Request.SAVE:
+                    reporter.info(f"{label}: a signal requested the checkpoint of step {done}; training continues")
     monitor.close()
     return Trained(trainer.method.backbone, curve)
 

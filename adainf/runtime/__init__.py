@@ -1,1 +1,1 @@
-"""What every process depends on: determinism, collectives, signals."""
+"""What every process depends on: determinism, settings in the environment, collectives, signals."""

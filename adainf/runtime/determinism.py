@@ -14,14 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adainf.runtime.environment import check_libraries
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def prepare(cpu_threads: int | None) -> None:
-    """Pin what can change a result outside the recipe: the thread count of reductions, and nondeterministic kernels."""
+    """Pin what can change a result outside the recipe: the thread count of reductions, the precision of matrix products, and
+    nondeterministic kernels. Raises `BadInput` for settings in the environment that change a result and cannot be pinned."""
+    check_libraries()
     if cpu_threads is not None:
         torch.set_num_threads(cpu_threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if torch.get_float32_matmul_precision() != "highest":  # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which NVIDIA's images set
+        torch.set_float32_matmul_precision("highest")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # other sizes select other kernels
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # fills every new tensor otherwise
     torch.backends.cudnn.benchmark = False

@@ -18,6 +18,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from adainf.errors import BadInput
+from adainf.runtime.environment import check_accelerate
 
 
 @atexit.register
@@ -28,7 +29,11 @@ def _destroy_process_group() -> None:
 
 
 def init() -> PartialState:
-    """Initialize from the environment of `accelerate launch`: the device and the processes; else one process on one device."""
+    """Initialize from the environment of `accelerate launch`: the device and the processes; else one process on one device.
+
+    Raises `BadInput` for a setting there that would change a result.
+    """
+    check_accelerate()
     # Accelerator reads this flag, PartialState does not: without it each process of a CPU launch would run as the only one.
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
@@ -131,7 +136,7 @@ def gather_uint64(value: int, device: torch.device) -> list[int]:
 
 
 class Agreement:
-    """Asynchronous all-reduce of a flag, so that all ranks take the same branch. Every rank must call it equally often.
+    """Asynchronous all-reduce of a number, so that all ranks take the same branch. Every rank must call it equally often.
 
     With more than one rank a call returns the result of the previous one: the reduction overlaps with the device's work.
     """
@@ -141,17 +146,17 @@ class Agreement:
         self._reduced = torch.zeros(1, pin_memory=device.type == "cuda")
         self._copied: torch.cuda.Event | None = None
 
-    def any_rank(self, flag: bool) -> bool:
-        """Whether any rank passed True at the previous call; with one rank, the flag itself."""
+    def highest(self, value: int) -> int:
+        """The highest value that a rank passed at the previous call, 0 at the first; with one rank, the value itself."""
         if world_size() == 1:
-            return flag
+            return value
         if self._copied is not None:
             self._copied.synchronize()
-        previous = bool(self._reduced.item())
-        flags = torch.full((1,), float(flag), device=self._device)
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        previous = int(self._reduced.item())
+        values = torch.full((1,), float(value), device=self._device)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
         on_gpu = self._device.type == "cuda"
-        self._reduced.copy_(flags, non_blocking=on_gpu)
+        self._reduced.copy_(values, non_blocking=on_gpu)
         if on_gpu:
             self._copied = torch.cuda.Event()
             self._copied.record()

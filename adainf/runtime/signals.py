@@ -1,57 +1,86 @@
-"""Stop requests: a loop that can save finishes its step first; everything else stops at once.
+"""Signals: a loop that can save finishes its step first; everything else stops at once.
 
 SIGTERM (a cluster reclaims the node), SIGHUP (a terminal closes) and Ctrl-C end the process with exit code 75. In a loop that
 saves, only the first signal is deferred. The second one stops the process once no upload is in flight; only the work since the
 last checkpoint is lost.
+
+SIGUSR1 and SIGUSR2 (Slurm's warning before the end of a job) request a checkpoint, and the work continues.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
+from enum import IntEnum
 from types import FrameType
 
 from adainf.errors import Stopped
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SAVE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
-class StopRequest:
-    """Whether the process was asked to stop."""
+class Request(IntEnum):
+    """What the signals since the last step ask of a loop that saves. The highest one of all processes counts."""
+
+    NONE = 0
+    SAVE = 1
+    STOP = 2
+
+
+class Requests:
+    """The requests of the signals that this process has received."""
 
     def __init__(self) -> None:
         self.received = False
+        """Whether the process was asked to stop."""
         self.deferred = False
+        self._save = False
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def take(self) -> Request:
+        """The current request. A request to save is returned once."""
+        save, self._save = self._save, False
+        return Request.STOP if self.received else Request.SAVE if save else Request.NONE
+
+    def handle_stop(self, number: int, frame: FrameType | None) -> None:
         again, self.received = self.received, True
         if again or not self.deferred:
             raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command again to resume")
 
+    def handle_save(self, number: int, frame: FrameType | None) -> None:
+        self._save = self.deferred
+        if not self.deferred:  # by a system call: the signal may have interrupted a print
+            text = f"adainf: {signal.Signals(number).name}: there is no checkpoint to save now; the work continues\n"
+            with contextlib.suppress(OSError):
+                os.write(2, text.encode())
 
-_request = StopRequest()
+
+_requests = Requests()
 
 
 def check() -> None:
     """Raise `Stopped` if a signal arrived and its exception was lost: Python only prints exceptions raised in a finalizer."""
-    if _request.received and not _request.deferred:
+    if _requests.received and not _requests.deferred:
         raise Stopped("stopped by a signal; run the same command again to resume")
 
 
 def install() -> None:
     """Handle the signals, except those that the parent ignores, as nohup does. Only the command line calls this."""
-    _request.received = False
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _request.handle)
+    _requests.received = False
+    for numbers, handler in ((_STOP_SIGNALS, _requests.handle_stop), (_SAVE_SIGNALS, _requests.handle_save)):
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[StopRequest]:
-    """Within this block the first signal only sets `received`: the loop checks it after each step, saves and raises."""
-    _request.deferred = True
+def deferred() -> Iterator[Requests]:
+    """Within this block signals only set a request: the loop takes it after each step. A second stop is not deferred."""
+    _requests.take()
+    _requests.deferred = True
     try:
-        yield _request
+        yield _requests
     finally:
-        _request.deferred = False
+        _requests.deferred = False

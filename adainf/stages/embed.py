@@ -12,7 +12,7 @@ from adainf.evaluation.features import extract
 from adainf.evaluation.find_encoder import find_encoder
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Evaluate
-from adainf.runtime.determinism import default_device
+from adainf.runtime.determinism import default_device, prepare
 from adainf.storage import open_store
 from adainf.storage.base import is_key
 
@@ -39,6 +39,7 @@ def embed(
     store = open_store(folder or ("/" if output.startswith("/") else "."))
     found_encoder = find_encoder(run, arm, seed, encoder)
     dataset = Dataset(data, image_size)
+    prepare(None)
     names = dataset.splits if split is None else [split]
     found = [(name, dataset.read(name)) for name in names]
     features = [extract(found_encoder.encoder, images, Evaluate().batch, default_device()) for _, (images, _, _) in found]

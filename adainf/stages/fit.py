@@ -60,8 +60,8 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedS
     ) as job:
         if job.finished:
             return job.finished
-        job.claim()
         prepare(recipe.cpu_threads)
+        job.claim()
         real = job.inputs["real"]
         images = read_split(ShardFolder.of(run, "real", real), "train").images
         kind = generator_kind(config)

@@ -58,8 +58,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         described, tokens = mixture.describe(recipe.pretrain), mixture.captions(recipe.pretrain)
         if recipe.pretrain.compile:
             require_compiler(accelerator.device)
-        job.claim()
         prepare(recipe.cpu_threads)
+        job.claim()
         normalisation = Normalisation.of(mixture.real.split("train"))
         with checkpoints, mixture.open(recipe.pretrain, seed, accelerator) as stream:
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)

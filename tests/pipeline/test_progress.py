@@ -80,11 +80,11 @@ def test_the_progress_file_is_updated_at_most_once_a_second(tmp_path: Path, monk
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stop_whose_exception_was_lost_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python prints an exception raised in a finalizer, and continues."""
-    monkeypatch.setattr(signals, "_request", signals.StopRequest())
+    monkeypatch.setattr(signals, "_requests", signals.Requests())
 
     class Finalized:
         def __del__(self) -> None:
-            signals._request.handle(signal.SIGTERM, None)
+            signals._requests.handle_stop(signal.SIGTERM, None)
 
     with Reporter().track("ingest", 3) as track:
         track.advance()

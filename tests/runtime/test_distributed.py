@@ -25,13 +25,14 @@ def test_the_process_group_is_destroyed_before_the_interpreter_exits() -> None:
     assert (done.returncode, done.stdout) == (0, "destroyed\n"), done.stderr
 
 
-def agreed_on_rank(device: str) -> list[bool]:
-    """Results of five calls; the last rank raises its flag at the third."""
+def agreed_on_rank(device: str) -> list[int]:
+    """Results of five calls; the last rank passes 2 at the third, all others 1."""
     agreement = distributed.Agreement(torch.device(device))
-    return [agreement.any_rank(call == 2 and distributed.rank() == distributed.world_size() - 1) for call in range(5)]
+    value = 2 if distributed.rank() == distributed.world_size() - 1 else 1
+    return [agreement.highest(value if call == 2 else 0) for call in range(5)]
 
 
-def test_all_ranks_see_a_flag_at_the_same_call() -> None:
+def test_all_ranks_see_the_highest_value_at_the_same_call() -> None:
     """Would catch ranks that stop at different steps and deadlock."""
-    assert run_on_ranks(3, agreed_on_rank, "cpu") == 3 * [[False, False, False, True, False]]
-    assert run_on_ranks(1, agreed_on_rank, "cpu") == [[False, False, True, False, False]]
+    assert run_on_ranks(3, agreed_on_rank, "cpu") == 3 * [[0, 0, 0, 2, 0]]
+    assert run_on_ranks(1, agreed_on_rank, "cpu") == [[0, 0, 2, 0, 0]]
