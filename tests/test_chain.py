@@ -200,7 +200,7 @@ def test_a_batch_that_the_processes_do_not_divide_is_refused_before_the_claim(tm
 
 @pytest.mark.parametrize(("stage", "folder"), [("fit", "generator"), ("pretrain", "pretrain/none/seed-0")])
 def test_a_stop_request_saves_the_current_step(tmp_path: Path, stage: str, folder: str) -> None:
-    """SIGTERM between two regular checkpoints: exit code 75, and a checkpoint of the step in the message."""
+    """Between two regular checkpoints: SIGUSR1 and SIGUSR2 save, SIGTERM ends with 75 and the checkpoint of its message."""
     text = re.sub(r"  (checkpoint_every_steps|steps): \d+\n", r"  \1: 20000\n", RECIPE)
     text = re.sub(r"  log_every_steps: \d+\n", "  log_every_steps: 1\n", text)
     recipe, run, progress = write_recipe(tmp_path, text), tmp_path / "run", tmp_path / "progress.json"
@@ -213,14 +213,22 @@ def test_a_stop_request_saves_the_current_step(tmp_path: Path, stage: str, folde
     while not (progress.exists() and json.loads(progress.read_text())["done"] > 0):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    stored = 0
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # a checkpoint each, and the work continues
+        process.send_signal(number)
+        before = stored
+        while (stored := Checkpoints(Run(str(run)), folder).newest() or 0) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, errors
+    assert f"a signal requested the checkpoint of step {stored}" in output
     found = re.search(r"saved at step (\d+) of 20000; run the same command again to resume", errors)
     assert found, errors
     saved = Checkpoints(Run(str(run)), folder)
     step = saved.newest()
-    assert step == int(found[1]) > 0
+    assert step == int(found[1]) > stored > 0
     if stage == "pretrain":
         assert saved.load(step)[1]["stream"]["step"] == step
 

@@ -40,20 +40,31 @@ class Failure(NamedTuple):
 def run_gang(pod: Pod, command: Sequence[str], stop: Stop) -> int:
     """Run Python with the arguments `command` in all processes of this node. Returns the exit code of the stage.
 
-    Raises `BadInput` without GPUs, `AdaInfError` if the first node is not found, and `Interrupted` for a stop before that.
+    Raises `BadInput` without GPUs, `AdaInfError` if the first node is not found or its port is in use, and `Interrupted` for a
+    stop before that.
     """
     processes = _processes(pod)
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     address = wait_for_master(pod, stop) if pod.nodes > 1 else pod.ip or "127.0.0.1"
-    results: list[int] = []
+    results: list[int | AdaInfError] = []
+
+    def work() -> None:
+        try:
+            results.append(_elastic(pod, processes, address, command, stop))
+        except AdaInfError as error:
+            results.append(error)
+
     # Outside the main thread elastic installs no signal handlers. Its handlers would lose the processes' exit codes.
-    thread = threading.Thread(target=lambda: results.append(_elastic(pod, processes, address, command, stop)), daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(0.2)
         if stop.received and not stop.passed_on and not stop.pass_on():
             raise Interrupted("interrupted during the rendezvous: run the same command again to resume")
-    return results[0] if results else 1  # elastic has printed its traceback
+    result = results[0] if results else 1  # elastic has printed its traceback
+    if isinstance(result, AdaInfError):
+        raise result
+    return result
 
 
 def _processes(pod: Pod) -> int:
@@ -92,6 +103,7 @@ def wait_for_master(pod: Pod, stop: Stop, timeout_s: float = NAME_TIMEOUT_S) -> 
 
 
 def _elastic(pod: Pod, processes: int, address: str, command: Sequence[str], stop: Stop) -> int:
+    from torch.distributed import DistNetworkError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -116,6 +128,13 @@ def _elastic(pod: Pod, processes: int, address: str, command: Sequence[str], sto
     except ChildFailedError as error:
         failures = [Failure(each.exitcode, each.timestamp) for each in error.failures.values()]
         return exit_code_of(failures, stop.received)
+    except DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise AdaInfError(
+            f"port {pod.master_port}, at which the processes meet, is in use on {address}: set ADAINF_MASTER_PORT to a free "
+            "port, the same one on all nodes"
+        ) from None
     return OK
 
 

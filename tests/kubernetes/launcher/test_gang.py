@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -124,3 +125,12 @@ def test_killed_stopped_and_resumed_it_equals_an_undisturbed_run(ingested: Path,
     last = gang(tmp_path, ingested, LONG, "last", "pretrain").start()
     assert last.wait() == [OK, OK], last.output(0)
     assert artifact_hashes(tmp_path / "run") == artifact_hashes(undisturbed / "run")
+
+
+def test_a_rendezvous_port_in_use_is_named_with_its_variable(tmp_path: Path) -> None:
+    alone = Gang(tmp_path, "job", 1, "fit", "recipe.yaml", "--run", tmp_path / "run")
+    with socket.create_server((alone.address(0), alone.master_port)):
+        assert alone.start(ADAINF_NPROC="2").wait() == [1]
+    assert f"port {alone.master_port}, at which the processes meet, is in use" in alone.output(0)
+    assert "set ADAINF_MASTER_PORT to a free port" in record(tmp_path / "run", "job")["reason"]
+    assert "Traceback" not in alone.output(0)
