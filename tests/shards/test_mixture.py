@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,30 @@ def test_seeds_sources_and_passes_have_orders_of_their_own() -> None:
     assert len({tuple(row) for row in rows}) == 8
 
 
-def test_weights_that_exceed_exact_arithmetic_are_refused() -> None:
-    with pytest.raises(ValueError, match="exceed exact arithmetic"):
-        MixtureSchedule([10**9 + 7, 10**9 + 9], [3.123456789, 1.0], 0)
+@pytest.mark.parametrize(
+    ("weight", "used"),
+    [
+        (15.2, Fraction(76, 5)),
+        (1 / 3, Fraction(1, 3)),
+        (3001 / 503, Fraction(3001, 503)),
+        (math.pi, Fraction(3126535, 995207)),
+        (1e-9 / 3, Fraction(1, 3 * 10**9)),
+        (Fraction(10**9 + 7, 10**9 + 9), Fraction(10**9 + 7, 10**9 + 9)),
+        (np.float64(1 / 7), Fraction(1, 7)),
+    ],
+)
+def test_a_weight_is_a_fraction_and_its_error_is_stated(weight: float | Fraction, used: Fraction) -> None:
+    schedule = MixtureSchedule([40, 800], [weight, 1], 0)
+    assert schedule.used.weights == (used, 1)
+    exact = 40 * Fraction(str(weight)) / (40 * Fraction(str(weight)) + 800)
+    assert schedule.used.error == float(abs(schedule.shares[0] - exact)) < 1e-9
+    assert sum(schedule.shares) == 1
+    cycle = schedule.shares[0].denominator
+    assert schedule.drawn(cycle)[0] == schedule.shares[0].numerator
+
+
+def test_a_share_beyond_64_bits_is_the_nearest_one() -> None:
+    schedule = MixtureSchedule([10**9 + 7, 10**9 + 9], [Fraction(3123456789, 10**9), 1], 0)
+    assert 0 < schedule.used.error < 2**-40
+    with pytest.raises(ValueError, match="give a share below 2"):
+        MixtureSchedule([1, 10**9], [1e-30, 1.0], 0)

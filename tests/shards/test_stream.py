@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -314,6 +315,47 @@ def test_invalid_sources_are_refused(mixture: Mixture, tmp_path: Path) -> None:
     for sources, said in cases:
         with pytest.raises(BadInput, match=said):
             open_stream(sources, 4, 0)
+
+
+def test_a_source_may_have_a_share(mixture: Mixture) -> None:
+    real, generated = mixture.real.uri, mixture.generated.uri
+    by_weight = open_stream({"real": Source(real, 20), "generated": generated}, 48, 0)
+    for given in ({"real": 0.5}, {"generated": 0.5}, {"real": Fraction(1, 2), "generated": 0.5}):
+        sources = {name: Source(address, share=given.get(name)) for name, address in (("real", real), ("generated", generated))}
+        with open_stream(sources, 48, 0) as stream:
+            assert stream.shares == {"real": Fraction(1, 2), "generated": Fraction(1, 2)}
+            np.testing.assert_array_equal(stream.plan(7), by_weight.plan(7))
+    by_weight.close()
+    thirds = {name: Source(address, share=1 / 3) for name, address in (("a", real), ("b", generated), ("c", real))}
+    with open_stream(thirds, 48, 0) as stream:
+        assert set(stream.shares.values()) == {Fraction(1, 3)}
+        assert stream.share_error == 0
+        assert json.loads(json.dumps(stream.state_dict()))["weights"] == {"a": "1/120", "b": "1/2400", "c": "1/120"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"share": 0.5}, {"share": 0.4}, "the shares of a, b sum to 0.9; let them sum to 1"),
+        ({"share": 1}, {}, "the shares of a sum to 1; let them sum to less than 1, to leave the rest to the other sources"),
+        ({"share": 1.5}, {}, "source a has share 1.5; give it a number above 0, at most 1"),
+        ({"share": 0}, {}, "source a has share 0; give it a number above 0"),
+        ({"share": "half"}, {}, "source a has share 'half'; give it a number above 0"),
+        ({"share": 0.5, "weight": 2}, {}, "source a has weight 2 and share 0.5; give it one of them"),
+    ],
+)
+def test_invalid_shares_are_refused(mixture: Mixture, first: dict[str, Any], second: dict[str, Any], said: str) -> None:
+    sources = {"a": Source(mixture.real.uri, **first), "b": Source(mixture.generated.uri, **second)}
+    with pytest.raises(BadInput, match=said):
+        open_stream(sources, 48, 0)
+
+
+def test_the_state_of_a_fractional_weight_is_that_of_its_float(mixture: Mixture) -> None:
+    sources = mixture.sources
+    with open_stream({**sources, "real": Source(mixture.real.uri, 1 / 3)}, 48, 0) as stream:
+        state = json.loads(json.dumps(stream.state_dict()))
+    with open_stream({**sources, "real": Source(mixture.real.uri, Fraction(1, 3))}, 48, 0) as stream:
+        stream.load_state_dict(state)
 
 
 def test_a_source_may_be_a_path(mixture: Mixture) -> None:

@@ -198,7 +198,8 @@ def _content(run: Run, name: str) -> dict[str, Any]:
     return manifest.content
 
 
-def test_counts_beyond_exact_shares_are_told_before_anything_is_claimed(tmp_path: Path) -> None:
+def test_a_share_beyond_exact_arithmetic_is_refused_before_anything_is_claimed(tmp_path: Path) -> None:
     recipe = load_recipe(str(write_recipe(tmp_path)))
-    with pytest.raises(BadInput, match=r"arm 'adainf': counts .* exceed exact arithmetic; round the weights"):
-        check_batch(recipe, "adainf", [999_999_937, 7_999_999_991], [9.87, 0.123])
+    check_batch(recipe, "adainf", [999_999_937, 7_999_999_991], [9.87, 0.123])
+    with pytest.raises(BadInput, match=r"arm 'adainf': counts .* give a share below 2\^-40; choose weights that differ less"):
+        check_batch(recipe, "adainf", [999_999_937, 7_999_999_991], [9.87, 1e-30])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.shards.loader.permutation import Integers, mix, permute, unique
+from adainf.shards.loader.weights import Shares, Weight, shares_of
 from adainf.shards.loader.windows import Window, Windows
 
 
@@ -23,30 +24,24 @@ class MixtureSchedule:
 
     Any L consecutive positions contain each of two sources in its share of L, rounded down or up; with more sources, each
     later one may deviate by one more. Each pass over a source is a new permutation of its images. Only counts are stored, so
-    access to any position costs the same. Raises `ValueError` where no source has both images and weight, or the counts exceed
-    exact arithmetic.
+    access to any position costs the same. Raises `ValueError` as `shares_of` does.
 
     With `windows` (one per source) a pass goes through its windows of shards in turn, each shuffled separately, so that a node
     needs only two windows of a source at a time.
     """
 
     counts: Sequence[int]
-    weights: Sequence[float]
+    weights: Sequence[Weight]
     seed: int
     windows: Sequence[Windows] | None = None
-    shares: tuple[Fraction, ...] = field(init=False)
+    used: Shares = field(init=False)
 
     def __post_init__(self) -> None:
-        # The exact decimal of the plan, not the nearest binary number: 15.2 is 76/5.
-        masses = [count * Fraction(str(weight)) for count, weight in zip(self.counts, self.weights, strict=True)]
-        total = sum(masses)
-        if total <= 0 or min(masses) < 0:
-            raise ValueError(
-                f"no source has both images and weight: counts {self.counts}, weights {self.weights}; add images or weight"
-            )
-        if max(Fraction(mass / total).denominator for mass in masses) >= 1 << 40:
-            raise ValueError(f"counts {self.counts} with weights {self.weights} exceed exact arithmetic; round the weights")
-        object.__setattr__(self, "shares", tuple(Fraction(mass / total) for mass in masses))
+        object.__setattr__(self, "used", shares_of(self.counts, self.weights))
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        return self.used.shares
 
     def at(self, positions: Integers) -> tuple[Integers, Integers]:
         """(source, image index) of each position, as two arrays of the shape of `positions`."""

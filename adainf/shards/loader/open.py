@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -21,18 +20,22 @@ from adainf.shards.loader.fingerprint import Fingerprint
 from adainf.shards.loader.in_memory import InMemorySplit
 from adainf.shards.loader.mixture import MixtureSchedule
 from adainf.shards.loader.stream import Stream
+from adainf.shards.loader.weights import Weight, as_json, check_weights, resolved
 from adainf.shards.loader.windowed import WindowedSplit
 from adainf.shards.loader.windows import Windows
 
 
 @dataclass(frozen=True)
 class Source:
-    """One set of shards, and the weight of each of its images."""
+    """One set of shards, and the weight of each of its images or the share of them all."""
 
     folder: str | Path | ShardFolder
     """A folder or ``s3://bucket/prefix`` with ``manifest.json``."""
-    weight: float = 1.0
+    weight: Weight = 1.0
+    """An integer, a float or a `Fraction`."""
     split: str = "train"
+    share: Weight | None = None
+    """Share of the source in every batch, instead of a weight; sources without share divide the rest by weight x images."""
 
 
 def open_stream(
@@ -49,7 +52,8 @@ def open_stream(
     cache_bytes: int | None = None,
     prefetch_batches: int = 2,
 ) -> Stream:
-    """Open a stream of batches that mixes the sources by image, not by shard: the share of a source is weight x images.
+    """Open a stream of batches that mixes the sources by image, not by shard: the share of a source is weight x images, or the
+    one that is given.
 
     `sources`: by name; their order is part of the stream. A bare address has weight 1.
     `global_batch`: images per step over all ranks.
@@ -65,7 +69,7 @@ def open_stream(
     ADAINF_CACHE and ADAINF_CACHE_BYTES, or the user's cache folder and the space on its disk.
     `prefetch_batches`: the number of batches prepared ahead.
 
-    Raises `BadInput` where a source is missing or empty, the shares cannot be exact, or the cache is too small.
+    Raises `BadInput` where a source is missing or empty, shares cannot be met, or the cache is too small.
     """
     if not isinstance(sources, Mapping):
         raise BadInput(f"sources is {_shown(sources)}; give a dict of NAME: ADDRESS or NAME: Source(ADDRESS, weight)")
@@ -88,17 +92,13 @@ def open_stream(
     ):
         if value is not None and (not _is_whole(value) or value < least):
             raise BadInput(f"{option} is {_shown(value)}; set a whole number of {least} or more")
-    for name, source in named.items():
-        weight: object = source.weight  # callers without a type checker
-        if not isinstance(weight, int | float | np.number) or not 0 < weight < math.inf:
-            raise BadInput(
-                f"source {name} has weight {_shown(weight)}; give it a finite number above 0, or leave the source out"
-            )
+    check_weights(named)
     folders = {name: _folder(source) for name, source in named.items()}
     described = [folders[name].split(source.split) for name, source in named.items()]
     windows = None if window_shards is None else [Windows(np.array(s.shard_images), window_shards) for s in described]
+    counts = [split.images for split in described]
     try:
-        mixture = MixtureSchedule([s.images for s in described], [s.weight for s in named.values()], seed, windows)
+        mixture = MixtureSchedule(counts, resolved(named, counts), seed, windows)
     except ValueError as error:
         raise BadInput(f"{error}") from None
     node = Cache(None if cache is None else Path(cache), cache_bytes)
@@ -121,7 +121,7 @@ def open_stream(
         "order": list(named),
         "sources": {name: folder.digest for name, folder in folders.items()},
         "splits": {name: source.split for name, source in named.items()},
-        "weights": {name: float(source.weight) for name, source in named.items()},
+        "weights": dict(zip(named, map(as_json, mixture.used.weights), strict=True)),
         "global_batch": global_batch,
         "seed": seed,
         "window_shards": window_shards,

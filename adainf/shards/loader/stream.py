@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Self
+from fractions import Fraction
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from pydantic import JsonValue
@@ -77,6 +78,7 @@ class Stream:
     ) -> None:
         self._fetcher, self._mixture, self._fingerprint = fetcher, mixture, fingerprint
         self.global_batch, self.rank, self.world = global_batch, rank, world
+        self._names = tuple(map(str, cast(list[JsonValue], fingerprint["order"])))
         self.slice = slice_of(global_batch, rank, world)
         self.loss_weight = (self.slice.stop - self.slice.start) * world / global_batch
         """Factor for the mean loss of this rank's slice, which makes the mean over ranks that of the global batch."""
@@ -213,6 +215,16 @@ class Stream:
     def counts(self) -> list[int]:
         """The number of images of each source."""
         return [len(split) for split in self._fetcher.splits]
+
+    @property
+    def shares(self) -> dict[str, Fraction]:
+        """The exact share of each source in the stream, by name; they sum to 1."""
+        return dict(zip(self._names, self._mixture.shares, strict=True))
+
+    @property
+    def share_error(self) -> float:
+        """The largest difference of a share to the one asked for; 0 unless a float weight exceeds exact arithmetic."""
+        return self._mixture.used.error
 
     @property
     def image_size(self) -> tuple[int, int]:
