@@ -28,12 +28,69 @@ def test_any_interval_holds_each_source_in_its_share(mixture: list[Any], seed: i
         with pytest.raises(ValueError, match="no source"):
             MixtureSchedule(counts, weights, seed)
         return
-    schedule = MixtureSchedule(counts, weights, seed)
+    few = sum(weight > 0 for weight in weights) <= 2
+    schedule = MixtureSchedule(counts, weights, seed, global_batch=1 if few else count)
+    first -= 0 if few else first % count  # of more sources, any global batch
     sources, images = schedule.at(positions(first, count))
     for source, share in enumerate(schedule.shares):
-        # Nested interleaving rounds once per source before this one, so its error grows by at most one each.
-        assert abs((sources == source).sum() - float(share) * count) <= source + 1
+        assert abs((sources == source).sum() - share * count) < 1
         assert ((images[sources == source] >= 0) & (images[sources == source] < counts[source])).all()
+
+
+@given(
+    mixture=st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 1000)), min_size=2, max_size=10),
+    batch=st.integers(1, 300),
+    world=st.integers(1, 16),
+    step=st.integers(0, 10**9),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_batch_and_every_rank_has_two_to_ten_sources_in_their_shares(
+    mixture: list[tuple[int, int]], batch: int, world: int, step: int
+) -> None:
+    schedule = MixtureSchedule([m[0] for m in mixture], [m[1] for m in mixture], 0, global_batch=batch)
+    first = step * batch
+    sources, _ = schedule.at(positions(first, 3 * batch))
+    for number, share in enumerate(schedule.shares):
+        mine = sources == number
+        for start in (0, batch, 2 * batch):
+            assert abs(mine[start : start + batch].sum() - share * batch) < 1
+            for rank in range(world):
+                local = slice(start + batch * rank // world, start + batch * (rank + 1) // world)
+                length = local.stop - local.start
+                bound = 1 if len(mixture) == 2 else 2 + Fraction(length, batch)
+                assert abs(mine[local].sum() - share * length) < bound
+        assert schedule.drawn(first + 3 * batch)[number] - schedule.drawn(first)[number] == mine.sum()
+        assert abs(schedule.drawn(first)[number] - share * first) < 6
+
+
+@pytest.mark.parametrize("sources", [3, 7])
+@pytest.mark.parametrize("batch", [1, 8, 96])
+def test_three_or_more_sources_equal_a_plain_loop(sources: int, batch: int) -> None:
+    """Every image of a pass once, in the order in which the positions draw them; a super-epoch exactly in its shares."""
+    counts = list(range(5, 5 + sources))
+    schedule = MixtureSchedule(counts, range(1, 1 + sources), 1, global_batch=batch)
+    cycle = int(np.lcm.reduce([share.denominator for share in schedule.shares])) * batch
+    found, images = schedule.at(positions(0, cycle))
+    drawn = [0] * sources
+    for position, (source, image) in enumerate(zip(found.tolist(), images.tolist(), strict=True)):
+        if position % 97 == 0:
+            assert schedule.drawn(position) == drawn
+            alone = schedule.at(positions(position, 1))  # random access
+            assert (int(alone[0][0]), int(alone[1][0])) == (source, image)
+        drawn[source] += 1
+    assert drawn == [share * cycle for share in schedule.shares]
+    for source, count in enumerate(counts):
+        passes = images[found == source]
+        for n in range(len(passes) // count):
+            assert sorted(passes[count * n : count * n + count]) == list(range(count))
+
+
+def test_the_order_of_one_or_two_sources_is_that_of_earlier_versions() -> None:
+    """Streams of existing runs resume: (source, image) of these positions as version 0.1 computes them."""
+    schedule = MixtureSchedule([40, 800], [10.0, 1.0], 7, global_batch=48)
+    sources, images = schedule.at(positions(1000, 12))
+    assert sources.tolist() == [1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1]
+    assert images.tolist() == [636, 8, 392, 173, 24, 228, 756, 7, 517, 149, 33, 541]
 
 
 @pytest.mark.parametrize(("weight", "real_share"), [(10.0, "1/3"), (1.0, "1/21")])
@@ -104,7 +161,7 @@ def test_seeds_sources_and_passes_have_orders_of_their_own() -> None:
 )
 def test_a_weight_is_a_fraction_and_its_error_is_stated(weight: float | Fraction, used: Fraction) -> None:
     schedule = MixtureSchedule([40, 800], [weight, 1], 0)
-    assert schedule.used.weights == (used, 1)
+    assert schedule.used.weights == (used, Fraction(1))
     exact = 40 * Fraction(str(weight)) / (40 * Fraction(str(weight)) + 800)
     assert schedule.used.error == float(abs(schedule.shares[0] - exact)) < 1e-9
     assert sum(schedule.shares) == 1

@@ -163,6 +163,17 @@ def test_the_order_of_the_sources_is_part_of_the_stream_and_the_kind_of_number_i
         stream.load_state_dict(state)
 
 
+def test_a_state_of_three_sources_of_another_version_is_refused(mixture: Mixture) -> None:
+    sources = {"a": mixture.real.uri, "b": mixture.generated.uri, "c": mixture.real.uri}
+    with open_stream(sources, 48, 0) as stream:
+        state = stream.state_dict()
+        assert state.pop("apportionment") == 2
+        with pytest.raises(BadInput, match="another version of adainf, which orders three or more sources differently"):
+            stream.load_state_dict(state)
+    with mixture.open() as stream:
+        assert "apportionment" not in stream.state_dict()
+
+
 @pytest.mark.parametrize("step", [None, "7", -1, 1.5])
 def test_a_corrupt_state_is_refused(mixture: Mixture, step: Any) -> None:
     with mixture.open() as stream, pytest.raises(BadInput, match="not a step number"):

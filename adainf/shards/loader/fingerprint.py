@@ -12,6 +12,9 @@ from adainf.shards.loader.permutation import mix
 
 Fingerprint = dict[str, JsonValue]
 
+APPORTIONMENT = 2
+"""Version of the order of three or more sources; 1, without an entry in the fingerprint, ordered them in another way."""
+
 
 def hash_of(fingerprint: Fingerprint) -> int:
     """The first 64 bits of the fingerprint's SHA-256."""
@@ -27,6 +30,11 @@ def slice_hash(seed: int, first_position: int, sources: NDArray[np.int64], indic
 
 def check_same(saved: Fingerprint, current: Fingerprint) -> None:
     """Raise `BadInput`, with the differences, where a saved state belongs to another order of images."""
+    if saved.get("apportionment", 1) != current.get("apportionment", 1) and saved.get("order") == current.get("order"):
+        raise BadInput(
+            "the saved position belongs to another version of adainf, which orders three or more sources differently; finish "
+            "the training with that version, or start from step 0"
+        )
     differing = [key for key in sorted(saved.keys() | current.keys()) if saved.get(key) != current.get(key)]
     if differing:
         differences = "; ".join(f"{key}: {_short(saved.get(key))} saved, {_short(current.get(key))} now" for key in differing)

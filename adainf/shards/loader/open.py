@@ -14,9 +14,10 @@ import numpy as np
 from adainf.errors import BadInput
 from adainf.shards.format.decode import Policy
 from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.apportion import is_balanced
 from adainf.shards.loader.cache import Cache
 from adainf.shards.loader.fetcher import Fetcher, Split
-from adainf.shards.loader.fingerprint import Fingerprint
+from adainf.shards.loader.fingerprint import APPORTIONMENT, Fingerprint
 from adainf.shards.loader.in_memory import InMemorySplit
 from adainf.shards.loader.mixture import MixtureSchedule
 from adainf.shards.loader.stream import Stream
@@ -98,7 +99,7 @@ def open_stream(
     windows = None if window_shards is None else [Windows(np.array(s.shard_images), window_shards) for s in described]
     counts = [split.images for split in described]
     try:
-        mixture = MixtureSchedule(counts, resolved(named, counts), seed, windows)
+        mixture = MixtureSchedule(counts, resolved(named, counts), seed, windows, global_batch)
     except ValueError as error:
         raise BadInput(f"{error}") from None
     node = Cache(None if cache is None else Path(cache), cache_bytes)
@@ -127,6 +128,8 @@ def open_stream(
         "window_shards": window_shards,
         "size_px": size_px,
     }
+    if is_balanced(mixture.shares):
+        fingerprint["apportionment"] = APPORTIONMENT
     return Stream(fetcher, mixture, fingerprint, global_batch, rank, world, prefetch_batches)
 
 
