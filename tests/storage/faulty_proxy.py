@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from types import TracebackType
 from typing import Literal, Self
 
 Fault = Literal[
-    "409", "429", "500", "501", "503",
+    "400", "409", "429", "500", "501", "503",
+    "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "PermanentRedirect", "RequestTimeTooSkewed",
     "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag", "elsewhere",
     "anonymous", "unconditional", "unranged",
 ]  # fmt: skip
 """Faults of a request:
 
-"409" and other numbers: the response has this status, the request is not forwarded;
+"409" and other numbers: the response has this status, the request is not forwarded; "AccessDenied" and other codes: so, and
+the body holds the code, except for HEAD;
 "cut": the body breaks off half way (or after `break_after_bytes`); "stall": it stops there, and the connection stays open;
 "trickle": from there it arrives byte by byte, 10 a second; "silence": no response, not even headers; "lose": forwarded, but the
 response is lost; "corrupt": a bit of the body's last byte is flipped; "long", "short": it is 100 bytes longer or shorter than
@@ -27,7 +30,9 @@ the headers state; "etag": another ETag; "elsewhere": the headers state a range 
 "unranged": also without Range (and signature).
 """
 
-_STATUSES = ("409", "429", "500", "501", "503")
+_STATUSES = {name: int(name) for name in ("400", "409", "429", "500", "501", "503")}
+_STATUSES |= {"AccessDenied": 403, "ExpiredToken": 400, "InvalidAccessKeyId": 403}
+_STATUSES |= {"PermanentRedirect": 301, "RequestTimeTooSkewed": 403}
 _DROPPED = {
     "anonymous": {"authorization"},
     "unconditional": {"authorization", "if-match", "if-none-match"},
@@ -57,11 +62,18 @@ def nth(method: str, *numbers: int, fault: Fault) -> Plan:
 class FaultyProxy:
     """``with FaultyProxy(port, plan) as proxy``: forwards requests to 127.0.0.1:port with the faults of `plan`.
 
-    `delay_s`: latency of every response. `at`: its own port; 0 for a free one.
+    `delay_s`: latency of every response. `at`: its own port; 0 for a free one. `tls`: it serves https.
     """
 
     def __init__(
-        self, port: int, plan: Plan, *, break_after_bytes: int | None = None, delay_s: float = 0.0, at: int = 0
+        self,
+        port: int,
+        plan: Plan,
+        *,
+        break_after_bytes: int | None = None,
+        delay_s: float = 0.0,
+        at: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.plan = plan
         self.break_after_bytes = break_after_bytes
@@ -75,11 +87,14 @@ class FaultyProxy:
         self._closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", at), self._handler())
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def faults(self) -> list[Fault]:
         """The faults injected so far."""
@@ -129,7 +144,9 @@ class FaultyProxy:
 
             def forward(self, body: bytes, fault: Fault | None) -> None:
                 if fault in _STATUSES:
-                    self.reply(int(fault), {"Content-Length": "0"}, b"", None)
+                    named = not fault.isdecimal() and self.command != "HEAD"
+                    body = f"<Error><Code>{fault}</Code><Message>hush</Message></Error>".encode() if named else b""
+                    self.reply(_STATUSES[fault], {"Content-Type": "application/xml"}, body, None)
                     return
                 connection = http.client.HTTPConnection("127.0.0.1", proxy._target, timeout=30)
                 try:

@@ -52,12 +52,14 @@ _TRANSIENT = {"RequestTimeout", "RequestTimeoutException", "InternalError", "Ope
 _PERMANENT = {501, 505, 507}
 """Not implemented, HTTP version not supported, insufficient storage: the 5xx statuses that a retry does not fix."""
 
-_BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "UnauthorizedAccess", "InvalidAccessKey"}
+_UNKNOWN_KEYS = {"InvalidAccessKeyId", "InvalidAccessKey"}
+_BAD_KEYS = {"SignatureDoesNotMatch", "InvalidSecurity", "UnauthorizedAccess", *_UNKNOWN_KEYS}
 _BAD_TOKEN = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
-_BAD_REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_BAD_REGION = {"PermanentRedirect", "TemporaryRedirect", "301", "307", "AuthorizationHeaderMalformed"}
+_BAD_REGION |= {"IllegalLocationConstraintException"}
 _NO_SPACE = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "507"}
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, SSOError)
-_NO_CONNECTION = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+_NO_CONNECTION = (EndpointConnectionError, ConnectTimeoutError)
 
 RESUME = "run the same command again to resume"
 
@@ -109,6 +111,27 @@ def is_transient(error: BotoCoreError | ClientError) -> bool:
     return is_throttled(error) or code_of(error) in _TRANSIENT or status == 408 or (status >= 500 and status not in _PERMANENT)
 
 
+def is_rejected(error: BotoCoreError | ClientError, worked: bool) -> bool:
+    """Whether the store rejects the credentials, and others may be valid in some seconds: they expire, or are new.
+
+    `worked`: they were accepted before, so a signature or a source of credentials that fails now is being changed.
+    """
+    if isinstance(error, ClientError):
+        return code_of(error) in _BAD_TOKEN | (_BAD_KEYS if worked else _UNKNOWN_KEYS)
+    return worked and isinstance(error, _NO_CREDENTIALS)
+
+
+def is_unsupported(error: ClientError) -> bool:
+    """Whether the store may have refused a header that it does not know."""
+    known = _BAD_TOKEN | _BAD_KEYS | _BAD_REGION | {"RequestTimeTooSkewed", "InvalidBucketName", "BadDigest"}
+    return status_of(error) in (400, 501) and code_of(error) not in known
+
+
+def has_no_code(error: ClientError) -> bool:
+    """Whether a refusal lacks the error code that its body would hold: responses to HEAD have no body."""
+    return code_of(error).isdecimal() and not is_transient(error)
+
+
 def brief(error: BotoCoreError | ClientError) -> str:
     """The error in a few words, without the server's message."""
     if isinstance(error, ClientError):
@@ -132,14 +155,21 @@ def missing_bucket(where: str, bucket: str) -> BadInput:
     return BadInput(f"{where}: the bucket {bucket} does not exist; create it, or correct the name in --run")
 
 
-def explain(error: ClientError | BotoCoreError, where: str, bucket: str, host: str, worked: bool) -> Exception:
+def explain(
+    error: ClientError | BotoCoreError, where: str, bucket: str, host: str, worked: bool, anonymous: bool = False
+) -> Exception:
     """The exception to raise instead of botocore's.
 
     A server that is down or unreachable is an `AdaInfError`, which a scheduler may retry. `worked`: an earlier call of this
     store has succeeded, so a failing host name or TLS is an outage as well. Without an earlier success it is a configuration
-    error (`BadInput`).
+    error (`BadInput`). `anonymous`: no credentials were found, so the request was not signed.
     """
     if isinstance(error, ClientError):
+        if anonymous and status_of(error) in (401, 403):
+            return BadInput(
+                f"{where}: no complete credentials were found, and {host} denied anonymous access ({_safe_code(error)}); set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
         return _explain_response(error, where, bucket, host)
     return _explain_no_response(error, where, bucket, host, AdaInfError if worked else BadInput)
 
@@ -166,6 +196,8 @@ def _explain_response(error: ClientError, where: str, bucket: str, host: str) ->
         )
     if code == "InvalidBucketName":
         return _bad_bucket_name(where, bucket)
+    if status_of(error) == 407:
+        return BadInput(f"{where}: the proxy refused access (407); correct the user and password in HTTPS_PROXY or HTTP_PROXY")
     if code in _BAD_REGION:
         return BadInput(f"{where}: the bucket {bucket} is in another region ({code}); set AWS_DEFAULT_REGION to its region")
     if code in _NO_SPACE or status_of(error) == 507:
@@ -185,6 +217,11 @@ def _explain_no_response(error: BotoCoreError, where: str, bucket: str, host: st
         return _bad_bucket_name(where, bucket)
     if isinstance(error, SSLError):
         return kind(f"{where}: no trusted TLS connection to {host}; check https in AWS_ENDPOINT_URL_S3, and AWS_CA_BUNDLE")
+    if isinstance(error, ProxyConnectionError):  # its text may hold the password of the proxy
+        return AdaInfError(
+            f"{where}: the proxy in HTTPS_PROXY or HTTP_PROXY cannot be reached or refuses {host}; correct it, or add the host "
+            f"to NO_PROXY; {RESUME}"
+        )
     if isinstance(error, _NO_CONNECTION):
         known = AdaInfError if _name_exists(error) else kind
         return known(f"{where}: {host} cannot be reached; check AWS_ENDPOINT_URL_S3 and the network; {RESUME}")

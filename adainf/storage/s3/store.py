@@ -1,24 +1,23 @@
 """Objects in a bucket of S3 or of an S3-compatible store, by boto3.
 
-Boto3 finds credentials, region and endpoint: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION,
-AWS_ENDPOINT_URL_S3, a profile, or the pod's role. With a custom endpoint the bucket is in the path, not in the host name
-(botocore's default; ``addressing_style = virtual`` in the profile changes it).
+Boto3 finds credentials, region and endpoint (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION,
+AWS_ENDPOINT_URL_S3, a profile, or the pod's role), proxies and CA bundles. With a custom endpoint the bucket is in the
+path, not in the host name (botocore's default; ``addressing_style = virtual`` in the profile changes it).
 """
 
 from __future__ import annotations
 
 import io
 import os
-import secrets
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from adainf.errors import BadInput
-from adainf.storage.base import PROBE, NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
+from adainf.storage.base import NotFound, ObjectInfo, PreconditionFailed, check_key, is_key
 from adainf.storage.s3.client import Limits, S3Client
 from adainf.storage.s3.download import Download, Reader
 from adainf.storage.s3.errors import (
@@ -28,13 +27,15 @@ from adainf.storage.s3.errors import (
     NO_KEY,
     code_of,
     explain,
+    has_no_code,
+    is_unsupported,
     missing_bucket,
     retries_of,
     status_of,
 )
-from adainf.storage.s3.response import READ_BYTES, same_etag
+from adainf.storage.s3.response import READ_BYTES, read_headers, same_etag
 from adainf.storage.s3.throttle import backoff
-from adainf.storage.s3.upload import MULTIPART_OVER_BYTES, upload
+from adainf.storage.s3.upload import MULTIPART_OVER_BYTES, Uploader
 
 
 class S3Store:
@@ -60,7 +61,8 @@ class S3Store:
         self.uri = uri
         self._limits = limits or Limits()
         self._clients: dict[int, S3Client] = {}  # by process ID
-        self._conditional: bool | None = None  # whether the store supports conditional writes; None: not probed yet
+        self._uploader = Uploader(uri)
+        self._ask_checksums: bool | None = None  # whether reads ask for the SHA-256; None: as botocore is set
         self._worked = False  # a call has succeeded: bucket, credentials and endpoint are valid
 
     def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:
@@ -115,22 +117,30 @@ class S3Store:
         check_key(key)
         with self._translate_errors(key):
             try:
-                response = self._client.head_object(**self._address(key))
+                response = self._s3.call(lambda client: client.head_object(**self._address(key)))
             except ClientError as error:
-                if code_of(error) not in NO_KEY:
+                if code_of(error) in NO_KEY:
+                    # A HEAD response has no body, so key and bucket look the same when missing.
+                    if self._bucket_is_missing():
+                        raise missing_bucket(self._where(key), self._bucket) from None
+                    return None
+                if not has_no_code(error):
                     raise
-                # A HEAD response has no body, so key and bucket look the same when missing.
-                if self._bucket_is_missing():
-                    raise missing_bucket(self._where(key), self._bucket) from None
-                return None
+                return self._head_by_get(key)
         return ObjectInfo(key, response["ContentLength"], response["ETag"])
+
+    def _head_by_get(self, key: str) -> ObjectInfo:
+        """`head` after a refusal without a reason: the body of the same refusal of a GET names it."""
+        response = self._s3.call(lambda client: client.get_object(**self._address(key), Range="bytes=0-0"))
+        response["Body"].close()
+        headers = read_headers(response)
+        return ObjectInfo(key, headers.total_bytes, headers.etag)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects whose key starts with `prefix`, in ascending order of key. Raises `BadInput`."""
         found: list[ObjectInfo] = []
         with self._translate_errors(prefix):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for page in self._s3.call(lambda client: self._pages(client, prefix)):
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._prefix)
                     # Skips probes and the empty "folders" of some tools; some stores treat "a//" as "a/".
@@ -138,12 +148,15 @@ class S3Store:
                         found.append(ObjectInfo(key, item["Size"], item["ETag"]))
         return iter(sorted(found, key=lambda info: info.key))  # not all stores sort by byte as AWS does
 
+    def _pages(self, client: Any, prefix: str) -> tuple[Any, ...]:
+        return tuple(client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix))
+
     def delete(self, key: str) -> None:
         """Remove the object; no error if it does not exist. Raises `BadInput`."""
         check_key(key)
         with self._translate_errors(key):
             try:
-                self._client.delete_object(**self._address(key))
+                self._s3.call(lambda client: client.delete_object(**self._address(key)))
             except ClientError as error:
                 if code_of(error) not in NO_KEY:
                     raise
@@ -163,10 +176,25 @@ class S3Store:
     def _download(self, key: str, **options: Any) -> Download:
         check_key(key)
 
-        def get_object(**parameters: str) -> Any:
-            return self._s3.read_client.get_object(**self._address(key), **parameters)
-
+        get_object = partial(self._get_object, key)
         return Download(get_object, self._s3.limiter, self._s3.retry_budget, self._limits, self._where(key), **options)
+
+    def _get_object(self, key: str, **parameters: str) -> Any:
+        """A response of GET; without ChecksumMode from a store that refuses it."""
+        if self._ask_checksums is None:
+            self._ask_checksums = self._s3.asks_checksums
+        if not self._ask_checksums:
+            parameters.pop("ChecksumMode", None)
+        address = self._address(key)
+        try:
+            return self._s3.call(lambda client: client.get_object(**address, **parameters), read=True)
+        except ClientError as error:
+            if "ChecksumMode" not in parameters or not is_unsupported(error):
+                raise
+        del parameters["ChecksumMode"]
+        response = self._s3.call(lambda client: client.get_object(**address, **parameters), read=True)
+        self._ask_checksums = False
+        return response
 
     def _where(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
@@ -188,7 +216,7 @@ class S3Store:
     def _put_if(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
         check_key(key)
         with self._translate_errors(key):
-            conditional = self._supports_conditions()
+            conditional = self._uploader.supports_conditions(self._s3, self._address(""))
             if not conditional or len(data) > MULTIPART_OVER_BYTES:  # saves the upload of parts that would be refused
                 self._check_condition(key, **condition)
             return self._put(key, data, **(condition if conditional else {}))
@@ -226,43 +254,13 @@ class S3Store:
         return info if info is not None and info.size_bytes == len(data) and self.get(key, verify=False) == data else None
 
     def _upload(self, key: str, data: bytes, **condition: str) -> ObjectInfo:
-        return ObjectInfo(key, len(data), upload(self._client, self._address(key), data, condition))
-
-    def _supports_conditions(self) -> bool:
-        if self._conditional is None:
-            self._conditional = self._probe_conditions()
-            if not self._conditional:
-                warnings.warn(
-                    f"{self.uri}: this store ignores conditional writes, so each is checked by a read before the write; "
-                    "do not run the same stage of this run twice at the same time",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-        return self._conditional
-
-    def _probe_conditions(self) -> bool:
-        key = f"{PROBE}{secrets.token_hex(8)}"
-        self._refuses(key, IfNoneMatch="*")  # creates the object
-        try:
-            return self._refuses(key, IfNoneMatch="*") and self._refuses(key, IfMatch='"0"')
-        finally:
-            self._client.delete_object(**self._address(key))
-
-    def _refuses(self, key: str, **condition: str) -> bool:
-        try:
-            self._upload(key, b"", **condition)
-        except ClientError as error:
-            if code_of(error) in CONDITION_FAILED:
-                return True
-            if status_of(error) != 501:  # some stores report an unknown header
-                raise
-        return False
+        return ObjectInfo(key, len(data), self._uploader.upload(self._s3, self._address(key), data, condition))
 
     def _bucket_is_missing(self) -> bool:
         if self._worked:
             return False
         try:
-            self._client.head_bucket(Bucket=self._bucket)
+            self._s3.call(lambda client: client.head_bucket(Bucket=self._bucket))
         except ClientError as error:
             return status_of(error) == 404  # others, such as 403, are inconclusive
         return False
@@ -281,7 +279,7 @@ class S3Store:
         with suppress(ClientError, BotoCoreError):
             if isinstance(error, ClientError) and code_of(error) in FORBIDDEN and self._bucket_is_missing():
                 return missing_bucket(where, self._bucket)
-        return explain(error, where, self._bucket, self._s3.host, self._worked)
+        return explain(error, where, self._bucket, self._s3.host, self._worked, self._s3.anonymous)
 
 
 def _split(uri: str) -> tuple[str, str]:
