@@ -3,6 +3,9 @@
 A folder is named by a digest of everything that determines its bytes: the SHA-256 of every shard, and the size that images are
 resized to. So sets whose shards have the same names never collide, and a changed set gets a new folder. The digest includes
 the boot ID of the machine: after a power failure the disk may hold ready marks of pages that were never written.
+
+The limit holds for all processes of the node together. An entry reserves its space when it is opened; where sizes are known
+only later, each file is allocated before it is written. Both happen under one lock.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,9 @@ from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.locks import ByteLocks
 
 FORMAT = 1
-_IN_USE = "in-use"
+_IN_USE, _RESERVED = "in-use", "reserved"
+_BLOCK = 4096
+_ADVICE = "set ADAINF_CACHE to a larger disk, raise ADAINF_CACHE_BYTES or cache_bytes"
 
 
 def default_folder() -> Path:
@@ -56,11 +62,12 @@ class Cache:
         self._limit_bytes = default_limit_bytes() if limit_bytes is None else limit_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.fetches = ByteLocks(self.folder / "fetches")
+            self.fetches, self._space = ByteLocks(self.folder / "fetches"), ByteLocks(self.folder / "space")
         except OSError as error:
             raise BadInput(
                 f"the cache folder {self.folder} cannot be used ({error.strerror}); set ADAINF_CACHE to a writable folder"
             ) from None
+        self._opened: list[Entry] = []
 
     def entry(self, source: ShardFolder, split: str, settings: dict[str, object], required_bytes: int) -> Entry:
         """The folder of a split, with space for `required_bytes`. Raises `BadInput` where the cache is too small."""
@@ -72,44 +79,102 @@ class Cache:
             "images": described.shard_images,
             **settings,
         }
-        entry = Entry(self.folder / sha256(canonical_json(facts))[:32])
-        self._evict_for(entry, required_bytes, f"{source.uri}, split {split}")
+        if source.shards.indexed_in_place:  # other rules select other images of the same tars
+            facts["indexes"] = described.index_sha256s
+        entry = Entry(self.folder / sha256(canonical_json(facts))[:32], f"{source.uri}, split {split}")
+        with self._space.any_of(1):
+            try:
+                advice = "or set window_shards to cache a window of shards at a time"
+                self._make_space(
+                    entry, lambda: required_bytes - _used_bytes(entry.path), advice, self._evict_unused, self._evict_shard
+                )
+                _reserve(entry.path, required_bytes)
+            except BaseException:
+                entry.close()
+                raise
+        self._opened.append(entry)
         return entry
+
+    def allocate(self, entry: Entry, path: Path, size_bytes: int) -> None:
+        """Create a file of the entry with disk space for all its bytes. Raises `BadInput` where the cache is too small."""
+        with self._space.any_of(1):
+            advice = "or lower window_shards: two windows must fit"
+            self._make_space(entry, lambda: in_blocks(size_bytes), advice, self._evict_shard, self._evict_unused)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, size_bytes)
+            except OSError as error:
+                raise _not_writable(path, error) from None
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         self.fetches.close()
+        self._space.close()
 
-    def _evict_for(self, entry: Entry, required_bytes: int, what: str) -> None:
-        """Evict unused entries, least recently used first, until the entry fits."""
-        others = sorted((path for path in self._entries() if path != entry.path), key=_last_used)
-        while (missing := required_bytes - _size_bytes(entry.path)) > (available := self._available_bytes()):
-            if not any(_evict(others.pop(0)) for _ in range(len(others))):
+    def _make_space(
+        self, entry: Entry, missing_bytes: Callable[[], int], advice: str, *evictions: Callable[[Entry], bool]
+    ) -> None:
+        """Evict, by these means in turn, until there is space for what is missing of the entry."""
+        while (missing := missing_bytes()) > (available := self._available_bytes(entry)):
+            if not any(evict(entry) for evict in evictions):
+                needed = _used_bytes(entry.path) + missing
                 raise BadInput(
-                    f"{what}: its decoded images need {required_bytes:,} bytes, {missing:,} more than cached, and the cache "
-                    f"{self.folder} has {max(available, 0):,} available; set ADAINF_CACHE to a larger disk, raise "
-                    "ADAINF_CACHE_BYTES, or set window_shards to cache a window of shards at a time"
+                    f"{entry.what}: its decoded images need {needed:,} bytes, {missing:,} more than cached, and the "
+                    f"cache {self.folder} has {max(available, 0):,} available; {_ADVICE}, {advice}"
                 )
+
+    def _evict_unused(self, entry: Entry) -> bool:
+        """Remove the least recently used entry that no process uses; whether there was one."""
+        return any(map(_evict, sorted((path for path in self._entries() if path != entry.path), key=_last_used)))
+
+    def _evict_shard(self, _: Entry) -> bool:
+        """Remove the least recently used shard file that this process does not need; whether there was one."""
+        oldest = min((file for entry in self._opened for file in entry.evictable()), default=None)
+        if oldest:
+            oldest[1].unlink(missing_ok=True)
+        return oldest is not None
 
     def _entries(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.is_dir()]
 
-    def _available_bytes(self) -> int:
-        free = shutil.disk_usage(self.folder).free
-        return free if self._limit_bytes is None else min(free, self._limit_bytes - sum(map(_size_bytes, self._entries())))
+    def _available_bytes(self, entry: Entry) -> int:
+        """What the entry may add to the bytes that it uses; others keep what they have reserved."""
+        others = [(_used_bytes(path), _reserved_bytes(path)) for path in self._entries() if path != entry.path]
+        free = shutil.disk_usage(self.folder).free - sum(max(0, reserved - used) for used, reserved in others)
+        if self._limit_bytes is None:
+            return free
+        return min(free, self._limit_bytes - sum(map(max, others)) - _used_bytes(entry.path))
 
 
 class Entry:
     """One folder of the cache, protected from eviction while this process has it open."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, what: str) -> None:
+        self.path, self.what = path, what
+        self.needed: set[str] = set()
+        """Names of shard files that are not evicted."""
         self._fd = _open_in_use(path)
         self.shard_locks = ByteLocks(path / "fills")
         """Lock n is held by the thread that prefetches shard n."""
 
+    def evictable(self) -> list[tuple[int, Path]]:
+        """(time of last use, path) of the shard files that this process does not need, the oldest first."""
+        found, needed = [], self.needed
+        for path in self.path.glob("*.shard"):
+            with suppress(FileNotFoundError):
+                if path.name not in needed:
+                    found.append((path.stat().st_mtime_ns, path))
+        return sorted(found)
+
     def close(self) -> None:
         self.shard_locks.close()
         os.close(self._fd)
+
+
+def in_blocks(size_bytes: int) -> int:
+    """The disk space of a file of that size."""
+    return -(-size_bytes // _BLOCK) * _BLOCK
 
 
 def write_at(path: Path, values: NDArray[Any], offset_bytes: int) -> None:
@@ -121,11 +186,13 @@ def write_at(path: Path, values: NDArray[Any], offset_bytes: int) -> None:
             written = os.pwrite(fd, rest, offset_bytes)
             rest, offset_bytes = rest[written:], offset_bytes + written
     except OSError as error:
-        raise BadInput(
-            f"{path} cannot be written ({error.strerror}); free some space or set ADAINF_CACHE to another disk"
-        ) from None
+        raise _not_writable(path, error) from None
     finally:
         os.close(fd)
+
+
+def _not_writable(path: Path, error: OSError) -> BadInput:
+    return BadInput(f"{path} cannot be written ({error.strerror}); free some space or set ADAINF_CACHE to another disk")
 
 
 def _open_in_use(path: Path) -> int:
@@ -163,7 +230,22 @@ def _last_used(path: Path) -> float:
     return 0.0
 
 
-def _size_bytes(path: Path) -> int:
+def _reserve(path: Path, size_bytes: int) -> None:
+    """The reservation is the length of a sparse file."""
+    fd = os.open(path / _RESERVED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, size_bytes)
+    finally:
+        os.close(fd)
+
+
+def _reserved_bytes(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return (path / _RESERVED).stat().st_size
+    return 0
+
+
+def _used_bytes(path: Path) -> int:
     """Disk usage of the folder; a sparse file uses less than its length."""
     total = 0
     for file in path.rglob("*"):

@@ -111,7 +111,7 @@ class Fetcher:
         while tasks := [
             FetchTask(number, shard)
             for number, (split, own_rows) in enumerate(zip(self.splits, rows, strict=True))
-            for shard in (split.missing(indices[own_rows]).tolist() if len(own_rows) else ())
+            for shard in (_missing(split, indices[own_rows]) if len(own_rows) else ())
         ]:
             self._prefetcher.wait(tasks)
 
@@ -184,3 +184,12 @@ class Fetcher:
                 fetched.images[absent], fetched.labels[absent] = part, labels
                 left.append(own_rows[there])
         return left
+
+
+def _missing(split: Split, indices: Integers) -> list[int]:
+    """The shards to wait for, which are not evicted until they are mapped."""
+    shards = split.missing(indices)
+    if isinstance(split, WindowedSplit) and len(shards):
+        split.protect(shards)
+    numbers: list[int] = shards.tolist()
+    return numbers

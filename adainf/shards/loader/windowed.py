@@ -6,7 +6,6 @@ Files are evicted by unlinking. A process that still maps one can read on, so no
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from adainf.shards.format.decode import Policy, decode_shard
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.png import Pixels
-from adainf.shards.loader.cache import Cache, write_at
+from adainf.shards.loader.cache import Cache, in_blocks, write_at
 from adainf.shards.loader.permutation import Integers, shard_of, unique
 from adainf.shards.loader.quarantine import Quarantine
 from adainf.shards.loader.windows import Windows
@@ -61,7 +60,10 @@ class WindowedSplit:
             "resized": size_px is not None,
             "windowed": True,
         }
-        self.entry = cache.entry(folder, split, settings, self._kept * max(self.split.shard_images) * (pixels + _ROW))
+        self._cache = cache
+        # Images of several sizes are not measured here: each file is allocated before it is written.
+        largest = _HEADER + max(self.split.shard_images) * (pixels + _ROW) if self.size else 0
+        self.entry = cache.entry(folder, split, settings, self._kept * in_blocks(largest))
         self.quarantine = Quarantine(self.entry.path / "quarantine.jsonl", folder, self.split.images, policy)
         self._mapped: dict[int, _Shard] = {}
 
@@ -78,7 +80,7 @@ class WindowedSplit:
         return number in self._mapped or self._path(number).exists()
 
     def prefetch(self, number: int) -> None:
-        """Fetch, decode and publish one shard, and evict the oldest; the caller holds its lock. Raises as `decode_shard`."""
+        """Fetch, decode and publish one shard; the caller holds its lock. Raises `BadInput` as `decode_shard` and the cache."""
         decoded = decode_shard(self.folder, self.split.shard(number), self._policy, self.size, self._resize_px)
         table = np.empty((len(decoded.labels), _ROW // 8), np.int64)
         table[:, 0], table[:, 1] = decoded.labels, decoded.replacements
@@ -89,6 +91,8 @@ class WindowedSplit:
         path, new = self._path(number), self.entry.path / f"{number}.new"
         new.unlink(missing_ok=True)  # left by a killed process: only the holder of the lock writes
         try:
+            self._evict_oldest()
+            self._cache.allocate(self.entry, new, _HEADER + table.nbytes + int(sizes.sum()))
             write_at(new, np.array([len(table), bool(decoded.corrupt)], np.int64), 0)
             write_at(new, table, _HEADER)
             at = _HEADER + table.nbytes
@@ -100,7 +104,6 @@ class WindowedSplit:
             new.rename(path)
         finally:
             new.unlink(missing_ok=True)
-        self._evict_oldest()
 
     def replacements(self, indices: Integers) -> Integers:
         """The images to use for these, whose shards are mapped."""
@@ -135,7 +138,12 @@ class WindowedSplit:
     def retain(self, shards: Integers) -> None:
         """Unmap all shards except these: an evicted file frees its space once no process maps it."""
         keep = set(shards.tolist())
+        self.entry.needed = {self._path(number).name for number in keep}
         self._mapped = {number: shard for number, shard in self._mapped.items() if number in keep}
+
+    def protect(self, shards: Integers) -> None:
+        """Evict these, which are not mapped yet, not before the next `retain`."""
+        self.entry.needed = self.entry.needed | {self._path(number).name for number in shards.tolist()}
 
     def close(self) -> None:
         self._mapped.clear()
@@ -169,9 +177,7 @@ class WindowedSplit:
         return self.entry.path / f"{number}.shard"
 
     def _evict_oldest(self) -> None:
-        files = []
-        for path in self.entry.path.glob("*.shard"):
-            with suppress(FileNotFoundError):
-                files.append((path.stat().st_mtime_ns, path))
-        for _, path in sorted(files)[: -self._kept]:
+        files = self.entry.evictable()
+        extra = sum(1 for _ in self.entry.path.glob("*.shard")) + 1 - self._kept
+        for _, path in files[: max(0, extra)]:
             path.unlink(missing_ok=True)
