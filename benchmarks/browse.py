@@ -31,7 +31,7 @@ import numpy as np
 
 from adainf.pipeline.records import Manifest, Output, Request, canonical_json, sha256
 from adainf.shards.format.manifest import Shard, ShardIndex, ShardSet, Split, index_key
-from adainf.shards.format.scan import samples
+from adainf.shards.format.samples import samples
 from adainf.shards.format.tar import Sample, encode_shard
 from benchmarks.common import Side, header, installed, table
 from benchmarks.server import Server, serve

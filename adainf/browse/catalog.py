@@ -12,7 +12,7 @@ from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.permutation import Integers, shard_of
-from adainf.sources.tars import find_tars
+from adainf.sources.tar_files import find_tars
 from adainf.storage import open_store
 
 SETS = ("real", "generated")
@@ -39,8 +39,7 @@ class Catalog:
         self.sources: dict[str, BrowseSource] = {}
         self.refresh()
         if not self.sources and not self.is_run:
-            keys = set(find_tars(uri, "pass a run, a shard set, or a folder of .tar files")[1])
-            tars = [info for info in self.run.store.list() if info.key in keys]
+            tars = find_tars(uri, "pass a run, a shard set, or a folder of .tar files").tars
             self.sources = {"tars": UnindexedSource("tars", self.run, tars)}
 
     def refresh(self) -> None:

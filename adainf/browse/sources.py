@@ -20,7 +20,7 @@ from adainf.pipeline.artifacts import Run
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Split
-from adainf.shards.format.scan import samples
+from adainf.shards.format.samples import number_of, samples
 from adainf.shards.loader.permutation import Integers
 from adainf.storage import NotFound, ObjectInfo
 
@@ -182,7 +182,7 @@ def _scan(data: memoryview) -> Columns:
             np.array([sample.image.offset for sample in found], np.int64),
             np.array([sample.image.size for sample in found], np.int64),
             np.array([zlib.crc32(data[s.image.offset : s.image.offset + s.image.size]) for s in found], np.int64),
-            np.array([-1 if sample.label is None else sample.label for sample in found], np.int64),
+            np.array([number_of(sample) for sample in found], np.int64),
             [sample.text for sample in found],
         )
     raise ValueError(problem)  # a new error: the traceback of the first one references the map, which then could not be closed

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.errors import BadInput
+from adainf.shards.format.fields import MAX_CLASSES
 from adainf.shards.format.formats import Header
 from adainf.shards.format.png import Pixels
 from adainf.shards.format.summary import Findings
 from adainf.shards.format.tar import Sample
 from adainf.shards.format.writer import Images
-
-MAX_CLASSES = 65_536
-"""Labels are 0 … this - 1: a larger one means a corrupt file, or is not a class number."""
 
 
 class BadData(BadInput):

@@ -1,36 +1,66 @@
 """``adainf shards index URI``: index a folder of existing tars in place, as a set of shards.
 
 Every tar is read once and every image decoded, so that corruption is detected before a job starts. Tars stay unchanged; an
-index is written beside each, and ``manifest.json`` last. Started again, it skips tars that have an index.
+index is written beside each, and ``manifest.json`` last. Started again, it skips tars that have an index. No tar is held in
+memory or on disk: of each, a window and one image.
 """
 
 from __future__ import annotations
 
+import io
+import threading
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from contextlib import closing
+from typing import IO, NamedTuple
 
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
-from adainf.pipeline.records import Manifest, Output, Request, sha256
+from adainf.pipeline.records import Manifest, Output, Request
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
+from adainf.shards.format.formats import header_of
 from adainf.shards.format.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image
-from adainf.shards.format.scan import TarSample, samples
-from adainf.shards.format.writer import channel_moments, describe, index_of, pixel_facts
-from adainf.sources.base import BadData, numbered_classes
-from adainf.sources.tars import find_tars
-from adainf.storage import NotFound, PreconditionFailed
+from adainf.shards.format.samples import SampleScan, TarSample, number_of, sample_of
+from adainf.shards.format.scan import Forward
+from adainf.shards.format.summary import DataSummary, Findings, SplitSummary, split_summary
+from adainf.shards.format.writer import channel_moments, describe, pixel_facts
+from adainf.sources.base import BadData
+from adainf.sources.tar_files import find_tars
+from adainf.sources.tars import opened
+from adainf.storage import NotFound, ObjectInfo, PreconditionFailed
 
 MANIFEST = "manifest.json"
+_IN_FLIGHT_BYTES = 128 << 20
+"""Limit of the estimated memory of the larger images that are decoded concurrently; a larger one is decoded alone."""
+_SMALL_BYTES = 128 << 10
+_DECODED = 24
+"""Estimated memory of an image while it is decoded, in sizes of its file (JPEG compresses some ten times)."""
 
 
 class _Indexed(NamedTuple):
+    """One tar, with what its images and names say."""
+
     shard: Shard
-    labels: list[int]
+    labels: SplitSummary
+    most: int
+    """The largest label; -1 for none."""
     facts: PixelFacts | None
     corrupt: list[str]
+    seen: _Seen
+
+
+class _Seen(NamedTuple):
+    """What was found beside the index."""
+
+    sizes: Counter[tuple[int, int]]
+    """(height, width) → images."""
+    modes: Counter[str]
+    unused: Counter[str]
+    """Fields that are not read → files."""
 
 
 def index_tars(uri: str, reporter: Reporter) -> ShardSet:
@@ -39,83 +69,170 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
     Samples that cannot be decoded are reported and kept in the index: a stream raises at them, or replaces them. Raises
     `BadData` for a tar whose structure is corrupt, and `BadInput` where the manifest of another set exists.
     """
-    store, keys = find_tars(uri, "give the folder that holds the .tar files")
+    store, tars, is_folder = find_tars(uri, "give the folder that holds the .tar files")
+    if not is_folder:
+        raise BadData(f"{uri}: a set consists of all tars of a folder; give the folder {store.uri}, or import these tars")
     run = Run(store)
-    with reporter.track("index", total=len(keys)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
+    memory = _Memory(_IN_FLIGHT_BYTES)
+    with reporter.track("index", total=len(tars)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
         indexed = []
-        for one in pool.map(lambda key: _index_one(run, key), keys):
+        for one in pool.map(lambda tar: _index_one(run, tar, memory), tars):
             indexed.append(one)
             for problem in one.corrupt:
                 reporter.info(f"index: {problem}")
             track.advance()
     indexed = [one for one in indexed if one.shard.images]
     if not indexed:
-        raise BadData(f"{uri}: its {len(keys)} .tar files contain no images; give the folder of the shards")
-    labels = [label for one in indexed for label in one.labels]
-    facts = [one.facts for one in indexed if one.facts]
-    sizes = {(fact.height_px, fact.width_px) for fact in facts} if len(facts) == len(indexed) else set()
-    height, width = sizes.pop() if len(sizes) == 1 else (None, None)
-    shards = [one.shard for one in indexed]
-    content = ShardSet(
-        height_px=height,
-        width_px=width,
-        classes=numbered_classes(labels, uri),
-        splits={"train": Split.of(shards, min(labels) >= 0, *channel_moments(facts, len(indexed)))},
-        origin={"kind": "index"},
-    )
+        raise BadData(f"{uri}: its {len(tars)} .tar files contain no images; give the folder of the shards")
+    content = _describe(indexed)
     manifest = Manifest(request=Request(stage="index", settings={}), content=content.model_dump(mode="json"))
     try:
         store.put_if_absent(MANIFEST, manifest.to_json())
     except PreconditionFailed:
-        if store.get(MANIFEST) != manifest.to_json():
+        existing = run.parse(Manifest, MANIFEST, store.get(MANIFEST))
+        if existing.request != manifest.request or not existing.content_as(ShardSet).has_same_images(content):
             raise BadInput(f"{run.locate(MANIFEST)} belongs to another set; delete it to index these tars again") from None
     corrupt = sum(len(one.corrupt) for one in indexed)
     reporter.info(
-        f"index: done, {len(labels):,} samples in {len(shards):,} shards"
+        f"index: done, {content.splits['train'].images:,} samples in {len(indexed):,} shards"
         + (f", {corrupt:,} of them corrupt: a stream of them needs damage: quarantine" if corrupt else "")
     )
+    assert content.summary is not None
+    for line in content.summary.lines("index"):
+        reporter.info(line)
     return content
 
 
-def _index_one(run: Run, key: str) -> _Indexed:
-    where = run.locate(key)
-    try:
-        data = run.store.get(key)  # verified by the store's checksum if it has one: ours is computed from these bytes
-    except NotFound:
-        raise BadData(f"{where} was deleted while it was indexed; restore it") from None
-    tar = Output(key=key, size_bytes=len(data), sha256=sha256(data))
-    try:
-        entries = samples(data)
-    except ValueError as error:
-        raise BadData(f"{where}: {error}; download or recreate the shard") from None
-    found = _existing(run, tar, entries)
-    if found is not None:
-        return found
-    corrupt: list[str] = []
-    facts = pixel_facts(_decoded(where, data, entries, corrupt))
-    index = index_of(tar, data, entries, facts)
-    numbered_classes(index.labels, where)
+def _describe(indexed: list[_Indexed]) -> ShardSet:
+    facts = [one.facts for one in indexed if one.facts]
+    equal = {(fact.height_px, fact.width_px) for fact in facts} if len(facts) == len(indexed) else set()
+    height, width = equal.pop() if len(equal) == 1 else (None, None)
+    counts = SplitSummary(
+        images=sum(one.labels.images for one in indexed),
+        labelled=sum(one.labels.labelled for one in indexed),
+        captioned=sum(one.labels.captioned for one in indexed),
+    )
+    classes = [str(label) for label in range(max(one.most for one in indexed) + 1)]
+    seen = _Seen(*(sum((one.seen[field] for one in indexed), Counter()) for field in range(3)))
+    findings = Findings(unused=[f".{field}" for field, _ in sorted(seen.unused.items())])
+    return ShardSet(
+        height_px=height,
+        width_px=width,
+        classes=classes,
+        splits={
+            "train": Split.of(
+                [one.shard for one in indexed], counts.labelled == counts.images, *channel_moments(facts, len(indexed))
+            )
+        },
+        origin={"kind": "index"},
+        summary=DataSummary.of(findings, {"train": counts}, classes, seen.sizes, seen.modes),
+    )
+
+
+def _index_one(run: Run, tar: ObjectInfo, memory: _Memory) -> _Indexed:
+    """Write the index of one tar, or keep an existing one that fits."""
+    existing = _existing(run, tar)
+    if existing is not None:
+        index, corrupt, seen = _read(run, tar, memory, decode=False)
+        if index.model_copy(update={"pixels": existing[0].pixels}) == existing[0]:
+            return _indexed(*existing, corrupt, seen)
+    index, corrupt, seen = _read(run, tar, memory, decode=True)
     text = index.to_json()
-    run.store.put(index_key(key), text)
-    return _Indexed(describe(index, text), index.labels, facts, corrupt)
+    run.store.put(index_key(tar.key), text)
+    return _indexed(index, text, corrupt, seen)
 
 
-def _existing(run: Run, tar: Output, entries: list[TarSample]) -> _Indexed | None:
+def _existing(run: Run, tar: ObjectInfo) -> tuple[ShardIndex, bytes] | None:
+    """An index of a tar of this size, all of whose images could be decoded (else they are decoded again, to report them)."""
     try:
         text = run.store.get(index_key(tar.key))
         index = run.parse(ShardIndex, index_key(tar.key), text)
     except (NotFound, BadInput):
         return None
-    corrupt = index.pixels is not None and index.pixels.images < len(index.keys)  # decode again, to report it
-    outdated = index.texts != [entry.text for entry in entries]  # indexed by a version without captions
-    if index.tar != tar or corrupt or outdated:
+    if index.tar.size_bytes != tar.size_bytes or (index.pixels is not None and index.pixels.images < len(index.keys)):
         return None
-    return _Indexed(describe(index, text), index.labels, index.pixels, [])
+    return index, text
 
 
-def _decoded(where: str, data: bytes, entries: list[TarSample], corrupt: list[str]) -> Iterator[Pixels]:
-    for entry in entries:
-        try:
-            yield decode_image(data[entry.image.offset : entry.image.offset + entry.image.size])
-        except ValueError as error:
-            corrupt.append(f"{where}: sample {entry.key}: {error}")
+def _read(run: Run, tar: ObjectInfo, memory: _Memory, decode: bool) -> tuple[ShardIndex, list[str], _Seen]:
+    """The index of a tar, and the samples that cannot be decoded. The tar is read once."""
+    samples: list[tuple[TarSample, int]] = []
+    corrupt: list[str] = []
+    seen = _Seen(Counter(), Counter(), Counter())
+
+    def pixels(scan: SampleScan, source: _LimitedTar) -> Iterator[Pixels]:
+        for found in scan:
+            sample, data = sample_of(found), found.data
+            samples.append((sample, zlib.crc32(data)))
+            if (header := header_of(io.BytesIO(data))) is not None:
+                seen.sizes[header.height_px, header.width_px] += 1
+                seen.modes[header.mode] += 1
+            if decode:
+                try:
+                    yield decode_image(data)
+                except ValueError as error:
+                    corrupt.append(f"{run.locate(tar.key)}: sample {sample.key}: {error}")
+            source.release()
+
+    with opened(run.store, tar) as file, closing(_LimitedTar(file, tar.size_bytes, memory)) as source:
+        scan = SampleScan(source, read_images=True)
+        facts = pixel_facts(pixels(scan, source))
+        digest = source.finish()
+    seen.unused.update(scan.unused)
+    index = ShardIndex(
+        tar=Output(key=tar.key, size_bytes=tar.size_bytes, sha256=digest),
+        keys=[sample.key for sample, _ in samples],
+        image_offsets=[sample.image.offset for sample, _ in samples],
+        image_sizes_bytes=[sample.image.size for sample, _ in samples],
+        image_crc32s=[crc32 for _, crc32 in samples],
+        labels=[number_of(sample) for sample, _ in samples],
+        texts=[sample.text for sample, _ in samples],
+        pixels=facts,
+    )
+    return index, corrupt, seen
+
+
+def _indexed(index: ShardIndex, text: bytes, corrupt: list[str], seen: _Seen) -> _Indexed:
+    captioned = sum(caption is not None for caption in index.texts)
+    labels = split_summary(index.labels, captioned)
+    return _Indexed(describe(index, text), labels, max(index.labels, default=-1), index.pixels, corrupt, seen)
+
+
+class _LimitedTar(Forward):
+    """A tar whose larger images are read only while memory for their decoding is available."""
+
+    def __init__(self, file: IO[bytes], size: int, memory: _Memory) -> None:
+        super().__init__(file, size)
+        self._memory, self._held = memory, 0
+
+    def read(self, at: int, size: int) -> bytes:
+        if size > _SMALL_BYTES:
+            self.release()
+            self._memory.acquire(_DECODED * size)
+            self._held = _DECODED * size
+        return super().read(at, size)
+
+    def release(self) -> None:
+        """Give back what the last image needed."""
+        self._memory.release(self._held)
+        self._held = 0
+
+    close = release
+
+
+class _Memory:
+    """Limits the estimated memory of concurrent decoding."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit, self._used = limit_bytes, 0
+        self._changed = threading.Condition()
+
+    def acquire(self, size_bytes: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + size_bytes <= self._limit)
+            self._used += size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        with self._changed:
+            self._used -= size_bytes
+            self._changed.notify_all()

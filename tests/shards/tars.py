@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from adainf.shards.format.scan import samples
+from adainf.shards.format.samples import samples
 
 
 class Found(NamedTuple):

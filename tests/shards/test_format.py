@@ -169,7 +169,7 @@ def test_files_that_webdataset_skips_are_skipped() -> None:
         ([("1.png", b"a"), ("1.png", b"b")], "sample 1 has .png twice"),
         ([("1.png", b"a"), ("1.jpg", b"b")], r"sample 1 has 2 images \(.jpg, .png\)"),
         ([("1.cls", b"7")], r"sample 1 has 0 images \(.cls\)"),
-        ([("1.png", b"a"), ("1.cls", b"cat")], "sample 1: its .cls is b'cat', expected an integer"),
+        ([("1.png", b"a"), ("1.cls", b"cat")], "sample 1: its label is 'cat', expected a class number"),
         ([("1.png", b"a"), ("1.txt", b"caf\xe9")], r"sample 1: its .txt is not UTF-8 \(at byte 3\)"),
         ([member("1.png", tarfile.LNKTYPE)], "1.png is not a regular file"),
         ([member("1.png", tarfile.SYMTYPE)], "1.png is not a regular file"),

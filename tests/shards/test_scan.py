@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 import tarfile
+import tracemalloc
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adainf.shards.format.scan import BLOCK, Member, members, samples
+from adainf.pipeline.progress import Reporter
+from adainf.shards.format import scan
+from adainf.shards.format.samples import SampleScan, samples
+from adainf.shards.format.scan import BLOCK, Forward, Member, members
+from adainf.sources.indexing import index_tars
+from tests.browse.hostile import png
 from tests.shards.tars import read_tar
 
 NAMES = st.text("abc/.é_0", min_size=1, max_size=150).filter(
@@ -43,6 +52,61 @@ def test_it_finds_what_tarfile_finds(files: list[tuple[str, bytes]], form: int) 
         expected = [Member(info.name, info.offset_data, info.size) for info in archive if info.isfile()]
     # tarfile drops slashes at the end of some names.
     assert [(found.name.rstrip("/"), *found[1:]) for found in members(data)] == [(f.name.rstrip("/"), *f[1:]) for f in expected]
+
+
+@given(FILES, FORMATS, st.integers(0, 2**31), st.integers(0, 255), st.sampled_from([700, 1 << 18]))
+@many
+def test_a_tar_that_is_read_once_is_that_in_memory(
+    files: list[tuple[str, bytes]], form: int, position: int, value: int, window: int
+) -> None:
+    """Intact or not: the same members with the same content, or the same error; and the SHA-256 of all bytes."""
+    try:
+        data = bytearray(tar_of(files, form))
+    except ValueError:
+        return
+    if value:
+        data[position % len(data)] ^= value
+    forward = Forward(io.BytesIO(data), len(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "_WINDOW", window)
+        try:
+            found = members(bytes(data))
+        except ValueError as error:
+            with pytest.raises(ValueError, match="^" + re.escape(str(error)) + "$"):
+                list(scan.walk(forward))
+            return
+        read = [(member, forward.read(member.offset, member.size)) for member in scan.walk(forward)]
+        assert forward.finish() == hashlib.sha256(data).hexdigest()
+    assert read == [(member, bytes(data[member.offset : member.offset + member.size])) for member in found]
+
+
+def test_a_tar_that_becomes_shorter_is_an_error() -> None:
+    data = tar_of([("1.png", b"x" * 5000)], tarfile.USTAR_FORMAT)
+    with pytest.raises(ValueError, match=f"it ends after 1024 bytes, expected {len(data)}"):
+        list(SampleScan(Forward(io.BytesIO(data[:1024]), len(data)), read_images=True))
+
+
+def test_memory_does_not_depend_on_the_size_of_tars(tmp_path: Path) -> None:
+    """Eight tars with a member of 32 MiB beside the image (sparse files), and their image."""
+    info = tarfile.TarInfo("0.mp4")
+    info.size = 32 << 20
+    for number in range(8):
+        with (tmp_path / f"{number}.tar").open("wb") as file:
+            file.write(tar_of([("0.png", png(number))], tarfile.USTAR_FORMAT)[: 2 * BLOCK] + info.tobuf())
+            file.truncate(3 * BLOCK + info.size + 2 * BLOCK)
+    tracemalloc.start()
+    index_tars(str(tmp_path), Reporter())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24 << 20
+
+
+@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"])
+def test_a_compressed_file_is_named_as_such(magic: bytes) -> None:
+    for data in (magic + bytes(200), magic + b"x" * 5000):
+        with pytest.raises(ValueError, match=r"it is compressed \(\w+\), not a plain tar"):
+            members(data)
+    assert members(tar_of([("BZh9.png", b"x")], tarfile.USTAR_FORMAT))  # a name that looks like one
 
 
 def test_a_long_archive_has_all_its_headers_checked() -> None:
@@ -104,7 +168,10 @@ def test_a_changed_byte_of_a_header_never_loses_a_file(
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["1.png", "2.png", "1.cls"], "sample 1 appears twice|sample 1 has 0 images"),
+        (
+            ["1.png", "2.png", "1.cls"],
+            r"sample 1 are apart \(.png, and after other samples .cls\): the tar is not sorted",
+        ),
         (["1.png", "2.png", "1.png"], "sample 1 appears twice, with other samples in between"),
         (["a/1.png", "b/1.png", "a/1.png"], "sample a/1 appears twice"),
     ],

@@ -16,7 +16,7 @@ from PIL import Image
 
 from adainf.errors import AdaInfError, BadInput
 from adainf.recipe import Cifar, FashionMnist, ImageFolder, Npz, Real, Shards
-from adainf.shards.format.scan import samples
+from adainf.shards.format.samples import samples
 from adainf.shards.format.tar import Sample, encode_shard
 from adainf.sources import cifar, open_source
 
@@ -252,7 +252,7 @@ def test_a_corrupt_image_in_a_tar(tmp_path: Path) -> None:
 
 def test_a_label_of_a_tar_that_is_not_a_class_number(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(encode_shard(0, [Sample(image, 10**30) for image in IMAGES]))
-    assert f"{tmp_path}: label {10**30} is not a class number" in refusal(shards(tmp_path))
+    assert f"{tmp_path}/x.tar: sample 000000: its .cls is {10**30}, not a class number" in refusal(shards(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------- IDX, CIFAR's records

@@ -19,7 +19,8 @@ from adainf.pipeline.records import sha256
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Shard
 from adainf.shards.format.png import Pixels, copy_stored_pngs, decode_image
-from adainf.shards.format.scan import Buffer, samples
+from adainf.shards.format.samples import number_of, samples
+from adainf.shards.format.scan import Buffer, members
 from adainf.storage import NotFound, Store
 
 MAX_CONCURRENT_FETCHES = 8
@@ -71,7 +72,11 @@ def decode_shard(
     """
     data, intact = _fetch(folder, shard)
     where = folder.locate(shard.tar.key)
-    entries = _scan(where, shard, data) if intact else _entries_by_index(folder, shard, data, policy)
+    if not intact:
+        _check_recoverable(folder, shard, data, policy)
+    # An index in place holds what its rules selected; sets that AdaInf wrote need no request for it.
+    by_index = not intact or folder.shards.indexed_in_place
+    entries = _entries_by_index(folder, shard) if by_index else _scan(where, shard, data)
     count = len(entries.keys)
     problems: dict[int, str] = {}
     if not intact:
@@ -161,12 +166,12 @@ def _scan(where: str, shard: Shard, data: Buffer) -> _Entries:
         [sample.key for sample in found],
         np.array([sample.image.offset for sample in found]),
         np.array([sample.image.size for sample in found]),
-        np.array([-1 if sample.label is None else sample.label for sample in found]),
+        np.array([number_of(sample) for sample in found]),
     )
 
 
-def _entries_by_index(folder: ShardFolder, shard: Shard, data: Buffer, policy: Policy) -> _Entries:
-    """The samples of a corrupt shard, located by its index. Raises `BadInput` where they cannot be recovered."""
+def _check_recoverable(folder: ShardFolder, shard: Shard, data: Buffer, policy: Policy) -> None:
+    """Raise `BadInput` where the samples of a corrupt shard cannot be recovered, or `policy` is ``fail``."""
     where = folder.locate(shard.tar.key)
     if len(data) != shard.tar.size_bytes:
         raise BadInput(
@@ -175,12 +180,21 @@ def _entries_by_index(folder: ShardFolder, shard: Shard, data: Buffer, policy: P
         )
     if policy == "fail":
         try:
-            samples(data)
+            members(data)
             problem = "SHA-256 does not match the manifest"
         except ValueError as error:
             problem = str(error)
         raise corruption_error(folder, Corruption(shard.tar.key, "", -1, problem))
+
+
+def _entries_by_index(folder: ShardFolder, shard: Shard) -> _Entries:
+    """The samples of a shard, located by its index. Raises `BadInput` where that is corrupt."""
     index = folder.index(shard)
+    if len(index.keys) != shard.images or any(
+        not 0 <= at <= at + size <= shard.tar.size_bytes
+        for at, size in zip(index.image_offsets, index.image_sizes_bytes, strict=True)
+    ):
+        raise BadInput(f"{folder.locate(shard.index.key)} does not fit its tar and manifest; restore it or index again")
     return _Entries(index.keys, np.array(index.image_offsets), np.array(index.image_sizes_bytes), np.array(index.labels))
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,12 +15,16 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.records import Output, sha256
 from adainf.shards.format.manifest import Channels, PixelFacts, Shard, ShardIndex, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image
-from adainf.shards.format.scan import TarSample, samples
+from adainf.shards.format.samples import TarSample, number_of, samples
 from adainf.shards.format.tar import Compression, Sample, encode_shard
 from adainf.storage import NotFound
 
 _BLOCK_IMAGES = 16
 """Images summed together: their squares fit the CPU cache."""
+_BLOCK_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 16
+_LINES = 64
+"""Rows squared together: their squares take four times the memory of the pixels."""
 
 
 class Images(Protocol):
@@ -178,15 +181,22 @@ def pixel_facts(images: Iterable[Pixels]) -> PixelFacts | None:
     count = 0
     sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
     images = iter(images)
-    while block := list(islice(images, _BLOCK_IMAGES)):
+    while block := _next_block(images):
         count += len(block)
         shapes |= {image.shape for image in block}
         if len(shapes) > 1:
+            del block  # a large image is freed before the next one is decoded
             continue
-        values = np.ascontiguousarray(np.stack(block))  # stacked channels-first images keep their memory order
+        # A single large image is not copied.
+        values = np.ascontiguousarray(np.stack(block) if len(block) > 1 else block[0][None])  # may be channels-first in memory
         pixels.update(values.data)
-        sums += values.sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
-        squares += np.square(values, dtype=np.uint32).sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
+        # First sums by position in the image, or in a row of a large one: few sums of three channels are left.
+        lines = values.reshape(len(block), -1) if block[0].nbytes <= _SMALL_BYTES else values.reshape(-1, 3 * values.shape[2])
+        for at in range(0, len(lines), _LINES):
+            some = lines[at : at + _LINES]
+            sums += some.sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
+            squares += np.square(some, dtype=np.uint32).sum(0, dtype=np.uint32).reshape(-1, 3).sum(0, dtype=np.int64)
+        del block, values, lines, some
     if len(shapes) != 1:
         return None
     height, width, _ = shapes.pop()
@@ -201,6 +211,16 @@ def pixel_facts(images: Iterable[Pixels]) -> PixelFacts | None:
     )
 
 
+def _next_block(images: Iterator[Pixels]) -> list[Pixels]:
+    block: list[Pixels] = []
+    while len(block) < _BLOCK_IMAGES and sum(image.nbytes for image in block) < _BLOCK_BYTES:
+        following = next(images, None)
+        if following is None:
+            break
+        block.append(following)
+    return block
+
+
 def index_of(tar: Output, data: bytes, entries: list[TarSample], pixels: PixelFacts | None) -> ShardIndex:
     """The index of a tar with bytes `data` and samples `entries`."""
     images = memoryview(data)
@@ -210,7 +230,7 @@ def index_of(tar: Output, data: bytes, entries: list[TarSample], pixels: PixelFa
         image_offsets=[entry.image.offset for entry in entries],
         image_sizes_bytes=[entry.image.size for entry in entries],
         image_crc32s=[zlib.crc32(images[entry.image.offset : entry.image.offset + entry.image.size]) for entry in entries],
-        labels=[-1 if entry.label is None else entry.label for entry in entries],
+        labels=[number_of(entry) for entry in entries],
         texts=[entry.text for entry in entries],
         pixels=pixels,
     )

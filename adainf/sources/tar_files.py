@@ -1,0 +1,134 @@
+"""The tars at a URI: a folder or ``s3://bucket/prefix``, one tar, or a pattern (``train-{000000..000009}.tar``, ``*.tar``)."""
+
+from __future__ import annotations
+
+import os
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from adainf.sources.base import BadData
+from adainf.storage import ObjectInfo, Store, open_store
+
+_PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_WILD = re.compile(r"[*?\[{]")
+_MAX_EXPANDED = 1_000_000
+
+
+class TarSet(NamedTuple):
+    """Some tars of a store, in the order of their names."""
+
+    store: Store
+    tars: list[ObjectInfo]
+    is_folder: bool
+    """Whether these are all tars below the store's URI."""
+
+
+def is_tar_uri(uri: str) -> bool:
+    """Whether the URI names one tar or is a pattern of tars, not a folder."""
+    if not uri.startswith("s3://") and Path(uri).expanduser().is_dir():
+        return False
+    return uri.endswith(".tar") or bool(_WILD.search(uri))
+
+
+def find_tars(uri: str, fix: str) -> TarSet:
+    """The tars at `uri`; hidden ones are ignored. Raises `BadData`, with `fix` as the last part of its message."""
+    local = None if uri.startswith("s3://") else Path(uri).expanduser()
+    if local is not None and "://" in uri:
+        raise BadData(f"{uri}: only s3:// and local paths are supported; {fix}")
+    if is_tar_uri(uri) or (local is not None and local.is_file()):
+        literal = local is not None and local.exists()
+        root, pattern = _split(uri, literal)
+        patterns = [pattern] if literal else _expanded(uri, pattern)
+        names = {each for each in patterns if literal or not _WILD.search(each)}
+        return _match(uri, root, names, [each for each in patterns if each not in names], fix)
+    if local is not None and not local.is_dir():
+        raise BadData(f"{uri}: no such folder; {fix}")
+    store = open_store(uri)
+    found = [info for info in store.list() if not _is_hidden(info.key)]
+    _check_packed(store, [info.key for info in found])
+    tars = sorted((info for info in found if info.key.endswith(".tar")), key=lambda info: info.key)
+    if not tars:
+        raise BadData(f"{uri}: contains no .tar files; {fix}")
+    return TarSet(store, tars, is_folder=True)
+
+
+def locate(store: Store, key: str) -> str:
+    """The URI of an object."""
+    return f"{store.uri.rstrip('/')}/{key}"
+
+
+def _split(uri: str, literal: bool) -> tuple[str, str]:
+    """The folder in front of the first part with a pattern, and the rest."""
+    parts = uri.split("/")
+    first = next((number for number, part in enumerate(parts) if _WILD.search(part) and not literal), len(parts) - 1)
+    if uri.startswith("s3://") and first < 3:
+        raise BadData(f"{uri}: the name of the bucket cannot be a pattern; give s3://bucket/… with one bucket")
+    root = "/".join(parts[:first])
+    return root or ("/" if uri.startswith("/") else "."), "/".join(parts[first:])
+
+
+def _match(uri: str, root: str, names: set[str], globs: list[str], fix: str) -> TarSet:
+    if not root.startswith("s3://") and not Path(root).expanduser().is_dir():
+        raise BadData(f"{root}: no such folder; {fix}")
+    store = open_store(root)
+    literal = [*names, *(_WILD.split(pattern, maxsplit=1)[0] for pattern in globs)]
+    prefix = os.path.commonprefix(literal)  # noqa: RUF071 - a prefix of keys, not of folders
+    found = {info.key: info for info in store.list(prefix) if not _is_hidden(info.key)}
+    keys = sorted(key for key in found if key in names or any(_fits(key, pattern) for pattern in globs))
+    _check_packed(store, keys)
+    missing = sorted(names.difference(keys))
+    if missing:
+        raise BadData(f"{locate(store, missing[0])}: no such file; {fix}")
+    tars = [key for key in keys if key.endswith(".tar")]
+    if not tars:
+        raise BadData(f"{locate(store, keys[0])}: is a file; {fix}" if keys else f"{uri}: matches no .tar file; {fix}")
+    return TarSet(store, [found[key] for key in tars], is_folder=False)
+
+
+def _fits(key: str, pattern: str) -> bool:
+    """Whether a key matches a pattern; ``*`` does not match a slash."""
+    parts, patterns = key.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def _expanded(uri: str, pattern: str) -> list[str]:
+    """The patterns that braces stand for: ``{000000..000009}`` and ``{a,b}``, as in a shell."""
+    done, pending = [], [pattern]
+    while pending:
+        each = pending.pop()
+        match = _BRACES.search(each)
+        if match is None:
+            done.append(each)
+            continue
+        pending += [each[: match.start()] + value + each[match.end() :] for value in _values(uri, match[1])]
+        if len(done) + len(pending) > _MAX_EXPANDED:
+            raise BadData(f"{uri}: stands for more than {_MAX_EXPANDED:,} files; give fewer")
+    return done
+
+
+def _values(uri: str, inner: str) -> list[str]:
+    span = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inner, re.ASCII)
+    if span is None:
+        if "," not in inner:
+            raise BadData(f"{uri}: {{{inner}}} is not a range or a list; write {{000000..000009}} or {{a,b}}")
+        return inner.split(",")
+    first, last = int(span[1]), int(span[2])
+    if abs(last - first) >= _MAX_EXPANDED:
+        raise BadData(f"{uri}: stands for more than {_MAX_EXPANDED:,} files; give fewer")
+    padded = any(text.startswith("0") and len(text) > 1 for text in span.groups())
+    width = max(map(len, span.groups())) if padded else 0
+    step = 1 if first <= last else -1
+    return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
+
+
+def _check_packed(store: Store, keys: list[str]) -> None:
+    packed = next((key for key in keys if key.endswith(_PACKED)), None)
+    if packed is not None:
+        raise BadData(f"{locate(store, packed)}: is compressed; unpack it to an uncompressed .tar")
