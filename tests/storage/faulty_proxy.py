@@ -14,14 +14,14 @@ from typing import Literal, Self
 
 Fault = Literal[
     "400", "409", "429", "500", "501", "503",
-    "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "PermanentRedirect", "RequestTimeTooSkewed",
+    "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "PermanentRedirect", "RequestTimeTooSkewed", "page",
     "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag", "elsewhere",
     "anonymous", "unconditional", "unranged",
 ]  # fmt: skip
 """Faults of a request:
 
 "409" and other numbers: the response has this status, the request is not forwarded; "AccessDenied" and other codes: so, and
-the body holds the code, except for HEAD;
+the body holds the code, except for HEAD; "page": 200 and a web page;
 "cut": the body breaks off half way (or after `break_after_bytes`); "stall": it stops there, and the connection stays open;
 "trickle": from there it arrives byte by byte, 10 a second; "silence": no response, not even headers; "lose": forwarded, but the
 response is lost; "corrupt": a bit of the body's last byte is flipped; "long", "short": it is 100 bytes longer or shorter than
@@ -143,6 +143,9 @@ class FaultyProxy:
                     proxy._done(self.request_noted)
 
             def forward(self, body: bytes, fault: Fault | None) -> None:
+                if fault == "page":
+                    self.reply(200, {"Content-Type": "text/html"}, b"" if self.command == "HEAD" else b"<html/>", None)
+                    return
                 if fault in _STATUSES:
                     named = not fault.isdecimal() and self.command != "HEAD"
                     body = f"<Error><Code>{fault}</Code><Message>hush</Message></Error>".encode() if named else b""

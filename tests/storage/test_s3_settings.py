@@ -153,6 +153,15 @@ def test_a_refusal_that_is_not_about_headers_is_the_stores(behind: Behind) -> No
         store.put("a", b"1")
 
 
+@pytest.mark.parametrize("name", ["put", "put_if_absent", "head", "list", "get"])
+def test_a_web_page_is_not_a_store(behind: Behind, name: str) -> None:
+    """As of a console or a login page, which answer 200: nothing was stored, and nothing shows that the run is empty."""
+    with behind(lambda _: "page", Limits(attempts=2)) as (store, _):
+        sentence = bad_input(CALLS[name], store, exit_code=1 if name == "get" else 64)
+        assert name == "get" or "does not respond as S3 does" in sentence
+        assert name == "get" or "set AWS_ENDPOINT_URL_S3 to the address of the store" in sentence
+
+
 # Settings of boto3
 
 

@@ -198,9 +198,10 @@ class Download:
         try:
             response = self._get_object(**parameters)
         except ClientError as error:
-            if status_of(error) == 416 and self._total is None:
+            past_end = status_of(error) == 416 and "Range" in parameters
+            if past_end and self._total is None:
                 raise self._past_end() from None
-            if status_of(error) == 416 or (self._etag is not None and code_of(error) in CONDITION_FAILED):
+            if past_end or (self._etag is not None and code_of(error) in CONDITION_FAILED):
                 raise self._replaced() from None
             raise
         body = Body(response, self._limits.low_speed_timeout_s, self._limits.low_speed_bytes_per_s)

@@ -55,6 +55,7 @@ _PERMANENT = {501, 505, 507}
 _UNKNOWN_KEYS = {"InvalidAccessKeyId", "InvalidAccessKey"}
 _BAD_KEYS = {"SignatureDoesNotMatch", "InvalidSecurity", "UnauthorizedAccess", *_UNKNOWN_KEYS}
 _BAD_TOKEN = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+_BAD_TOKEN |= {"InvalidIdentityToken", "InvalidTokenId", "InvalidSecurityToken", "SecurityTokenExpired"}  # STS, other stores
 _BAD_REGION = {"PermanentRedirect", "TemporaryRedirect", "301", "307", "AuthorizationHeaderMalformed"}
 _BAD_REGION |= {"IllegalLocationConstraintException"}
 _NO_SPACE = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "507"}
@@ -66,6 +67,12 @@ RESUME = "run the same command again to resume"
 
 class BrokenResponse(BotoCoreError):
     """A response that is invalid or whose body is incomplete; a retry may succeed."""
+
+    fmt = "{what}"
+
+
+class NotS3(BotoCoreError):
+    """A success without what S3 returns: from a console, a login page, or a proxy."""
 
     fmt = "{what}"
 
@@ -212,6 +219,11 @@ def _explain_no_response(error: BotoCoreError, where: str, bucket: str, host: st
         return BadInput(
             f"{where}: no complete credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if isinstance(error, NotS3):
+        return kind(
+            f"{where}: {host} does not respond as S3 does ({error}); set AWS_ENDPOINT_URL_S3 to the address of the store, not "
+            "of its console or a login page"
         )
     if isinstance(error, ParamValidationError):
         return _bad_bucket_name(where, bucket)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from urllib3.exceptions import HTTPError
 
-from adainf.storage.s3.errors import BrokenResponse
+from adainf.storage.s3.errors import BrokenResponse, NotS3
 
 READ_BYTES = 1 << 19
 """Fits a processor's cache: the bytes are copied once more."""
@@ -39,6 +39,13 @@ def read_headers(response: Any) -> Headers:
     if found is None or int(found[2]) + 1 - int(found[1]) != length_bytes:
         raise BrokenResponse(what="a response whose length does not match its range")
     return Headers(etag, int(found[1]), int(found[2]) + 1, int(found[3]), is_full=False)
+
+
+def etag_of(response: Any) -> str:
+    """The ETag of a successful HEAD or upload. Raises `NotS3` without one: nothing may be taken for stored."""
+    if not response.get("ETag"):
+        raise NotS3(what="a response without ETag")
+    return str(response["ETag"])
 
 
 def same_etag(one: str, other: str) -> bool:

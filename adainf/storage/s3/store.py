@@ -25,6 +25,7 @@ from adainf.storage.s3.errors import (
     CONFLICT,
     FORBIDDEN,
     NO_KEY,
+    NotS3,
     code_of,
     explain,
     has_no_code,
@@ -33,7 +34,7 @@ from adainf.storage.s3.errors import (
     retries_of,
     status_of,
 )
-from adainf.storage.s3.response import READ_BYTES, read_headers, same_etag
+from adainf.storage.s3.response import READ_BYTES, etag_of, read_headers, same_etag
 from adainf.storage.s3.throttle import backoff
 from adainf.storage.s3.upload import MULTIPART_OVER_BYTES, Uploader
 
@@ -127,7 +128,7 @@ class S3Store:
                 if not has_no_code(error):
                     raise
                 return self._head_by_get(key)
-        return ObjectInfo(key, response["ContentLength"], response["ETag"])
+            return ObjectInfo(key, response["ContentLength"], etag_of(response))
 
     def _head_by_get(self, key: str) -> ObjectInfo:
         """`head` after a refusal without a reason: the body of the same refusal of a GET names it."""
@@ -141,6 +142,8 @@ class S3Store:
         found: list[ObjectInfo] = []
         with self._translate_errors(prefix):
             for page in self._s3.call(lambda client: self._pages(client, prefix)):
+                if "IsTruncated" not in page:  # a page that is not S3's must not look like an empty run
+                    raise NotS3(what="a listing that is none")
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._prefix)
                     # Skips probes and the empty "folders" of some tools; some stores treat "a//" as "a/".

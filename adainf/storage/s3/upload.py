@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from adainf.storage.base import PROBE
 from adainf.storage.s3.client import S3Client
 from adainf.storage.s3.errors import CONDITION_FAILED, code_of, is_unsupported
+from adainf.storage.s3.response import etag_of
 
 MULTIPART_OVER_BYTES = 64 << 20
 PART_BYTES = 32 << 20
@@ -111,7 +112,7 @@ def _upload(client: Any, address: Mapping[str, str], data: bytes, condition: Map
         response = _upload_parts(client, address, data, condition, checksum)
     else:
         response = client.put_object(**address, Body=data, **_checksum_of(data, checksum), **condition)
-    return str(response["ETag"])
+    return etag_of(response)
 
 
 def _upload_parts(client: Any, address: Mapping[str, str], data: bytes, condition: Mapping[str, str], checksum: bool) -> Any:
