@@ -1,4 +1,5 @@
-"""Forwards SIGTERM to the stage, which saves within the pod's grace period."""
+"""Forwards signals to the stage: SIGTERM, upon which it saves within the pod's grace period; SIGUSR1 and SIGUSR2, which request a
+checkpoint."""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ class Stop:
         self.received = self.passed_on = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, self._forward)
 
     def pass_on(self) -> bool:
         """Send SIGTERM to the child processes. Returns False if there are none yet."""
@@ -30,3 +33,9 @@ class Stop:
         self.received = True
         if not self.passed_on:
             self.pass_on()
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        for pid in tree.children():
+            if tree.handles(pid, number):  # a process that is starting would die of it
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)

@@ -24,6 +24,15 @@ def children() -> list[int]:
     return _below()[os.getpid()]
 
 
+def handles(pid: int, number: int) -> bool:
+    """Whether the process has installed a handler for the signal; without one most signals would end it."""
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def end() -> None:
     """Kill and reap all descendants."""
     deadline = time.monotonic() + _KILL_TIMEOUT_S  # a process in uninterruptible sleep ends only with the container

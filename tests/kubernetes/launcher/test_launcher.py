@@ -119,6 +119,22 @@ def test_sigterm_is_forwarded_once_and_the_stage_is_waited_for(tmp_path: Path) -
     assert (process.returncode, out) == (INTERRUPTED, "signals 1\n")
 
 
+def test_a_request_for_a_checkpoint_is_forwarded_to_processes_that_handle_it(tmp_path: Path) -> None:
+    saves = (
+        "import signal, subprocess, time; got = []; signal.signal(signal.SIGUSR1, lambda *_: got.append(1))\n"
+        "starting = subprocess.Popen(['sleep', '60']); print('ready', flush=True)\n"
+        "while not got: time.sleep(0.01)\n"
+        "print('saved', starting.poll(), flush=True); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    process = start(tmp_path, "fit", saves)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGUSR2)  # the stage would die of it
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "saved None\n")
+
+
 def test_sigterm_before_the_stage_handles_it_is_an_interruption(tmp_path: Path) -> None:
     process = start(tmp_path, "fit", "import time; print('ready', flush=True); time.sleep(60)")
     assert process.stdout is not None
@@ -172,13 +188,14 @@ def test_a_first_pod_that_does_not_resolve_is_explained(monkeypatch: pytest.Monk
         raise OSError(-2, "Name or service not known")
 
     monkeypatch.setattr("adainf.kubernetes.launcher.gang.socket.getaddrinfo", unknown)
-    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    handlers = [signal.getsignal(number) for number in numbers]
     environment = {"JOB_NAME": "job", "JOB_COMPLETION_INDEX": "1", "ADAINF_NNODES": "2", "POD_NAMESPACE": "ns"}
     try:
         with pytest.raises(AdaInfError, match=r"^job-0\.adainf-workers\.ns\.svc\.cluster\.local does not resolve") as found:
             gang.wait_for_master(Pod.here("fit", environment), Stop(), timeout_s=0)
     finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
+        for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
     for word in ("Service adainf-workers", "selector", "subdomain", "ADAINF_CLUSTER_DOMAIN"):
         assert word in str(found.value)
