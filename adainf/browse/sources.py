@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
-import shutil
-import tempfile
 import threading
 import zlib
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -20,7 +18,8 @@ from adainf.pipeline.artifacts import Run
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Split
-from adainf.shards.format.samples import number_of, samples
+from adainf.shards.format.samples import SampleScan, Unsorted, number_of
+from adainf.shards.format.scan import Forward
 from adainf.shards.loader.permutation import Integers
 from adainf.storage import NotFound, ObjectInfo
 
@@ -138,7 +137,10 @@ class IndexedSource(BrowseSource):
 
 
 class UnindexedSource(BrowseSource):
-    """Tars without indexes. Each is read once, through a temporary file, when one of its samples is first requested."""
+    """Tars without indexes. Each is read once, as a stream, when one of its samples is first requested.
+
+    A sample with a problem is shown without what cannot be read: its label, its caption, all images but the first.
+    """
 
     def __init__(self, name: str, run: Run, tars: list[ObjectInfo]) -> None:
         super().__init__(name, run, [tar.key for tar in tars], [tar.size_bytes for tar in tars], [None] * len(tars))
@@ -156,33 +158,24 @@ class UnindexedSource(BrowseSource):
             raise BadInput(
                 f"{where}: too large to read without an index ({size:,} bytes); run `adainf shards index` on its folder"
             )
+        keys: list[str] = []
+        texts: list[str | None] = []
+        numbers = array("q")
         try:
-            with tempfile.TemporaryFile() as file:
-                with self.run.store.open(self.tar_keys[shard]) as tar:
-                    shutil.copyfileobj(tar, file, 2**20)
-                file.flush()
-                if not file.tell():
-                    raise ValueError("the tar is empty")
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-                    return _scan(data)
+            with self.run.store.open(self.tar_keys[shard]) as file:
+                tar = Forward(file, size)
+                for sample, data, _ in SampleScan(tar, read_images=True):
+                    if sample is None:  # without an image there is nothing to show
+                        continue
+                    keys.append(sample.key)
+                    texts.append(sample.text)
+                    numbers.extend((sample.image.offset, sample.image.size, zlib.crc32(data), number_of(sample)))
+                tar.finish()
         except NotFound:
             raise BadInput(f"{where} has been deleted; reload the page or run the command again") from None
+        except Unsorted as error:
+            raise BadInput(f"{where}: {error}; pack its files again with `tar --sort=name`") from None
         except ValueError as error:
             raise BadInput(f"{where}: {error}; copy or write the shard again") from None
-
-
-def _scan(data: memoryview) -> Columns:
-    try:
-        found = samples(data)
-    except ValueError as error:
-        problem = str(error)
-    else:
-        return Columns(
-            [sample.key for sample in found],
-            np.array([sample.image.offset for sample in found], np.int64),
-            np.array([sample.image.size for sample in found], np.int64),
-            np.array([zlib.crc32(data[s.image.offset : s.image.offset + s.image.size]) for s in found], np.int64),
-            np.array([number_of(sample) for sample in found], np.int64),
-            [sample.text for sample in found],
-        )
-    raise ValueError(problem)  # a new error: the traceback of the first one references the map, which then could not be closed
+        offsets, sizes, crc32s, labels = np.array(numbers, np.int64).reshape(-1, 4).T
+        return Columns(keys, offsets, sizes, crc32s, labels, texts)

@@ -76,17 +76,24 @@ def _shards(command: str, view: str, uri: str, **options: Any) -> None:
     if view == "index":
         from adainf.sources.indexing import index_tars
 
-        index_tars(uri, Reporter())
+        index_tars(uri, Reporter(), _fields(options), options["skip"])
     elif view == "import":
         from adainf.sources.importing import import_images
 
-        import_images(Reporter(), options["source"], uri, options["image_size"], options["shard_images"])
+        given = options["source"], uri, options["image_size"], options["shard_images"]
+        import_images(Reporter(), *given, _fields(options), options["skip"])
     elif view == "verify":
         _verify(uri, **options)
     else:
         from adainf.browse import commands
 
         getattr(commands, view)(Reporter(), uri, **options)
+
+
+def _fields(options: dict[str, Any]) -> Any:
+    from adainf.shards.format.samples import Fields
+
+    return Fields(options["image_field"], options["label_field"], options["text_field"])
 
 
 def _verify(uri: str, regenerate: int | None, seed: int | None) -> None:

@@ -92,11 +92,15 @@ def build_parser() -> argparse.ArgumentParser:
     for name, what in SHARDS.items():
         action = actions.add_parser(name, help=what, description=f"{name}: {what}.")
         if name == "import":
-            action.add_argument("source", metavar="SOURCE", help="an image folder, a .npz, or a folder or s3://… with tars")
+            action.add_argument(
+                "source", metavar="SOURCE", help="an image folder, a .npz, tars (folder, .tar or pattern); or s3://…"
+            )
             action.add_argument("--image-size", metavar="PX", type=_pixels, help="resize images to PX x PX")
             action.add_argument(
                 "--shard-images", metavar="N", type=_positive, default=10_000, help="images per shard (default: %(default)d)"
             )
+        if name in ("import", "index"):
+            _add_tar_arguments(action)
         action.add_argument("uri", metavar="URI", help="a folder or s3://bucket/prefix")
         if name == "verify":
             action.add_argument(
@@ -163,6 +167,18 @@ def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> Non
         parser.add_argument("-o", "--output", metavar="FILE" if command == "embed" else "FOLDER", required=True, help=what)
     if command == "embed":
         parser.add_argument("--split", help="only this split (default: all)")
+
+
+def _add_tar_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "of a sample in a tar: what follows the first dot of the name"
+    parser.add_argument("--image-field", metavar="FIELD", help=f"image {what}, as jpg or image.png (default: the only image)")
+    parser.add_argument(
+        "--label-field", metavar="FIELD", help=f"label {what}, json:KEY, or none (default: cls, else the only field .cls)"
+    )
+    parser.add_argument(
+        "--text-field", metavar="FIELD", help=f"caption {what}, json:KEY, or none (default: txt, else the only field .txt)"
+    )
+    parser.add_argument("--skip", action="store_true", help="leave out samples that cannot be used, and report their number")
 
 
 def _worker(text: str) -> tuple[int, int]:

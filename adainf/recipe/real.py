@@ -82,11 +82,26 @@ class Npz(WithPath, WithoutTestSplit):
     kind: Literal["npz"]
 
 
+FieldName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Shards(WithPath, WithoutTestSplit):
-    """Existing WebDataset tar shards: a folder of .tar files whose samples contain an image and, if labelled, a .cls."""
+    """Existing WebDataset tars: a folder, one .tar, or a pattern (`train-{000000..000009}.tar`). A sample contains an image and,
+    if labelled, a .cls."""
 
     implementation = "adainf.sources.tars:open_tars"
+    added_later = frozenset({"image_field", "label_field", "text_field", "skip"})
     kind: Literal["shards"]
+    image_field: FieldName | None = None
+    """Field of the image, what follows the first dot of its name (`jpg`, `image.png`); null takes the only image."""
+    label_field: FieldName | None = None
+    """Field of the label, a class number or name: `cls`, `label.cls`, `json:KEY`; `none` reads none. Null takes `cls`, else the
+    only field that ends so."""
+    text_field: FieldName | None = None
+    """Field of the caption: `txt`, `caption.txt`, `json:KEY`; `none` reads none. Null takes `txt`, else the only field that
+    ends so."""
+    skip: bool = False
+    """Leave out samples that cannot be used (no image, several, an invalid label or caption), and report their number."""
 
 
 Real = Annotated[Digits | FashionMnist | Cifar | ImageFolder | Npz | Shards, Field(discriminator="kind")]

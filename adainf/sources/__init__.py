@@ -10,6 +10,7 @@ from adainf.recipe import ImageFolder, ImportedImages, Npz, Real, Shards
 from adainf.sources.base import BadData, ImageSource, SourceImages
 from adainf.sources.folder import open_flat_folder
 from adainf.sources.npz import open_npz
+from adainf.sources.tar_files import is_tar_uri
 from adainf.sources.tars import open_tars
 from adainf.storage import open_store
 
@@ -34,10 +35,10 @@ def open_source(real: Real) -> ImageSource:
 
 
 def kind_of(uri: str) -> Real:
-    """The kind of source at `uri`: .npz by its name, tars if there are any, else a folder of images."""
+    """The kind of source at `uri`: .npz and .tar (or a pattern of those) by its name, tars if there are any, else a folder."""
     if uri.endswith(".npz"):
         return Npz(kind="npz", path=uri)
-    if any(info.key.endswith(".tar") for info in open_store(uri).list()):
+    if is_tar_uri(uri) or any(info.key.endswith(".tar") for info in open_store(uri).list()):
         return Shards(kind="shards", path=uri)
     return ImageFolder(kind="folder", path=uri)
 

@@ -5,6 +5,11 @@ Started again after a kill, it resumes after the last complete shard.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 import numpy as np
 from pydantic import JsonValue
 
@@ -13,7 +18,10 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Request
+from adainf.recipe import Real, Shards
 from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.samples import DEFAULT_FIELDS, Fields
+from adainf.shards.format.summary import Findings
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, kind_of, open_source
 from adainf.sources.corrupt import report_all_corrupt
@@ -21,18 +29,32 @@ from adainf.sources.examine import summarize
 from adainf.sources.resize import Selection
 from adainf.storage.base import is_key
 
+_OPTIONS = {"path": "SOURCE", "image_size_px": "--image-size"}
+"""Options with another name than their setting."""
 
-def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int | None, shard_images: int) -> ShardSet:
+
+def import_images(
+    reporter: Reporter,
+    source: str,
+    uri: str,
+    image_size_px: int | None,
+    shard_images: int,
+    fields: Fields = DEFAULT_FIELDS,
+    skip: bool = False,
+) -> ShardSet:
     """Write the images of an image folder, a .npz or existing tars as the set at `uri`, with their labels and captions.
 
-    Splits are those of the source: train, and test if it has one. `image_size_px` resizes every image to that square. Raises
-    `BadInput` where `uri` holds something else; where data cannot be read, nothing is left at `uri`.
+    Splits are those of the source: train, and test if it has one. `image_size_px` resizes every image to that square; `fields`
+    and `skip` apply to tars (`adainf.recipe.Shards`). Raises `BadInput` where `uri` holds something else; where data cannot be
+    read, nothing is left at `uri`.
     """
     parent, _, name = uri.rstrip("/").rpartition("/")
     if not is_key(name) or parent == "s3:/":
         raise BadInput(f"{uri} does not name a folder for the set; give FOLDER/NAME or s3://bucket/NAME")
     run = Run(parent or ("/" if uri.startswith("/") else "."))
-    opened = open_source(kind_of(source))
+    with _in_words_of_the_command():
+        opened = open_source(_settings(source, fields, skip))
+        opened = replace(opened, findings=in_options(opened.findings))
     height_px, width_px, _ = opened.train[0].image.shape
     if image_size_px is not None:
         height_px = width_px = image_size_px
@@ -72,3 +94,35 @@ def import_images(reporter: Reporter, source: str, uri: str, image_size_px: int 
     for line in summary.lines("import"):
         reporter.info(line)
     return shards
+
+
+def _settings(source: str, fields: Fields, skip: bool) -> Real:
+    found = kind_of(source)
+    if isinstance(found, Shards):
+        image, label, text = fields
+        return Shards.model_validate(
+            {**dict(found), "image_field": image, "label_field": label, "text_field": text, "skip": skip}
+        )
+    if fields != DEFAULT_FIELDS or skip:
+        raise BadInput(f"{source} holds no tars; leave out --image-field, --label-field, --text-field and --skip")
+    return found
+
+
+@contextmanager
+def _in_words_of_the_command() -> Iterator[None]:
+    """Sources name settings of a recipe in their messages; here these are options."""
+    try:
+        yield
+    except BadData as error:
+        raise BadData(_as_options(str(error))) from None
+
+
+def in_options(findings: Findings) -> Findings:
+    """With the command's options in place of a recipe's settings."""
+    return findings.model_copy(update={"notes": [_as_options(note) for note in findings.notes]})
+
+
+def _as_options(text: str) -> str:
+    text = re.sub(r"\breal\.(\w+): true\b", r"real.\1", text)
+    text = re.sub(r"\breal\.(\w+): (?=\S)", r"real.\1 ", text)
+    return re.sub(r"\breal\.(\w+)", lambda match: _OPTIONS.get(match[1], f"--{match[1].replace('_', '-')}"), text)

@@ -24,12 +24,13 @@ from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.formats import header_of
 from adainf.shards.format.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image
-from adainf.shards.format.samples import SampleScan, TarSample, number_of, sample_of
+from adainf.shards.format.samples import DEFAULT_FIELDS, Fields, SampleScan, TarSample, number_of
 from adainf.shards.format.scan import Forward
-from adainf.shards.format.summary import DataSummary, Findings, SplitSummary, split_summary
+from adainf.shards.format.summary import DataSummary, SplitSummary, split_summary
 from adainf.shards.format.writer import channel_moments, describe, pixel_facts
 from adainf.sources.base import BadData
 from adainf.sources.tar_files import find_tars
+from adainf.sources.tar_rules import Rules, Tally
 from adainf.sources.tars import opened
 from adainf.storage import NotFound, ObjectInfo, PreconditionFailed
 
@@ -59,16 +60,17 @@ class _Seen(NamedTuple):
     sizes: Counter[tuple[int, int]]
     """(height, width) → images."""
     modes: Counter[str]
-    unused: Counter[str]
-    """Fields that are not read → files."""
+    tally: Tally
 
 
-def index_tars(uri: str, reporter: Reporter) -> ShardSet:
+def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, skip: bool = False) -> ShardSet:
     """Index the tars in a folder or at ``s3://bucket/prefix`` as the split `train` of one set.
 
-    Samples that cannot be decoded are reported and kept in the index: a stream raises at them, or replaces them. Raises
+    Samples that cannot be decoded are reported and kept in the index: a stream raises at them, or replaces them. `fields`:
+    which files of a sample are its image, label and caption; `skip`: leave out samples where that is not clear. Raises
     `BadData` for a tar whose structure is corrupt, and `BadInput` where the manifest of another set exists.
     """
+    rules = Rules(fields, skip, class_names=False)
     store, tars, is_folder = find_tars(uri, "give the folder that holds the .tar files")
     if not is_folder:
         raise BadData(f"{uri}: a set consists of all tars of a folder; give the folder {store.uri}, or import these tars")
@@ -76,15 +78,14 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
     memory = _Memory(_IN_FLIGHT_BYTES)
     with reporter.track("index", total=len(tars)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
         indexed = []
-        for one in pool.map(lambda tar: _index_one(run, tar, memory), tars):
+        for one in pool.map(lambda tar: _index_one(run, tar, rules, memory), tars):
             indexed.append(one)
             for problem in one.corrupt:
                 reporter.info(f"index: {problem}")
             track.advance()
-    indexed = [one for one in indexed if one.shard.images]
-    if not indexed:
+    if not any(one.shard.images for one in indexed):
         raise BadData(f"{uri}: its {len(tars)} .tar files contain no images; give the folder of the shards")
-    content = _describe(indexed)
+    content = _describe(uri, rules, indexed)
     manifest = Manifest(request=Request(stage="index", settings={}), content=content.model_dump(mode="json"))
     try:
         store.put_if_absent(MANIFEST, manifest.to_json())
@@ -103,7 +104,8 @@ def index_tars(uri: str, reporter: Reporter) -> ShardSet:
     return content
 
 
-def _describe(indexed: list[_Indexed]) -> ShardSet:
+def _describe(uri: str, rules: Rules, every: list[_Indexed]) -> ShardSet:
+    indexed = [one for one in every if one.shard.images]
     facts = [one.facts for one in indexed if one.facts]
     equal = {(fact.height_px, fact.width_px) for fact in facts} if len(facts) == len(indexed) else set()
     height, width = equal.pop() if len(equal) == 1 else (None, None)
@@ -113,8 +115,11 @@ def _describe(indexed: list[_Indexed]) -> ShardSet:
         captioned=sum(one.labels.captioned for one in indexed),
     )
     classes = [str(label) for label in range(max(one.most for one in indexed) + 1)]
-    seen = _Seen(*(sum((one.seen[field] for one in indexed), Counter()) for field in range(3)))
-    findings = Findings(unused=[f".{field}" for field, _ in sorted(seen.unused.items())])
+    seen = _Seen(Counter(), Counter(), Tally(rules))
+    for one in every:
+        seen.sizes.update(one.seen.sizes)
+        seen.modes.update(one.seen.modes)
+        seen.tally.add(one.seen.tally)
     return ShardSet(
         height_px=height,
         width_px=width,
@@ -125,18 +130,20 @@ def _describe(indexed: list[_Indexed]) -> ShardSet:
             )
         },
         origin={"kind": "index"},
-        summary=DataSummary.of(findings, {"train": counts}, classes, seen.sizes, seen.modes),
+        summary=DataSummary.of(
+            seen.tally.findings(uri, counts.labelled, counts.captioned), {"train": counts}, classes, seen.sizes, seen.modes
+        ),
     )
 
 
-def _index_one(run: Run, tar: ObjectInfo, memory: _Memory) -> _Indexed:
+def _index_one(run: Run, tar: ObjectInfo, rules: Rules, memory: _Memory) -> _Indexed:
     """Write the index of one tar, or keep an existing one that fits."""
     existing = _existing(run, tar)
     if existing is not None:
-        index, corrupt, seen = _read(run, tar, memory, decode=False)
+        index, corrupt, seen = _read(run, tar, rules, memory, decode=False)
         if index.model_copy(update={"pixels": existing[0].pixels}) == existing[0]:
             return _indexed(*existing, corrupt, seen)
-    index, corrupt, seen = _read(run, tar, memory, decode=True)
+    index, corrupt, seen = _read(run, tar, rules, memory, decode=True)
     text = index.to_json()
     run.store.put(index_key(tar.key), text)
     return _indexed(index, text, corrupt, seen)
@@ -154,15 +161,17 @@ def _existing(run: Run, tar: ObjectInfo) -> tuple[ShardIndex, bytes] | None:
     return index, text
 
 
-def _read(run: Run, tar: ObjectInfo, memory: _Memory, decode: bool) -> tuple[ShardIndex, list[str], _Seen]:
+def _read(run: Run, tar: ObjectInfo, rules: Rules, memory: _Memory, decode: bool) -> tuple[ShardIndex, list[str], _Seen]:
     """The index of a tar, and the samples that cannot be decoded. The tar is read once."""
     samples: list[tuple[TarSample, int]] = []
     corrupt: list[str] = []
-    seen = _Seen(Counter(), Counter(), Counter())
+    seen = _Seen(Counter(), Counter(), Tally(rules))
 
     def pixels(scan: SampleScan, source: _LimitedTar) -> Iterator[Pixels]:
         for found in scan:
-            sample, data = sample_of(found), found.data
+            sample, data = seen.tally.take(found, tar.key), found.data
+            if sample is None:
+                continue
             samples.append((sample, zlib.crc32(data)))
             if (header := header_of(io.BytesIO(data))) is not None:
                 seen.sizes[header.height_px, header.width_px] += 1
@@ -174,11 +183,11 @@ def _read(run: Run, tar: ObjectInfo, memory: _Memory, decode: bool) -> tuple[Sha
                     corrupt.append(f"{run.locate(tar.key)}: sample {sample.key}: {error}")
             source.release()
 
-    with opened(run.store, tar) as file, closing(_LimitedTar(file, tar.size_bytes, memory)) as source:
-        scan = SampleScan(source, read_images=True)
+    with opened(run.store, tar, rules) as file, closing(_LimitedTar(file, tar.size_bytes, memory)) as source:
+        scan = SampleScan(source, rules.fields, read_images=True)
         facts = pixel_facts(pixels(scan, source))
+        seen.tally.finish(scan)
         digest = source.finish()
-    seen.unused.update(scan.unused)
     index = ShardIndex(
         tar=Output(key=tar.key, size_bytes=tar.size_bytes, sha256=digest),
         keys=[sample.key for sample, _ in samples],

@@ -9,32 +9,35 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import IO
+from typing import IO, Any
 
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Shards
+from adainf.shards.format.fields import MAX_CLASSES
 from adainf.shards.format.formats import Header, header_of
 from adainf.shards.format.png import decode_image
-from adainf.shards.format.samples import Problem, SampleScan, Unsorted, number_of, sample_of
+from adainf.shards.format.samples import Fields, SampleScan
 from adainf.shards.format.scan import Forward
+from adainf.shards.format.summary import Findings
 from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, Described, ImageSource, numbered_classes
 from adainf.sources.tar_files import find_tars, locate
+from adainf.sources.tar_rules import NONE, Rules, Tally, of_import, of_recipe
 from adainf.storage import NotFound, ObjectInfo, PreconditionFailed, Store
 
 _READ_AHEAD_BYTES = 8 << 20
-_FIXES = {Problem: "repair or remove this sample", Unsorted: "repack its files with `tar --sort=name`"}
+_DEFAULT = Rules()
 
 
 @contextmanager
-def opened(store: Store, tar: ObjectInfo) -> Iterator[IO[bytes]]:
+def opened(store: Store, tar: ObjectInfo, rules: Rules = _DEFAULT) -> Iterator[IO[bytes]]:
     """A tar as a file that is read once. Raises `BadData` as `opening` does."""
-    with opening(store, tar), store.open(tar.key, tar.etag) as file:
+    with opening(store, tar, rules), store.open(tar.key, tar.etag) as file:
         yield file
 
 
 @contextmanager
-def opening(store: Store, tar: ObjectInfo) -> Iterator[None]:
+def opening(store: Store, tar: ObjectInfo, rules: Rules = _DEFAULT) -> Iterator[None]:
     """Raises `BadData`, with the tar's URI and a fix, for whatever is wrong with it in this block."""
     where = locate(store, tar.key)
     try:
@@ -44,40 +47,46 @@ def opening(store: Store, tar: ObjectInfo) -> Iterator[None]:
     except PreconditionFailed:
         raise BadData(f"{where} changed while it was read; run again when no process writes to it") from None
     except ValueError as error:
-        raise BadData(f"{where}: {error}; {_FIXES.get(type(error), 'download or recreate the shard')}") from None
+        raise BadData(f"{where}: {error}; {rules.fix(error)}") from None
 
 
 class _Tar:
     """One tar: where its samples are, as columns."""
 
-    def __init__(self, store: Store, info: ObjectInfo) -> None:
+    def __init__(self, store: Store, info: ObjectInfo, rules: Rules) -> None:
         """Reads the tar once. Raises `BadData` for a corrupt one."""
         self._store, self._info = store, info
+        self.tally = Tally(rules)
         self.keys: list[str] = []
         self.texts: list[str | None] = []
-        self.labels: list[int] = []
+        self.labels: list[int | str | None] = []
+        """Class numbers or the names of classes."""
         self._headers: list[Header | None] = []
         self._offsets, self._sizes, self._crc32s = array("q"), array("q"), array("L")
         """Of the encoded images."""
         self._window, self._start, self._ahead = b"", 0, 0
         known: dict[Header | None, Header | None] = {}
-        with opened(store, info) as file:
+        names: dict[int | str | None, int | str | None] = {}  # one object for each
+        with opened(store, info, rules) as file:
             tar = Forward(file, info.size_bytes)
-            for found in SampleScan(tar, read_images=True):
-                sample, data = sample_of(found), found.data
+            scan = SampleScan(tar, rules.fields, read_images=True)
+            for found in scan:
+                sample, data = self.tally.take(found, info.key), found.data
+                if sample is None:
+                    continue
                 self.keys.append(sample.key)
                 self.texts.append(sample.text)
-                self.labels.append(number_of(sample))
+                self.labels.append(names.setdefault(sample.label, sample.label))
                 header = header_of(io.BytesIO(data))
                 self._headers.append(known.setdefault(header, header))
                 self._offsets.append(sample.image.offset)
                 self._sizes.append(sample.image.size)
                 self._crc32s.append(zlib.crc32(data))
+            self.tally.finish(scan)
             self.sha256 = tar.finish()
 
-    def describe(self, number: int) -> Described:
-        label = self.labels[number]
-        return Described(None if label < 0 else label, self.texts[number] is not None, self._headers[number])
+    def header(self, number: int) -> Header | None:
+        return self._headers[number]
 
     def encoded(self, number: int) -> bytes:
         """The encoded image of a sample. Reads ahead where images are read in order. Raises `BadData` where the tar changed."""
@@ -107,13 +116,23 @@ class _Tar:
 class TarImages:
     """Samples of many tars, of which a window is in memory: access in ascending order reads each tar only once more."""
 
-    def __init__(self, store: Store, tars: list[ObjectInfo]) -> None:
+    def __init__(self, uri: str, store: Store, tars: list[ObjectInfo], rules: Rules) -> None:
         """Reads every tar once, to find its samples. Raises `BadData` for a corrupt one."""
-        self._tars = [_Tar(store, info) for info in tars]
+        self._tars = [_Tar(store, info, rules) for info in tars]
         self._ends = list(accumulate(len(tar.keys) for tar in self._tars))
-        self.labels = [label for tar in self._tars for label in tar.labels]
-        self.fingerprint = sha256(canonical_json([[info.key, tar.sha256] for info, tar in zip(tars, self._tars, strict=True)]))
         self._current = 0
+        self.labels, self.classes = number_labels(uri, [label for tar in self._tars for label in tar.labels], rules)
+        """-1 is none."""
+        self.tally = Tally(rules)
+        for tar in self._tars:
+            self.tally.add(tar.tally)
+        contents: list[Any] = [[info.key, tar.sha256] for info, tar in zip(tars, self._tars, strict=True)]
+        self.fingerprint = sha256(canonical_json([*contents, *self.tally.digest_of]))
+
+    def findings(self, uri: str) -> Findings:
+        """For the data summary. Raises as `Tally.findings` does."""
+        captioned = sum(text is not None for tar in self._tars for text in tar.texts)
+        return self.tally.findings(uri, sum(label >= 0 for label in self.labels), captioned)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,12 +144,14 @@ class TarImages:
             image = decode_image(tar.encoded(number))
         except ValueError as error:
             raise BadData(f"{self.locate(index)}: {error}; recreate the shard") from None
-        return Sample(image, tar.describe(number).label, tar.texts[number])
+        label = self.labels[index]
+        return Sample(image, None if label < 0 else label, tar.texts[number])
 
     def describe(self, index: int) -> Described:
         """As `SourceImages.describe`."""
         tar, number = self._find(index)
-        return tar.describe(number)
+        label = self.labels[index]
+        return Described(None if label < 0 else label, tar.texts[number] is not None, tar.header(number))
 
     def locate(self, index: int) -> str:
         tar, number = self._find(index)
@@ -152,8 +173,32 @@ def open_tars(settings: Shards | ImportedImages, field: str = "real.path") -> Im
     """
     fix = f"set {field} to the folder of .tar files"
     path = settings.path
+    if isinstance(settings, Shards):
+        fields = Fields(settings.image_field, settings.label_field, settings.text_field)
+        rules = Rules(fields, settings.skip, of_recipe)
+    else:  # labels of generated images are not used
+        rules = Rules(Fields(label=NONE), option=of_import)
     store, tars, _ = find_tars(path, fix)
-    images = TarImages(store, tars)
+    images = TarImages(path, store, tars, rules)
     if not len(images):
         raise BadData(f"{path}: its {len(tars)} .tar files contain no images; {fix}")
-    return ImageSource(images, None, numbered_classes(images.labels, path), images.fingerprint)
+    return ImageSource(images, None, images.classes, images.fingerprint, images.findings(path))
+
+
+def number_labels(uri: str, labels: list[int | str | None], rules: Rules) -> tuple[list[int], list[str]]:
+    """The labels as numbers, -1 for none, and the names of the classes. Raises `BadData` where some are numbers, some names."""
+    names = sorted({label for label in labels if isinstance(label, str)})
+    numbers = [label for label in labels if isinstance(label, int)]
+    if names and numbers:
+        raise BadData(
+            f"{uri}: some labels are numbers ({numbers[0]}) and some are names ({names[0]}); use one kind, or read no labels "
+            f"with {rules.option('label_field', NONE)}"
+        )
+    if len(names) > MAX_CLASSES:
+        raise BadData(
+            f"{uri}: {len(names):,} different labels ({names[0]}, …) are not classes; read no labels with "
+            f"{rules.option('label_field', NONE)}"
+        )
+    number_of: dict[int | str | None, int] = {name: number for number, name in enumerate(names)}
+    numbered = [label if isinstance(label, int) else number_of.get(label, -1) for label in labels]
+    return numbered, names or numbered_classes(numbered, uri)

@@ -51,9 +51,11 @@ class TarSample(NamedTuple):
 class Problem(ValueError):
     """A sample that cannot be used as it is. The tar is intact."""
 
-    def __init__(self, key: str, kind: str, reason: str) -> None:
+    def __init__(self, key: str, kind: str, reason: str, choices: list[str] | None = None) -> None:
         self.key, self.kind = key, kind
-        """`kind`: "no image", "several images", "label", "caption" or "name"."""
+        """`kind`: what follows "samples"."""
+        self.choices = choices or []
+        """The fields of its images, where there are several."""
         super().__init__(f"sample {key}{reason}")
 
 
@@ -77,13 +79,13 @@ def samples(data: Buffer, fields: Fields = DEFAULT_FIELDS) -> list[TarSample]:
     return [sample_of(each) for each in found]
 
 
-def sample_of(found: Found) -> TarSample:
-    """The sample. Raises `Problem` where it has one, or a label that is not a number."""
+def sample_of(found: Found, class_names: bool = False) -> TarSample:
+    """The sample. Raises `Problem` where it has one, or the name of a class as its label unless `class_names`."""
     sample = found.sample
     if sample is None or found.problem is not None:
         raise found.problem or AssertionError("a sample without an image has a problem")
-    if isinstance(sample.label, str):
-        raise Problem(sample.key, "label", f": its label is {sample.label[:40]!r}, expected a class number")
+    if isinstance(sample.label, str) and not class_names:
+        raise Problem(sample.key, "with an invalid label", f": its label is {sample.label[:40]!r}, expected a class number")
     return sample
 
 
@@ -121,6 +123,11 @@ class SampleScan:
         """Fields that are not read → files."""
         self.json_keys: list[str] = []
         """The keys of the first .json object."""
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields of the samples so far."""
+        return {printable(name) for names in self._plans for name in names}
 
     def __iter__(self) -> Iterator[Found]:
         for key, group, contents in self._groups():
@@ -193,25 +200,27 @@ class SampleScan:
             try:
                 text = parse_text(_content(contents, plan.text), self._text_key)
             except ValueError as error:
-                problem = Problem(key, "caption", f": its .{plan.text} {error}")
+                problem = Problem(key, "with an invalid caption", f": its .{plan.text} {error}")
         if plan.label is not None:
             try:
                 label = parse_label(_content(contents, plan.label), self._label_key)
             except ValueError as error:
-                problem = Problem(key, "label", f": its .{plan.label} {error}")
+                problem = Problem(key, "with an invalid label", f": its .{plan.label} {error}")
         if plan.json is not None and not self.json_keys:
             self.json_keys = json_keys_of(contents.get(plan.json, b""))
         if not (key.isascii() or is_utf8(key)):
             key = printable(key)
-            problem = Problem(key, "name", ": its name is not UTF-8")
+            problem = Problem(key, "with an invalid name", ": its name is not UTF-8")
         if len(plan.images) == 1:
             image = plan.images[0]
             return Found(TarSample(key, group[image], label, text), contents.get(image, b""), problem)
         held = ", ".join(f".{printable(name)}" for name in sorted(group))
         reason = f" has {len(plan.images)} images ({held}), expected one"
-        problem = Problem(key, "several images" if plan.images else "no image", reason)
         if not plan.images:
-            return Found(None, b"", problem)
+            if self._fields.image is not None:
+                reason = f" has no .{self._fields.image} ({held})"
+            return Found(None, b"", Problem(key, "without an image", reason))
+        problem = Problem(key, "with several images", reason, [printable(name) for name in plan.images])
         return Found(TarSample(key, group[plan.images[0]], label, text), contents.get(plan.images[0], b""), problem)
 
     def _apart(self, key: str, names: tuple[str, ...]) -> str:

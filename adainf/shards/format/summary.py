@@ -146,6 +146,8 @@ def _few(texts: list[str]) -> str:
 def _reason(name: str, files: int) -> str:
     if name.startswith("suffix "):
         return _count(files, f"{name.removeprefix('suffix ')} file")
+    if name.startswith(("with ", "without ")):
+        return f"{_count(files, 'sample')} {name}"
     return f"{_count(files, 'file')} {name}" if " " in name else _count(files, f"{name} file")
 
 
