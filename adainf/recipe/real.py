@@ -76,7 +76,8 @@ class ImageFolder(WithPath, WithoutTestSplit):
 
 
 class Npz(WithPath, WithoutTestSplit):
-    """A .npz with `image` (uint8, N x H x W x 3, RGB) and, if there are labels, `label` (integers; -1 is none)."""
+    """A .npz with `image` (uint8, N x H x W x 3, RGB) and, if there are labels, `label` (integers; -1 is none); or `images` and
+    `labels`, `x` and `y`, `arr_0` and `arr_1`."""
 
     implementation = "adainf.sources.npz:open_npz"
     kind: Literal["npz"]
@@ -86,8 +87,8 @@ FieldName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Shards(WithPath, WithoutTestSplit):
-    """Existing WebDataset tars: a folder, one .tar, or a pattern (`train-{000000..000009}.tar`). A sample contains an image and,
-    if labelled, a .cls."""
+    """Existing WebDataset tars: a folder, one .tar, or a pattern (`train-{000000..000009}.tar`). A sample contains an image
+    and, if labelled, a .cls."""
 
     implementation = "adainf.sources.tars:open_tars"
     added_later = frozenset({"image_field", "label_field", "text_field", "skip"})

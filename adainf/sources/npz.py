@@ -1,11 +1,19 @@
-"""A .npz with `image` (uint8, N x H x W x 3, RGB) and, if there are labels, `label` (integers, -1 for none)."""
+"""A .npz with images (uint8, N x H x W x 3, RGB) and, if there are labels, integers (-1 for none), local or on S3.
+
+The arrays are called image and label, images and labels, x and y, or arr_0 and arr_1: the latter is ADM's format of generated
+images (`np.savez` without names).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import struct
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,11 +23,27 @@ from numpy.typing import NDArray
 
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Npz
+from adainf.shards.format.fields import printable
+from adainf.shards.format.summary import Findings
 from adainf.sources.base import ArrayImages, BadData, ImageSource, numbered_classes
+from adainf.storage import open_store
 
+IMAGES = ("image", "images", "x", "arr_0")
+LABELS = ("label", "labels", "y", "arr_1")
 _CHUNK = 1 << 20
 _DESCRIPTOR_BYTES = 24
 """Maximum size of the data descriptor after a member (CRC and sizes that the header lacks)."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A local file, which may be a copy of the one at `uri`."""
+
+    path: Path
+    uri: str
+
+    def __str__(self) -> str:
+        return self.uri
 
 
 @dataclass(frozen=True)
@@ -34,34 +58,67 @@ class _Member:
 
 
 def open_npz(settings: Npz | ImportedImages, field: str = "real.path") -> ImageSource:
-    """The images of one .npz. Output of `np.savez` is mapped from disk, output of `np.savez_compressed` is decompressed
-    into memory; nothing is unpickled.
+    """The images of one .npz, local or on S3. Output of `np.savez` is mapped from disk, output of `np.savez_compressed` is
+    decompressed into memory; nothing is unpickled.
 
     Raises `BadData` with the file (and `field`, where the path is wrong), the array and the expected value.
     """
-    file = Path(settings.path)
-    if not file.is_file():
-        raise BadData(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}; set {field} to the .npz file")
+    if settings.path.startswith("s3://"):
+        with _downloaded(settings.path, field) as file:  # mapped arrays outlive its name
+            return _open(file)
+    path = Path(settings.path).expanduser()
+    if not path.is_file():
+        raise BadData(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; set {field} to the .npz file")
+    return _open(_File(path, str(path)))
+
+
+@contextmanager
+def _downloaded(uri: str, field: str) -> Iterator[_File]:
+    """A temporary copy. Raises `BadData` where the object does not exist or does not fit on the disk."""
+    folder, _, key = uri.rpartition("/")
+    if folder.count("/") < 2 or not key:
+        raise BadData(f"{uri}: names no object; set {field} to the .npz file")
+    store = open_store(folder)
+    info = store.head(key)
+    if info is None:
+        raise BadData(f"{uri}: no such file; set {field} to the .npz file")
+    with tempfile.NamedTemporaryFile(prefix="adainf-", suffix=".npz") as copy:
+        free = shutil.disk_usage(copy.name).free
+        if info.size_bytes > free:
+            raise BadData(
+                f"{uri}: its copy needs {info.size_bytes:,} bytes, and {Path(copy.name).parent} has {free:,}; set TMPDIR to a "
+                "larger disk"
+            )
+        with store.open(key, info.etag) as file:
+            shutil.copyfileobj(file, copy, _CHUNK)
+        copy.flush()
+        yield _File(Path(copy.name), uri)
+
+
+def _open(file: _File) -> ImageSource:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file.path) as archive:
             _check_directory(file, archive)
             members = {info.filename: _examine(archive, info) for info in archive.infolist()}
-            images = _images(file, archive, members)
-            labels = _labels(file, archive, members, len(images))
+            image = _image_name(file, members)
+            images = _images(file, archive, image, members[image])
+            label = _label_name(members, image, len(images))
+            labels = None if label is None else _labels(file, archive, label, members[label], len(images))
     except BadData:
         raise
     except Exception as error:  # corrupt bytes make zipfile raise many types: zlib.error, struct.error, RuntimeError, …
         raise BadData(f"{file} is not an intact .npz ({error or type(error).__name__}); download or write it again") from None
-    digests = {name: member.sha256 for name, member in members.items() if name in ("image.npy", "label.npy")}
+    used = {name: members[name].sha256 for name in (image, label) if name is not None}
     return ImageSource(
         ArrayImages(images, labels, str(file)),
         None,
-        [] if labels is None else numbered_classes(labels, f"{file}: label"),
-        sha256(canonical_json(digests)),
+        [] if labels is None else numbered_classes(labels, f"{file}: {_plain(label or '')}"),
+        sha256(canonical_json(used)),
+        Findings(unused=[_plain(name) for name in sorted(members.keys() - used.keys())]),
     )
 
 
-def _check_directory(file: Path, archive: zipfile.ZipFile) -> None:
+def _check_directory(file: _File, archive: zipfile.ZipFile) -> None:
     """Check that the central directory, which has no checksum, omits no array: members must be contiguous."""
     at = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
@@ -89,28 +146,49 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return read(stream)
 
 
-def _images(file: Path, archive: zipfile.ZipFile, members: dict[str, _Member]) -> NDArray[np.uint8]:
-    member = members.get("image.npy")
-    if member is None:
-        held = ", ".join(sorted(name.removesuffix(".npy") for name in members)) or "nothing"
-        raise BadData(f"{file} has no array named image (it contains {held}); rename the array of images to image")
+def _image_name(file: _File, members: dict[str, _Member]) -> str:
+    found = next((f"{name}.npy" for name in IMAGES if f"{name}.npy" in members), None)
+    if found is None:
+        held = ", ".join(sorted(map(_plain, members))) or "nothing"
+        raise BadData(
+            f"{file} has no array named {' or '.join(IMAGES)} (it contains {held}); rename the array of images to image"
+        )
+    return found
+
+
+def _label_name(members: dict[str, _Member], image: str, count: int) -> str | None:
+    """The member with the labels; arr_1 may be anything."""
+    found = next((f"{name}.npy" for name in LABELS[:-1] if f"{name}.npy" in members), None)
+    unnamed = f"{LABELS[-1]}.npy"
+    if found is None and image == f"{IMAGES[-1]}.npy" and unnamed in members and _is_labels(members[unnamed], count):
+        return unnamed
+    return found
+
+
+def _images(file: _File, archive: zipfile.ZipFile, name: str, member: _Member) -> NDArray[np.uint8]:
     shape = member.shape
     if member.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
-        raise BadData(f"{file}: image is {_describe(member)}; expected uint8, N x H x W x 3 (RGB)")
+        raise BadData(f"{file}: {_plain(name)} is {_describe(member)}; expected uint8, N x H x W x 3 (RGB)")
     if not math.prod(shape):
-        raise BadData(f"{file}: image contains no pixels ({_describe(member)}); write the images again")
-    return _array(file, archive, "image.npy", member)
+        raise BadData(f"{file}: {_plain(name)} contains no pixels ({_describe(member)}); write the images again")
+    return _array(file, archive, name, member)
 
 
-def _labels(file: Path, archive: zipfile.ZipFile, members: dict[str, _Member], count: int) -> NDArray[np.int64] | None:
-    member = members.get("label.npy")
-    if member is None:
-        return None
-    if member.dtype.kind not in "iu" or member.shape != (count,):
-        raise BadData(f"{file}: label is {_describe(member)}; expected {count} integers, one per image")
-    values = _array(file, archive, "label.npy", member)
-    numbered_classes(values, f"{file}: label")  # before the cast, in which a large unsigned label would overflow
+def _labels(file: _File, archive: zipfile.ZipFile, name: str, member: _Member, count: int) -> NDArray[np.int64]:
+    if not _is_labels(member, count):
+        raise BadData(f"{file}: {_plain(name)} is {_describe(member)}; expected {count} integers, one per image")
+    values = _array(file, archive, name, member).reshape(count)
+    numbered_classes(values, f"{file}: {_plain(name)}")  # before the cast, in which a large unsigned label would overflow
     return values.astype(np.int64)
+
+
+def _is_labels(member: _Member, count: int) -> bool:
+    return member.dtype.kind in "iu" and member.shape in ((count,), (count, 1))
+
+
+def _plain(name: str) -> str:
+    """The name of an array."""
+    return printable(name.removesuffix(".npy"))
 
 
 def _describe(member: _Member) -> str:
@@ -118,7 +196,7 @@ def _describe(member: _Member) -> str:
     return f"{kind}, {' x '.join(map(str, member.shape)) or 'a single value'}"
 
 
-def _array(file: Path, archive: zipfile.ZipFile, name: str, member: _Member) -> NDArray[Any]:
+def _array(file: _File, archive: zipfile.ZipFile, name: str, member: _Member) -> NDArray[Any]:
     info = archive.getinfo(name)
     expected = member.header_bytes + math.prod(member.shape) * member.dtype.itemsize
     if info.file_size != expected:
@@ -126,14 +204,14 @@ def _array(file: Path, archive: zipfile.ZipFile, name: str, member: _Member) -> 
     order: Any = "F" if member.fortran_order else "C"
     if info.compress_type == zipfile.ZIP_STORED:
         offset = _data_offset(file, info) + member.header_bytes
-        return np.memmap(file, member.dtype, "r", offset, member.shape, order)
+        return np.memmap(file.path, member.dtype, "r", offset, member.shape, order)
     data = archive.read(info)
     return np.frombuffer(data, member.dtype, offset=member.header_bytes).reshape(member.shape, order=order)
 
 
-def _data_offset(file: Path, info: zipfile.ZipInfo) -> int:
+def _data_offset(file: _File, info: zipfile.ZipInfo) -> int:
     """The offset of a member's data: after its local header of 30 bytes, its name and its extra field."""
-    with file.open("rb") as stream:
+    with file.path.open("rb") as stream:
         stream.seek(info.header_offset + 26)
         name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
     return int(info.header_offset + 30 + name_bytes + extra_bytes)

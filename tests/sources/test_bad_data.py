@@ -183,8 +183,9 @@ def test_inconsistent_annotations_of_tiny_imagenet(tmp_path: Path, table: str, s
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"images": IMAGES}, "has no array named image (it contains images); rename the array of images to image"),
-        ({}, "has no array named image (it contains nothing)"),
+        ({"pictures": IMAGES}, "has no array named image or images or x or arr_0 (it contains pictures); rename the array of"),
+        ({}, "has no array named image or images or x or arr_0 (it contains nothing)"),
+        ({"x": IMAGES, "y": np.eye(3)}, "y is float64, 3 x 3; expected 3 integers"),
         ({"image": IMAGES.astype(np.float32)}, "image is float32, 3 x 4 x 4 x 3; expected uint8, N x H x W x 3 (RGB)"),
         ({"image": IMAGES[0]}, "image is uint8, 4 x 4 x 3; expected"),
         ({"image": IMAGES.transpose(0, 3, 1, 2)}, "image is uint8, 3 x 3 x 4 x 4; expected"),

@@ -8,6 +8,7 @@ import hashlib
 import pickle
 import struct
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,38 @@ def test_npz(tmp_path: Path, compressed: bool, order: Any) -> None:
     assert [source.train[index].label for index in range(9)] == [2, 0, None, 1, 1, 0, 2, 2, None]
     mapped = isinstance(source.train.images, np.memmap)  # a million images need not fit in memory
     assert mapped is not compressed
+
+
+@pytest.mark.parametrize(("image", "label"), [("image", "label"), ("images", "labels"), ("x", "y"), ("arr_0", "arr_1")])
+def test_the_names_of_arrays_that_are_usual(tmp_path: Path, image: str, label: str) -> None:
+    """The last pair is what `np.savez(path, images, labels)` writes, as ADM and its successors do."""
+    images, labels = pixels(3, 5, 4), np.array([[2], [0], [-1]])
+    np.savez(tmp_path / "some.npz", **{image: images, label: labels, "z_mean": np.zeros(2)})
+    source = open_source(Npz(kind="npz", path=str(tmp_path / "some.npz")))
+    assert (np.stack([source.train[index].image for index in range(3)]) == images).all()
+    assert [source.train[index].label for index in range(3)] == [2, 0, None]
+    assert source.findings.unused == ["z_mean"]
+
+
+def test_an_unnamed_second_array_that_is_not_labels_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "some.npz", pixels(3, 5, 4), np.zeros((3, 7)))
+    assert main(["shards", "import", str(tmp_path / "some.npz"), str(tmp_path / "set")]) == OK
+    assert "import: train 3 images (no labels); 5 x 4 px; RGB\nimport: unused fields: arr_1" in capsys.readouterr().out
+
+
+def test_npz_on_s3(s3_env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    uri = f"{s3_env}/{tmp_path.name}"
+    images = pixels(3, 5, 4)
+    np.savez(tmp_path / "some.npz", images, np.arange(3))
+    open_store(uri).put("some.npz", (tmp_path / "some.npz").read_bytes())
+    (tmp_path / "some.npz").unlink()
+    source = open_source(Npz(kind="npz", path=f"{uri}/some.npz"))
+    assert list(tmp_path.iterdir()) == []  # the copy has no name any more, and is mapped
+    assert (np.stack([source.train[index].image for index in range(3)]) == images).all()
+    assert main(["shards", "import", f"{uri}/some.npz", str(tmp_path / "set")]) == OK
+    assert main(["shards", "import", f"{uri}/none.npz", str(tmp_path / "other")]) == BAD_INPUT
+    assert f"adainf: {uri}/none.npz: no such file; set SOURCE to the .npz file" in capsys.readouterr().err
 
 
 def test_npz_without_labels(tmp_path: Path) -> None:

@@ -109,9 +109,13 @@ def test_any_bytes_as_a_tar(data: bytes) -> None:
 
 
 @functools.cache
-def npz_of(compressed: bool) -> bytes:
+def npz_of(compressed: bool, named: bool) -> bytes:
     buffer = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(buffer, image=IMAGES, label=np.arange(4))
+    save = np.savez_compressed if compressed else np.savez
+    if named:
+        save(buffer, image=IMAGES, label=np.arange(4))
+    else:
+        save(buffer, IMAGES, np.arange(4))
     return buffer.getvalue()
 
 
@@ -123,10 +127,10 @@ def read_npz(data: bytes) -> tuple[list[bytes], list[int | None]]:
     return [sample.image.tobytes() for sample in samples], [sample.label for sample in samples]
 
 
-@given(st.booleans(), POSITION, st.booleans())
+@given(st.booleans(), st.booleans(), POSITION, st.booleans())
 @many
-def test_a_corrupt_npz_is_an_error_or_the_same(compressed: bool, position: int, truncate: bool) -> None:
-    data = npz_of(compressed)
+def test_a_corrupt_npz_is_an_error_or_the_same(compressed: bool, named: bool, position: int, truncate: bool) -> None:
+    data = npz_of(compressed, named)
     changed = data[: position % len(data)] if truncate else flipped(data, position)
     try:
         read = read_npz(changed)
