@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from adainf.shards import Source, open_stream
 from tests.shards.sets import make_set
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "train_resnet.py"
@@ -19,6 +22,19 @@ def run(folder: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_examples_of_the_streaming_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that read sets below runs/mine, one after the other as a reader does."""
+    for name, images in (("real", 100), ("generated", 300), ("more", 50)):
+        make_set(f"{tmp_path}/runs/mine/{name}", images, 20, size_px=8)
+    monkeypatch.chdir(tmp_path)
+    fences = re.findall(r"^```python\n(.*?)^```", (EXAMPLE.parents[1] / "streaming.md").read_text(), re.MULTILINE | re.DOTALL)
+    examples = [fence for fence in fences if "open_stream(sources, global_batch=64" in fence]
+    assert len(examples) == 2
+    names: dict[str, object] = {"Source": Source, "open_stream": open_stream}
+    for example in examples:
+        exec(example, names)
 
 
 def test_an_external_training_loop_resumes_on_two_processes(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Balanced:
         batches, places = np.divmod(positions, self._batch)
         numbers = unique(batches)
         kinds = np.array([self._kind(number) for number in numbers.tolist()], np.int64)
-        before = np.array([self._before(number) for number in numbers.tolist()]).reshape(len(numbers), -1)
+        before = np.array([self._before(number) for number in numbers.tolist()]).reshape(len(numbers), len(self._ends) - 1)
         rows = np.searchsorted(numbers, batches)
         orders, ranks = self._orders
         sources = orders[kinds[rows], places].astype(np.int64)

@@ -5,6 +5,7 @@ On CUDA, images are gathered into pinned memory and copied while the previous st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor
 from adainf.runtime.determinism import to_device
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.permutation import Integers
+from adainf.shards.loader.source import Sources
 from adainf.shards.loader.stream import Stream
+from adainf.shards.loader.weights import Weight
 
 
 class DeviceBatch(NamedTuple):
@@ -47,8 +50,9 @@ class DeviceStream:
 
     def __init__(self, stream: Stream, device: torch.device, resident: bool = False) -> None:
         self._stream, self._device, self._step = stream, device, 0
-        held = zip(stream.all_images(), stream.all_labels(), strict=True) if resident else ()
-        self._resident = [_Resident(*(torch.from_numpy(array).to(device) for array in arrays)) for arrays in held]
+        self._resident: list[_Resident] = []
+        if resident:
+            self._hold_all()
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._copies is not None:
             stream.allocate = _pinned
@@ -56,7 +60,23 @@ class DeviceStream:
     def load_state_dict(self, state: dict[str, JsonValue]) -> int:
         """Resume from that state; the step of the next batch. Raises `BadInput` as `Stream.load_state_dict` does."""
         self._step = self._stream.load_state_dict(state)
+        if self._resident:
+            self._hold_all()
         return self._step
+
+    def continue_with(
+        self,
+        *,
+        weights: Mapping[str, Weight] | None = None,
+        shares: Mapping[str, Weight] | None = None,
+        sources: Sources | None = None,
+    ) -> None:
+        """Change the mixture from the next batch on, as `Stream.continue_with` does."""
+        if self._resident:  # the stream itself has not advanced
+            self._stream.seek(self._step)
+        self._stream.continue_with(weights=weights, shares=shares, sources=sources)
+        if self._resident:
+            self._hold_all()
 
     def __iter__(self) -> Self:
         return self
@@ -69,6 +89,12 @@ class DeviceStream:
         assert not isinstance(batch.images, list)
         labels = to_device(torch.from_numpy(batch.labels), self._device)
         return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
+
+    def _hold_all(self) -> None:
+        """Copy the images and labels of sources that are not on the device yet."""
+        held = list(zip(self._stream.all_images(), self._stream.all_labels(), strict=True))
+        for arrays in held[len(self._resident) :]:
+            self._resident.append(_Resident(*(torch.from_numpy(array).to(self._device) for array in arrays)))
 
     def _copied(self, images: Tensor) -> Tensor:
         if self._copies is None:

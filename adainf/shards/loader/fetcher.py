@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,16 @@ class Fetcher:
             raise BadInput("a stream with window_shards never holds all its images; leave window_shards out to hold them all")
         return found
 
+    def change(self, mixture: MixtureSchedule, added: list[Split]) -> None:
+        """Fetch by another mixture, with further splits, from the next batch on."""
+        for split in added:
+            self.splits.append(split)
+            self._prefetcher.add(split)
+            if self._range_readers and isinstance(split, InMemorySplit):
+                self._range_readers.append(RangeReader(split))
+        self._mixture = mixture
+        self.reset()
+
     def stop(self) -> None:
         """Stop the prefetch threads, and raise `Closed` in a `fetch` that waits for them."""
         self._prefetcher.stop()
@@ -117,15 +128,20 @@ class Fetcher:
 
     def _schedule(self, position: int) -> None:
         """Schedule the prefetcher, where the shards to prefetch have changed."""
-        drawn = self._mixture.drawn(position) if self._mixture.windows else [0] * len(self.splits)
-        if all(at < end for at, end in zip(drawn, self._scheduled_to, strict=True)):
+        drawn = self._mixture.drawn(position) if self._mixture.windows else [0] * len(self._mixture.counts)
+        if all(at < end for at, end in zip(drawn, self._scheduled_to, strict=False)):
             return
+        active = self._mixture.active(position)
         tasks: list[FetchTask] = []
         if self._mixture.windows is None:
             self._scheduled_to = [1] * len(self.splits)  # in-memory splits are scheduled once
-            tasks = self._by_first_use(position)
+            tasks = self._by_first_use(position, active)
         for number, split in enumerate(self.splits):
             if isinstance(split, WindowedSplit):
+                if number not in active:
+                    self._scheduled_to[number] = sys.maxsize
+                    split.retain(np.empty(0, np.int64))
+                    continue
                 window = self._mixture.window(number, drawn[number])
                 following = self._mixture.window(number, window.end)
                 self._scheduled_to[number] = window.end
@@ -134,11 +150,11 @@ class Fetcher:
                 tasks += [FetchTask(number, shard) for shard in shards.tolist()]
         self._prefetcher.schedule(tasks)
 
-    def _by_first_use(self, position: int) -> list[FetchTask]:
+    def _by_first_use(self, position: int, active: list[int]) -> list[FetchTask]:
         """All shards, in the order of their first use. Shards first used in the same lookahead start at a random one, so that
         the nodes of a job do not all request the same object."""
         tasks: dict[FetchTask, None] = {}
-        total = sum(len(split.split) for split in self.splits)
+        wanted = [task for task in self._all_tasks() if task.split in active]
         for lookahead in range(_MAX_LOOKAHEADS):
             positions = position + lookahead * _LOOKAHEAD + np.arange(_LOOKAHEAD)
             sources, indices = self._mixture.at(positions)
@@ -150,9 +166,9 @@ class Fetcher:
             ]
             first = secrets.randbelow(len(new)) if new else 0
             tasks |= dict.fromkeys(new[first:] + new[:first])
-            if len(tasks) == total:
+            if len(tasks) == len(wanted):
                 break
-        return list(tasks | dict.fromkeys(self._all_tasks()))
+        return list(tasks | dict.fromkeys(wanted))
 
     def _all_tasks(self) -> list[FetchTask]:
         return [FetchTask(number, shard) for number, split in enumerate(self.splits) for shard in range(len(split.split))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
@@ -12,7 +14,7 @@ from adainf.shards.loader.permutation import mix
 
 Fingerprint = dict[str, JsonValue]
 
-APPORTIONMENT = 2
+APPORTIONMENT: Literal[2] = 2
 """Version of the order of three or more sources; 1, without an entry in the fingerprint, ordered them in another way."""
 
 
@@ -26,6 +28,16 @@ def slice_hash(seed: int, first_position: int, sources: NDArray[np.int64], indic
     positions = np.arange(first_position, first_position + len(sources)).astype(np.uint64)
     words = mix(mix(mix(positions) ^ sources.astype(np.uint64)) + indices.astype(np.uint64))
     return int(mix(np.array([int(words.sum(dtype=np.uint64)) ^ seed], np.uint64))[0])
+
+
+def check_ranks(step: int, found: list[int], expected: list[int]) -> None:
+    """Raise `BadInput` where the hashes of the ranks' slices differ from those planned."""
+    if found != expected:
+        wrong = [rank for rank, (one, right) in enumerate(zip(found, expected, strict=False)) if one != right]
+        raise BadInput(
+            f"step {step}: {len(found)} processes for a stream of {len(expected)} ranks, and ranks {wrong} have other images "
+            "than planned; start every process with its own rank and the same sets, weights, batch and seed"
+        )
 
 
 def check_same(saved: Fingerprint, current: Fingerprint) -> None:

@@ -30,7 +30,7 @@ class InMemorySplit:
     def __init__(self, folder: ShardFolder, split: str, cache: Cache, policy: Policy, size_px: int | None = None) -> None:
         self.size = _one_size(folder, size_px)
         self._policy, self._resize_px = policy, size_px
-        self.folder, self.split = folder, folder.split(split)
+        self.folder, self.split, self._name = folder, folder.split(split), split
         count, self._row_bytes = self.split.images, self.size[0] * self.size[1] * 3
         self.starts = np.concatenate([[0], np.cumsum(self.split.shard_images)])
         settings: dict[str, object] = {"size_px": self.size, "resized": size_px is not None}
@@ -45,6 +45,11 @@ class InMemorySplit:
 
     def __len__(self) -> int:
         return self.split.images
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The digest of the set, and the name of the split."""
+        return self.folder.digest, self._name
 
     def all_images(self) -> Pixels:
         """N x H x W x 3, once every shard is ready: a map of the file, copied only where some images are replaced."""

@@ -38,12 +38,19 @@ class MixtureSchedule:
     windows: Sequence[Windows] | None = None
     global_batch: int = 1
     """The order of three or more sources depends on it."""
+    earlier: MixtureSchedule | None = None
+    """The mixture before position `first`, of these sources or fewer: each continues at its position."""
+    first: int = 0
     used: Shares = field(init=False)
     _apportionment: Nested | Balanced = field(init=False)
+    _before: list[int] = field(init=False)
+    """Images of each source before `first`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "used", shares_of(self.counts, self.weights))
         object.__setattr__(self, "_apportionment", apportion(self.shares, self.global_batch))
+        before = self.earlier.drawn(self.first) if self.earlier else []
+        object.__setattr__(self, "_before", before + [0] * (len(self.counts) - len(before)))
 
     @property
     def shares(self) -> tuple[Fraction, ...]:
@@ -51,7 +58,13 @@ class MixtureSchedule:
 
     def at(self, positions: Integers) -> tuple[Integers, Integers]:
         """(source, image index) of each position, as two arrays of the shape of `positions`."""
-        sources, draws = self._apportionment.draws(positions)
+        if self.earlier and (old := positions < self.first).any():
+            sources, images = np.empty_like(positions), np.empty_like(positions)
+            sources[old], images[old] = self.earlier.at(positions[old])
+            sources[~old], images[~old] = self.at(positions[~old])
+            return sources, images
+        sources, draws = self._apportionment.draws(positions - self.first)
+        draws += np.array(self._before)[sources]
         images = np.empty_like(positions)
         for source in range(len(self.counts)):
             mine = sources == source
@@ -60,7 +73,20 @@ class MixtureSchedule:
 
     def drawn(self, position: int) -> list[int]:
         """The number of images of each source before `position`."""
-        return self._apportionment.drawn(position)
+        if self.earlier and position < self.first:
+            drawn = self.earlier.drawn(position)
+            return drawn + [0] * (len(self.counts) - len(drawn))
+        drawn = self._apportionment.drawn(position - self.first)
+        return [before + more for before, more in zip(self._before, drawn, strict=True)]
+
+    def mixture_at(self, position: int) -> MixtureSchedule:
+        """The mixture of that position."""
+        return self.earlier.mixture_at(position) if self.earlier and position < self.first else self
+
+    def active(self, position: int) -> list[int]:
+        """The sources that have weight at that position or later."""
+        own = {source for source, share in enumerate(self.shares) if share}
+        return sorted(own.union(self.earlier.active(position) if self.earlier and position < self.first else ()))
 
     def _image(self, source: int, draws: Integers) -> Integers:
         """The k-th image ever drawn of a source: its element of the permutation of that pass."""

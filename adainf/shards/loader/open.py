@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
-import numpy as np
-
 from adainf.errors import BadInput
 from adainf.shards.format.decode import Policy
-from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.apportion import is_balanced
 from adainf.shards.loader.cache import Cache
+from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import APPORTIONMENT, Fingerprint
-from adainf.shards.loader.in_memory import InMemorySplit
 from adainf.shards.loader.mixture import MixtureSchedule
+from adainf.shards.loader.source import Opener, Sources, named, shown
 from adainf.shards.loader.stream import Stream
-from adainf.shards.loader.weights import Weight, as_json, check_weights, resolved
-from adainf.shards.loader.windowed import WindowedSplit
-from adainf.shards.loader.windows import Windows
-
-
-@dataclass(frozen=True)
-class Source:
-    """One set of shards, and the weight of each of its images or the share of them all."""
-
-    folder: str | Path | ShardFolder
-    """A folder or ``s3://bucket/prefix`` with ``manifest.json``."""
-    weight: Weight = 1.0
-    """An integer, a float or a `Fraction`."""
-    split: str = "train"
-    share: Weight | None = None
-    """Share of the source in every batch, instead of a weight; sources without share divide the rest by weight x images."""
+from adainf.shards.loader.weights import as_json, check_weights, resolved
 
 
 def open_stream(
-    sources: Mapping[str, Source | str | Path],
+    sources: Sources,
     global_batch: int,
     seed: int,
     *,
@@ -72,57 +53,51 @@ def open_stream(
 
     Raises `BadInput` where a source is missing or empty, shares cannot be met, or the cache is too small.
     """
-    if not isinstance(sources, Mapping):
-        raise BadInput(f"sources is {_shown(sources)}; give a dict of NAME: ADDRESS or NAME: Source(ADDRESS, weight)")
-    named = {name: source if isinstance(source, Source) else Source(source) for name, source in sources.items()}
+    given = named(sources)
     rank = _number("RANK", 0) if rank is None else rank
     world = _number("WORLD_SIZE", 1) if world is None else world
     for option, number in (("rank", rank), ("world", world), ("global_batch", global_batch)):
         if not _is_whole(number):
-            raise BadInput(f"{option} is {_shown(number)}; give a whole number")
+            raise BadInput(f"{option} is {shown(number)}; give a whole number")
     if not 0 <= rank < world:
         raise BadInput(f"rank {rank} of world {world} is invalid; give a rank of 0 … world - 1, or unset RANK and WORLD_SIZE")
     if global_batch < world:
         raise BadInput(f"global_batch is {global_batch}, fewer than the {world} ranks; give at least one image per rank")
     if not _is_whole(seed) or not 0 <= seed < 1 << 64:
-        raise BadInput(f"seed is {_shown(seed)}; set a whole number of 0 … 2^64 - 1")
+        raise BadInput(f"seed is {shown(seed)}; set a whole number of 0 … 2^64 - 1")
     for option, value, least in (
         ("window_shards", window_shards, 1),
         ("size_px", size_px, 1),
         ("prefetch_batches", prefetch_batches, 0),
     ):
         if value is not None and (not _is_whole(value) or value < least):
-            raise BadInput(f"{option} is {_shown(value)}; set a whole number of {least} or more")
-    check_weights(named)
-    folders = {name: _folder(source) for name, source in named.items()}
-    described = [folders[name].split(source.split) for name, source in named.items()]
-    windows = None if window_shards is None else [Windows(np.array(s.shard_images), window_shards) for s in described]
-    counts = [split.images for split in described]
-    try:
-        mixture = MixtureSchedule(counts, resolved(named, counts), seed, windows, global_batch)
-    except ValueError as error:
-        raise BadInput(f"{error}") from None
+            raise BadInput(f"{option} is {shown(value)}; set a whole number of {least} or more")
+    check_weights(given)
+    folders = {name: source.open() for name, source in given.items()}
+    counts = [folders[name].split(source.split).images for name, source in given.items()]
     node = Cache(None if cache is None else Path(cache), cache_bytes)
-    with ExitStack() as undo:  # close what is open if a later source fails
+    opener = Opener(node, damage, size_px, window_shards)
+    with ExitStack() as undo:  # close what is open if a later step fails
         undo.callback(node.close)
+        windows = [one for name, source in given.items() if (one := opener.windows(folders[name], source.split))] or None
+        try:
+            mixture = MixtureSchedule(counts, resolved(given, counts), seed, windows, global_batch)
+        except ValueError as error:
+            raise BadInput(f"{error}") from None
         splits: list[Split] = []
-        for number, (name, source) in enumerate(named.items()):
-            splits.append(
-                InMemorySplit(folders[name], source.split, node, damage, size_px)
-                if windows is None
-                else WindowedSplit(folders[name], source.split, node, damage, size_px, windows[number])
-            )
+        for name, source in given.items():
+            splits.append(opener.open(folders[name], source.split))
             undo.callback(splits[-1].close)
         fetcher = Fetcher(splits, mixture, node)
         if fetcher.size is None and window_shards is None:
-            found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(named, splits, strict=True) if s.size)
+            found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(given, splits, strict=True) if s.size)
             raise BadInput(f"the sources' images differ in size ({found} px); set size_px to resize them to one")
         undo.pop_all()
     fingerprint: Fingerprint = {
-        "order": list(named),
+        "order": list(given),
         "sources": {name: folder.digest for name, folder in folders.items()},
-        "splits": {name: source.split for name, source in named.items()},
-        "weights": dict(zip(named, map(as_json, mixture.used.weights), strict=True)),
+        "splits": {name: source.split for name, source in given.items()},
+        "weights": dict(zip(given, map(as_json, mixture.used.weights), strict=True)),
         "global_batch": global_batch,
         "seed": seed,
         "window_shards": window_shards,
@@ -130,25 +105,11 @@ def open_stream(
     }
     if is_balanced(mixture.shares):
         fingerprint["apportionment"] = APPORTIONMENT
-    return Stream(fetcher, mixture, fingerprint, global_batch, rank, world, prefetch_batches)
-
-
-def _folder(source: Source) -> ShardFolder:
-    folder = source.folder
-    if isinstance(folder, ShardFolder):
-        return folder
-    if not isinstance(folder, str | Path):
-        raise BadInput(f"a source is {_shown(folder)}; give the address of a set of shards, a folder or s3://bucket/prefix")
-    return ShardFolder.open(str(folder))
+    return Stream(fetcher, Curriculum(tuple(given), mixture), opener, fingerprint, global_batch, rank, world, prefetch_batches)
 
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _number(variable: str, default: int) -> int:

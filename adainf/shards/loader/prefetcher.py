@@ -53,6 +53,10 @@ class Prefetcher:
         self._threads = [threading.Thread(target=self._work, daemon=True, name=f"prefetch-{n}") for n in range(count)]
         self._started = False
 
+    def add(self, split: Prefetchable) -> None:
+        """Another split, with the next number."""
+        self._splits.append(split)
+
     def schedule(self, tasks: Iterable[FetchTask]) -> None:
         """Fetch these in this order, instead of what was scheduled before; returns at once."""
         with self._changed:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import JsonValue
@@ -21,30 +21,19 @@ from pydantic import JsonValue
 from adainf.errors import BadInput
 from adainf.shards.format.decode import Corruption
 from adainf.shards.format.png import Pixels
-from adainf.shards.loader.fetcher import Fetcher
-from adainf.shards.loader.fingerprint import Fingerprint, check_same, hash_of, slice_hash
-from adainf.shards.loader.mixture import MixtureSchedule
+from adainf.shards.loader.batch import Batch, slice_of
+from adainf.shards.loader.curriculum import Curriculum
+from adainf.shards.loader.fetcher import Fetcher, Split
+from adainf.shards.loader.fingerprint import Fingerprint, check_ranks, check_same, hash_of, slice_hash
 from adainf.shards.loader.permutation import Integers
+from adainf.shards.loader.source import Opener, Sources, named
+from adainf.shards.loader.weights import Weight
 
 _PLANNED = 8192
 """Positions planned together, to amortize numpy's overhead."""
 
 _CHECKABLE = 64
 """Most recent batches that `check` accepts."""
-
-
-class Batch(NamedTuple):
-    """This rank's slice of one global batch."""
-
-    step: int
-    images: Pixels | list[Pixels]
-    """b x H x W x 3 uint8 RGB; a list of H x W x 3 where images differ in size."""
-    sources: Integers
-    """b; the source of each image, by its number in the order of `open_stream`."""
-    indices: Integers
-    """b; the index of each image in its source."""
-    labels: Integers
-    """b; -1 is none."""
 
 
 class _Plan(NamedTuple):
@@ -55,30 +44,23 @@ class _Plan(NamedTuple):
     indices: Integers
 
 
-def slice_of(global_batch: int, rank: int, world: int) -> slice:
-    """The contiguous slice of the global batch of a rank; sizes differ by one image at most.
-
-    A strided slice (every W-th image) would alias: with a share of 1/3 and 3 ranks, one rank would get all real images.
-    """
-    return slice(global_batch * rank // world, global_batch * (rank + 1) // world)
-
-
 class Stream:
     """An infinite iterator of `Batch`, created by `open_stream`. Close it, or use it in a ``with`` statement."""
 
     def __init__(
         self,
         fetcher: Fetcher,
-        mixture: MixtureSchedule,
+        curriculum: Curriculum,
+        opener: Opener,
         fingerprint: Fingerprint,
         global_batch: int,
         rank: int,
         world: int,
         ahead: int,
     ) -> None:
-        self._fetcher, self._mixture, self._fingerprint = fetcher, mixture, fingerprint
+        self._fetcher, self._fingerprint, self._opener = fetcher, fingerprint, opener
+        self._first = self._curriculum = curriculum
         self.global_batch, self.rank, self.world = global_batch, rank, world
-        self._names = tuple(map(str, cast(list[JsonValue], fingerprint["order"])))
         self.slice = slice_of(global_batch, rank, world)
         self.loss_weight = (self.slice.stop - self.slice.start) * world / global_batch
         """Factor for the mean loss of this rank's slice, which makes the mean over ranks that of the global batch."""
@@ -146,33 +128,84 @@ class Stream:
                 "process that uses it, for example with num_workers=0 in a DataLoader"
             )
 
+    def continue_with(
+        self,
+        *,
+        weights: Mapping[str, Weight] | None = None,
+        shares: Mapping[str, Weight] | None = None,
+        sources: Sources | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Change the mixture from the next batch on, or from a later `step`. Each source continues at its position.
+
+        `weights`, `shares`: of sources by name, the others keep their weight; 0 leaves a source out. `sources`: further ones.
+        Call it at the same step with the same arguments on every rank. The change is part of the state: a stream that loads the
+        state continues with it. Raises `BadInput` for invalid arguments, and the stream stays as it is.
+        """
+        self._check_usable()
+        step = self._step if step is None else step
+        if not isinstance(step, int) or step < self._step:
+            raise BadInput(f"a change at step {step!r} is invalid; give the next step, {self._step}, or a later one")
+        self._adopt(self._curriculum.change(step, weights or {}, shares or {}, named(sources or {}), self._opener))
+
+    def _adopt(self, curriculum: Curriculum) -> None:
+        opened = [split.identity for split in self._fetcher.splits[len(self._first.names) :]]
+        wanted = [(added.folder.digest, added.split) for added in curriculum.added]
+        if opened[: len(wanted)] != wanted[: len(opened)]:
+            raise BadInput("this stream has other added sources than the state; open another stream with open_stream")
+        for batch in self._batches.values():
+            batch.cancel()
+        self._batches.clear()
+        self._producer.submit(self._change, curriculum, len(opened)).result()
+
+    def _change(self, curriculum: Curriculum, opened: int) -> None:
+        splits: list[Split] = []
+        try:
+            for added in curriculum.added[opened:]:
+                splits.append(self._opener.open(added.folder, added.split))
+                if self._fetcher.size not in (None, splits[-1].size):
+                    raise BadInput(f"the images of source {added.name} have another size than those of the stream; set size_px")
+        except BaseException:
+            for split in splits:
+                split.close()
+            raise
+        self._fetcher.change(curriculum.schedule, splits)
+        self._plan, self._curriculum = None, curriculum
+
     def state_dict(self) -> dict[str, JsonValue]:
         """The position of the stream, as JSON: the same on every rank, valid for any number of ranks."""
         return self.state_at(self._step)
 
     def state_at(self, step: int) -> dict[str, JsonValue]:
         """The state before the batch of that step."""
-        return {**self._fingerprint, "step": step}
+        return {**self._identity(), "step": step}
+
+    def _identity(self) -> Fingerprint:
+        changes = self._curriculum.changes
+        return {**self._fingerprint, "changes": list(changes)} if changes else self._fingerprint
 
     def load_state_dict(self, state: dict[str, JsonValue]) -> int:
         """Resume from that state; the step of the next batch. Raises `BadInput`, with the differences, for the state of another
         stream."""
-        check_same({key: value for key, value in state.items() if key != "step"}, self._fingerprint)
-        step = state.get("step")
+        check_same({key: value for key, value in state.items() if key not in ("step", "changes")}, self._fingerprint)
+        step, changes = state.get("step"), state.get("changes", [])
         if not isinstance(step, int) or step < 0:
             raise BadInput(f"the saved position has step {step!r}, not a step number; restore the file that it was loaded from")
+        self._check_usable()
+        if changes != list(self._curriculum.changes):
+            self._adopt(self._first.replay(changes, self._opener))
         self.seek(step)
         return step
 
     def drawn(self, step: int) -> list[int]:
         """The number of images of each source in all global batches before that step."""
-        return self._mixture.drawn(step * self.global_batch)
+        return self._curriculum.schedule.drawn(step * self.global_batch)
 
     def plan(self, step: int, rank: int | None = None) -> tuple[Integers, Integers]:
         """(sources, indices) of the slice of a rank (None: this one) at a step; reads no data."""
         part = self.slice if rank is None else slice_of(self.global_batch, rank, self.world)
         first = step * self.global_batch
-        return self._mixture.at(np.arange(first + part.start, first + part.stop))
+        return self._curriculum.schedule.at(np.arange(first + part.start, first + part.stop))
 
     def check(self, step: int, sources: Integers, indices: Integers, gather: Callable[[int], list[int]]) -> None:
         """Compare the images received at `step` with the plan, on this rank and across ranks.
@@ -183,24 +216,17 @@ class Stream:
         planned = self.plan(step)
         yielded = next((numbers for at, numbers in self._yielded if at == step), planned[1])  # with replacements
         received = np.array_equal(sources, planned[0]) and np.array_equal(indices, yielded)
-        seed = hash_of(self._fingerprint)
-        first = step * self.global_batch
-        hashes = gather(slice_hash(seed, first + self.slice.start, *planned) if received else 0)
+        hashes = gather(self._hash(step, self.rank) if received else 0)
         if not received:
             raise BadInput(
                 f"step {step}, rank {self.rank}: the images received are not those of its slice; iterate over the stream "
                 "directly, not through accelerator.prepare or a DataLoader, which split it across processes once more"
             )
-        expected = [
-            slice_hash(seed, first + slice_of(self.global_batch, rank, self.world).start, *self.plan(step, rank))
-            for rank in range(self.world)
-        ]
-        if hashes != expected:
-            wrong = [rank for rank, (found, right) in enumerate(zip(hashes, expected, strict=False)) if found != right]
-            raise BadInput(
-                f"step {step}: {len(hashes)} processes for a stream of {self.world} ranks, and ranks {wrong} have other images "
-                "than planned; start every process with its own rank and the same sets, weights, batch and seed"
-            )
+        check_ranks(step, hashes, [self._hash(step, rank) for rank in range(self.world)])
+
+    def _hash(self, step: int, rank: int) -> int:
+        first = step * self.global_batch + slice_of(self.global_batch, rank, self.world).start
+        return slice_hash(hash_of(self._identity()), first, *self.plan(step, rank))
 
     def all_images(self) -> list[Pixels]:
         """The images of each source, N x H x W x 3 uint8, once all shards are ready; corrupt images are replaced."""
@@ -214,17 +240,18 @@ class Stream:
     @property
     def counts(self) -> list[int]:
         """The number of images of each source."""
-        return [len(split) for split in self._fetcher.splits]
+        return list(self._curriculum.schedule.counts)
 
     @property
     def shares(self) -> dict[str, Fraction]:
-        """The exact share of each source in the stream, by name; they sum to 1."""
-        return dict(zip(self._names, self._mixture.shares, strict=True))
+        """The exact share of each source of the next batch, by name; they sum to 1."""
+        mixture = self._curriculum.schedule.mixture_at(self._step * self.global_batch)
+        return {name: share for name, share in zip(self._curriculum.names, mixture.shares, strict=False) if share}
 
     @property
     def share_error(self) -> float:
         """The largest difference of a share to the one asked for; 0 unless a float weight exceeds exact arithmetic."""
-        return self._mixture.used.error
+        return self._curriculum.schedule.mixture_at(self._step * self.global_batch).used.error
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -266,6 +293,6 @@ class Stream:
             local = self.slice.stop - self.slice.start
             steps = np.arange(step, step + max(1, _PLANNED // max(local, 1)))
             positions = steps[:, None] * self.global_batch + np.arange(self.slice.start, self.slice.stop)
-            sources, indices = self._mixture.at(positions.ravel())
+            sources, indices = self._curriculum.schedule.at(positions.ravel())
             self._plan = plan = _Plan(step, sources.reshape(len(steps), local), indices.reshape(len(steps), local))
         return plan.sources[step - plan.first], plan.indices[step - plan.first]

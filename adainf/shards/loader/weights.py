@@ -80,13 +80,13 @@ def check_weights(sources: Mapping[str, Weighted]) -> None:
     for name, source in sources.items():
         weight: Any = source.weight  # callers without a type checker
         share: Any = source.share
-        if not isinstance(weight, _NUMBERS) or not 0 < weight < math.inf:
+        if not is_number(weight) or not 0 < weight < math.inf:
             raise BadInput(
                 f"source {name} has weight {_shown(weight)}; give it a finite number above 0, or leave the source out"
             )
         if share is None:
             continue
-        if not isinstance(share, _NUMBERS) or not 0 < share <= 1:
+        if not is_number(share) or not 0 < share <= 1:
             raise BadInput(
                 f"source {name} has share {_shown(share)}; give it a number above 0, at most 1, or leave the source out"
             )
@@ -116,6 +116,10 @@ def resolved(sources: Mapping[str, Weighted], counts: Sequence[int]) -> list[Wei
         given[name] * total / count if name in given else nearest(Fraction(str(source.weight)))
         for (name, source), count in zip(sources.items(), counts, strict=True)
     ]
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, _NUMBERS)
 
 
 def as_json(weight: Fraction) -> float | str:

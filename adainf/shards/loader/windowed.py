@@ -49,7 +49,7 @@ class WindowedSplit:
         size_px: int | None,
         windows: Windows,
     ) -> None:
-        self.folder, self.split = folder, folder.split(split)
+        self.folder, self.split, self._name = folder, folder.split(split), split
         self._policy, self._resize_px = policy, size_px
         self.size = folder.shards.size if size_px is None else (size_px, size_px)
         self.starts = np.concatenate([[0], np.cumsum(self.split.shard_images)])
@@ -69,6 +69,11 @@ class WindowedSplit:
 
     def __len__(self) -> int:
         return self.split.images
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The digest of the set, and the name of the split."""
+        return self.folder.digest, self._name
 
     def missing(self, indices: Integers) -> Integers:
         """The shards of these images that are not ready; maps those that are. Raises `BadInput` for corruption, by the

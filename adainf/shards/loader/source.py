@@ -1,0 +1,79 @@
+"""The sources of a stream, and how their splits are opened: all with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adainf.errors import BadInput
+from adainf.shards.format.decode import Policy
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.cache import Cache
+from adainf.shards.loader.in_memory import InMemorySplit
+from adainf.shards.loader.weights import Weight
+from adainf.shards.loader.windowed import WindowedSplit
+from adainf.shards.loader.windows import Windows
+
+
+@dataclass(frozen=True)
+class Source:
+    """One set of shards, and the weight of each of its images or the share of them all."""
+
+    folder: str | Path | ShardFolder
+    """A folder or ``s3://bucket/prefix`` with ``manifest.json``."""
+    weight: Weight = 1.0
+    """An integer, a float or a `Fraction`."""
+    split: str = "train"
+    share: Weight | None = None
+    """Share of the source in every batch, instead of a weight; sources without share divide the rest by weight x images."""
+
+    def open(self) -> ShardFolder:
+        """Read the manifest. Raises `BadInput` where there is none."""
+        if isinstance(self.folder, ShardFolder):
+            return self.folder
+        if not isinstance(self.folder, str | Path):
+            raise BadInput(
+                f"a source is {shown(self.folder)}; give the address of a set of shards, a folder or s3://bucket/prefix"
+            )
+        return ShardFolder.open(str(self.folder))
+
+
+Sources = Mapping[str, Source | str | Path]
+
+
+def named(sources: Sources) -> dict[str, Source]:
+    """By name. A bare address has weight 1. Raises `BadInput` for anything but a mapping."""
+    if not isinstance(sources, Mapping):
+        raise BadInput(f"sources is {shown(sources)}; give a dict of NAME: ADDRESS or NAME: Source(ADDRESS, weight)")
+    return {name: source if isinstance(source, Source) else Source(source) for name, source in sources.items()}
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens the splits of a stream."""
+
+    cache: Cache
+    damage: Policy
+    size_px: int | None
+    window_shards: int | None
+
+    def windows(self, folder: ShardFolder, split: str) -> Windows | None:
+        """The windows of a split, without reading its shards; None where images are shuffled over the entire split."""
+        shard_images = np.array(folder.split(split).shard_images)
+        return None if self.window_shards is None else Windows(shard_images, self.window_shards)
+
+    def open(self, folder: ShardFolder, split: str) -> InMemorySplit | WindowedSplit:
+        """A split in the cache. Raises `BadInput` where it does not fit."""
+        windows = self.windows(folder, split)
+        if windows is None:
+            return InMemorySplit(folder, split, self.cache, self.damage, self.size_px)
+        return WindowedSplit(folder, split, self.cache, self.damage, self.size_px, windows)
+
+
+def shown(value: object) -> str:
+    """The value in a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
