@@ -76,6 +76,10 @@ class Bench:
         """The same for a function that all sides share: it is told the side's module as `peer`."""
         return Job(side.python, module.__name__, function, {"peer": side.module.__name__, **arguments}, self.server.env(port))
 
+    def task(self, module: str, function: str, **arguments: Any) -> Job:
+        """A measurement of ours alone."""
+        return Job(self.ours.python, module, function, arguments, self.server.env())
+
     def set_up(self, job: Job) -> bool:
         """Run what must precede a measurement; False, and the reason printed, where it failed."""
         outcome = run(job)

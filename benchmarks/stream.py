@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import faults, limits, order, speed, start
+from benchmarks import faults, limits, order, paced, speed, start
 from benchmarks.common import Bench, Side, header, installed
 from benchmarks.peers import SIDES
 from benchmarks.server import serve
@@ -26,6 +26,7 @@ from benchmarks.server import serve
 MEASUREMENTS = {
     "limits": limits.measure,
     "cached": speed.cached,
+    "paced": paced.measure,
     "first-epoch": speed.first_epoch,
     "client": speed.client,
     "first-batch": start.first_batch,

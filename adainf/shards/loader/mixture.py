@@ -63,8 +63,9 @@ class MixtureSchedule:
             sources[old], images[old] = self.earlier.at(positions[old])
             sources[~old], images[~old] = self.at(positions[~old])
             return sources, images
-        sources, draws = self._apportionment.draws(positions - self.first)
-        draws += np.array(self._before)[sources]
+        sources, draws = self._apportionment.draws(positions - self.first if self.first else positions)
+        if any(self._before):
+            draws += np.array(self._before)[sources]
         images = np.empty_like(positions)
         for source in range(len(self.counts)):
             mine = sources == source

@@ -15,9 +15,9 @@ from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import APPORTIONMENT, Fingerprint
 from adainf.shards.loader.mixture import MixtureSchedule
-from adainf.shards.loader.source import Opener, Sources, named, shown
+from adainf.shards.loader.source import Opener, Sources, named
 from adainf.shards.loader.stream import Stream
-from adainf.shards.loader.weights import as_json, check_weights, resolved
+from adainf.shards.loader.weights import as_json, check_weights, resolved, shown
 
 
 def open_stream(

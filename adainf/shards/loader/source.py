@@ -13,7 +13,7 @@ from adainf.shards.format.decode import Policy
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.cache import Cache
 from adainf.shards.loader.in_memory import InMemorySplit
-from adainf.shards.loader.weights import Weight
+from adainf.shards.loader.weights import Weight, shown
 from adainf.shards.loader.windowed import WindowedSplit
 from adainf.shards.loader.windows import Windows
 
@@ -71,9 +71,3 @@ class Opener:
         if windows is None:
             return InMemorySplit(folder, split, self.cache, self.damage, self.size_px)
         return WindowedSplit(folder, split, self.cache, self.damage, self.size_px, windows)
-
-
-def shown(value: object) -> str:
-    """The value in a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

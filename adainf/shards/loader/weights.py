@@ -82,16 +82,16 @@ def check_weights(sources: Mapping[str, Weighted]) -> None:
         share: Any = source.share
         if not is_number(weight) or not 0 < weight < math.inf:
             raise BadInput(
-                f"source {name} has weight {_shown(weight)}; give it a finite number above 0, or leave the source out"
+                f"source {name} has weight {shown(weight)}; give it a finite number above 0, or leave the source out"
             )
         if share is None:
             continue
         if not is_number(share) or not 0 < share <= 1:
             raise BadInput(
-                f"source {name} has share {_shown(share)}; give it a number above 0, at most 1, or leave the source out"
+                f"source {name} has share {shown(share)}; give it a number above 0, at most 1, or leave the source out"
             )
         if weight != 1:
-            raise BadInput(f"source {name} has weight {_shown(weight)} and share {_shown(share)}; give it one of them")
+            raise BadInput(f"source {name} has weight {shown(weight)} and share {shown(share)}; give it one of them")
 
 
 def resolved(sources: Mapping[str, Weighted], counts: Sequence[int]) -> list[Weight]:
@@ -140,6 +140,7 @@ def _normalized(counts: Sequence[int], weights: Sequence[Fraction]) -> list[Frac
     return [Fraction(mass / total) for mass in masses]
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The value in a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
