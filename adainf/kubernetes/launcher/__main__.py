@@ -24,7 +24,7 @@ from adainf.kubernetes.launcher.env import Pod
 from adainf.kubernetes.launcher.gang import run_gang
 from adainf.kubernetes.launcher.output import Output
 from adainf.kubernetes.launcher.record import MESSAGE_PREFIX, reason_of, write_termination_log
-from adainf.kubernetes.launcher.stop import Stop
+from adainf.kubernetes.launcher.stop import Stop, blocked
 from adainf.kubernetes.launcher.watch import Progress, serve
 from adainf.kubernetes.termination_record import TerminationRecord
 from adainf.pipeline.artifacts import Run
@@ -34,7 +34,9 @@ from adainf.pipeline.stages import STAGES
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage and write its termination record. Returns the exit code."""
-    stop, output = Stop(), Output()
+    stop = Stop()
+    with blocked():
+        output = Output()
     tree.adopt_orphans()
     run: Run | None = None
     with tempfile.TemporaryDirectory(prefix="adainf-launch-") as folder:
@@ -71,7 +73,8 @@ def _parse(arguments: Sequence[str]) -> tuple[str, str]:
 
 def _launch(stage: str, run: Run, pod: Pod, arguments: Sequence[str], stop: Stop, progress: Progress) -> int:
     try:
-        serve(progress, pod.ip or "0.0.0.0", pod.progress_port)
+        with blocked():
+            serve(progress, pod.ip or "0.0.0.0", pod.progress_port)
     except OSError as error:
         print(
             f"cannot serve /progress on port {pod.progress_port} ({error.strerror}): set ADAINF_PROGRESS_PORT to a free port",

@@ -1,14 +1,27 @@
-"""Forwards signals to the stage: SIGTERM, upon which it saves within the pod's grace period; SIGUSR1 and SIGUSR2, which request a
-checkpoint."""
+"""Forwards signals to the stage: SIGTERM, upon which it saves within the pod's grace period, and SIGUSR1 and SIGUSR2, which
+request a checkpoint."""
 
 from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from adainf.kubernetes.launcher import tree
+
+_STOP, _SAVE = (signal.SIGTERM, signal.SIGINT), (signal.SIGUSR1, signal.SIGUSR2)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Threads started in this block get no signals: the main thread, which waits for the stage, would not wake up for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP, *_SAVE})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Stop:
@@ -16,9 +29,9 @@ class Stop:
 
     def __init__(self) -> None:
         self.received = self.passed_on = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOP:
             signal.signal(number, self._handle)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
+        for number in _SAVE:
             signal.signal(number, self._forward)
 
     def pass_on(self) -> bool:
