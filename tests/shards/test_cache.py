@@ -71,6 +71,14 @@ def test_a_windowed_stream_stays_within_the_limit(mixed: str, tmp_path: Path, si
     assert 0 < most <= limit
 
 
+def test_what_a_killed_process_left_is_removed(mixed: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"window_shards": 2, "cache": tmp_path / "cache", "cache_bytes": 6 * LARGEST}
+    take(open_stream({"all": mixed}, 16, 0, **options), 4)
+    (entry,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    (entry / "3.new").write_bytes(b"x" * 6 * LARGEST)
+    assert len(take(open_stream({"all": mixed}, 16, 0, **options), 12)) == 12
+
+
 def test_two_sources_of_several_sizes_share_the_limit(mixed: str, tmp_path: Path) -> None:
     limit, most = 10 * LARGEST, 0
     sources: dict[str, Source | str] = {"a": mixed, "b": Source(mixed, weight=3)}

@@ -113,6 +113,21 @@ def test_it_resumes_before_and_after_a_change(sets: dict[str, Made], step: int, 
         assert_equal(run(stream, sets), expected)
 
 
+@pytest.mark.parametrize("window_shards", [None, 2])
+def test_a_stream_goes_back_to_a_state_before_its_changes(sets: dict[str, Made], window_shards: int | None) -> None:
+    with opened(sets, window_shards=window_shards) as stream:
+        expected = run(stream, sets, 3)
+        state = stream.state_dict()
+        expected += run(stream, sets)
+        stream.load_state_dict(state)
+        assert_equal(run(stream, sets, 12), expected[3:12])
+    with opened(sets, window_shards=window_shards) as stream:
+        stream.continue_with(sources={"c": sets["c"].uri})
+        stream.load_state_dict(state)
+        with pytest.raises(BadInput, match="other added sources than the state; open another stream"):
+            stream.continue_with(sources={"d": sets["b"].uri})
+
+
 def test_a_change_may_be_announced_and_the_stream_may_go_back(sets: dict[str, Made]) -> None:
     with opened(sets) as stream:
         expected = run(stream, sets)
@@ -189,6 +204,8 @@ def test_invalid_changes_are_refused_and_the_stream_stays(sets: dict[str, Made],
         ({"sources": [sets["c"].uri]}, "give a dict of NAME"),
         ({"sources": {"c": f"{tmp_path}/none"}}, "manifest.json does not exist"),
         ({"sources": {"c": larger}}, "images of source c have another size than those of the stream; set size_px"),
+        ({"weights": ["a"]}, r"weights is \['a'\]; give a dict of NAME: NUMBER"),
+        ({"shares": 0.5}, "shares is 0.5; give a dict of NAME: NUMBER"),
         ({"weights": {"a": -1}}, "source a has weight -1"),
         ({"weights": {"a": "2"}}, "source a has weight '2'"),
         ({"weights": {"a": 0, "b": 0}}, "no source has both images and weight"),

@@ -18,8 +18,8 @@ from adainf.pipeline.records import Record
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.fingerprint import APPORTIONMENT
 from adainf.shards.loader.mixture import MixtureSchedule
-from adainf.shards.loader.source import Opener, Source
-from adainf.shards.loader.weights import Weight, as_json, check_weights, is_number, resolved
+from adainf.shards.loader.source import Opener, Source, Sources, named
+from adainf.shards.loader.weights import Weight, as_json, check_weights, is_number, resolved, shown
 
 
 class _Address(Record):
@@ -60,26 +60,31 @@ class Curriculum:
     def change(
         self,
         step: int,
-        weights: Mapping[str, Weight],
-        shares: Mapping[str, Weight],
-        sources: Mapping[str, Source],
+        weights: Mapping[str, Weight] | None,
+        shares: Mapping[str, Weight] | None,
+        sources: Sources | None,
         opener: Opener,
     ) -> Curriculum:
         """This curriculum with another change. Raises `BadInput` for names, weights and shares that are invalid."""
+        weights, shares = {} if weights is None else weights, {} if shares is None else shares
+        new = named({} if sources is None else sources)
+        for option, given in (("weights", weights), ("shares", shares)):
+            if not isinstance(given, Mapping):
+                raise BadInput(f"{option} is {shown(given)}; give a dict of NAME: NUMBER")
         last = max((cast(int, record["step"]) for record in self.changes), default=0)
         if step < last:
             raise BadInput(f"the mixture changes at step {last} already; give a step from there on, not {step}")
         if unknown := [name for name in (*weights, *shares) if name not in self.names]:
             raise BadInput(f"no source {unknown[0]} in this stream of {', '.join(self.names)}; add it by sources=")
-        if known := [name for name in sources if name in self.names]:
+        if known := [name for name in new if name in self.names]:
             raise BadInput(f"source {known[0]} is part of the stream; change it by weights=, or give the new set another name")
         current = dict(zip(self.names, self.schedule.used.weights, strict=True))
         mixed = {name: Source("", weights.get(name, current[name]), share=shares.get(name)) for name in self.names}
         for name in shares:
             mixed[name] = replace(mixed[name], weight=weights.get(name, 1))
-        mixed = {name: one for name, one in mixed.items() if not (is_number(one.weight) and one.weight == 0)} | dict(sources)
+        mixed = {name: one for name, one in mixed.items() if not (is_number(one.weight) and one.weight == 0)} | new
         check_weights(mixed)
-        added = [Added(name, source.open(), source.split) for name, source in sources.items()]
+        added = [Added(name, source.open(), source.split) for name, source in new.items()]
         counts = self._counts(added)
         resolved_weights = dict(zip(mixed, resolved(mixed, [counts[name] for name in mixed]), strict=True))
         schedule = self._continued(step, resolved_weights, added, opener)

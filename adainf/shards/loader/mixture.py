@@ -68,7 +68,7 @@ class MixtureSchedule:
             draws += np.array(self._before)[sources]
         images = np.empty_like(positions)
         for source in range(len(self.counts)):
-            mine = sources == source
+            mine = np.flatnonzero(sources == source)
             images[mine] = self._image(source, draws[mine])
         return sources, images
 

@@ -26,7 +26,7 @@ from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import Fingerprint, check_ranks, check_same, hash_of, slice_hash
 from adainf.shards.loader.permutation import Integers
-from adainf.shards.loader.source import Opener, Sources, named
+from adainf.shards.loader.source import Opener, Sources
 from adainf.shards.loader.weights import Weight
 
 _PLANNED = 8192
@@ -146,7 +146,7 @@ class Stream:
         step = self._step if step is None else step
         if not isinstance(step, int) or step < self._step:
             raise BadInput(f"a change at step {step!r} is invalid; give the next step, {self._step}, or a later one")
-        self._adopt(self._curriculum.change(step, weights or {}, shares or {}, named(sources or {}), self._opener))
+        self._adopt(self._curriculum.change(step, weights, shares, sources, self._opener))
 
     def _adopt(self, curriculum: Curriculum) -> None:
         opened = [split.identity for split in self._fetcher.splits[len(self._first.names) :]]

@@ -66,6 +66,7 @@ class WindowedSplit:
         self.entry = cache.entry(folder, split, settings, self._kept * in_blocks(largest))
         self.quarantine = Quarantine(self.entry.path / "quarantine.jsonl", folder, self.split.images, policy)
         self._mapped: dict[int, _Shard] = {}
+        self._remove_unfinished()
 
     def __len__(self) -> int:
         return self.split.images
@@ -180,6 +181,13 @@ class WindowedSplit:
 
     def _path(self, number: int) -> Path:
         return self.entry.path / f"{number}.shard"
+
+    def _remove_unfinished(self) -> None:
+        """Files of killed processes: their space counts, and only the prefetch of the same shard would replace them."""
+        for path in self.entry.path.glob("*.new"):
+            if self.entry.shard_locks.try_acquire(number := int(path.stem)):
+                path.unlink(missing_ok=True)
+                self.entry.shard_locks.release(number)
 
     def _evict_oldest(self) -> None:
         files = self.entry.evictable()
