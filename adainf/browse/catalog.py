@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.permutation import Integers, shard_of
-from adainf.sources.tar_files import find_tars
+from adainf.sources.tar_files import check_uri, find_tars, is_tar_uri
 from adainf.storage import open_store
 
 SETS = ("real", "generated")
 """The artifacts of a run that are shard sets, or folders of several shard sets."""
+_FIX = "pass a run, a shard set, or tars (a folder, one .tar, or a pattern); `adainf shards import` makes a set of other data"
 SPLITS = ("train", "validation", "test")
 
 
@@ -32,18 +34,24 @@ class Catalog:
     shard set, ``tars`` of a folder."""
 
     def __init__(self, uri: str) -> None:
-        """Raises `BadInput` if there is nothing to show."""
+        """`uri` may also name one tar, or be a pattern of tars. Raises `BadInput` if there is nothing to show."""
         self.uri = uri.rstrip("/") or uri
-        self.run = Run(open_store(uri))
         self.is_run = False
         self.sources: dict[str, BrowseSource] = {}
-        self.refresh()
+        self.is_folder = (uri.startswith("s3://") and not is_tar_uri(uri)) or Path(uri).expanduser().is_dir()
+        if self.is_folder:
+            check_uri(uri, _FIX)
+            self.run = Run(open_store(uri))
+            self.refresh()
         if not self.sources and not self.is_run:
-            tars = find_tars(uri, "pass a run, a shard set, or a folder of .tar files").tars
+            store, tars, _ = find_tars(uri, _FIX)
+            self.run = Run(store)
             self.sources = {"tars": UnindexedSource("tars", self.run, tars)}
 
     def refresh(self) -> None:
         """Add the shard sets that a run has written or replaced since the last call."""
+        if not self.is_folder:
+            return
         for name in (one for folder in SETS for one in self.run.claimed(folder)):
             self.is_run = True  # even if nothing is committed yet
             if (manifest := self.run.find(name)) is not None:

@@ -105,7 +105,8 @@ def stats(reporter: Reporter, uri: str, source: str | None = None) -> None:
                 "  channels  " + ", ".join(f"{name} {mean:.1f} ± {std:.1f}" for name, mean, std in moments) + " of 255"
             )
         else:
-            reporter.info(f"  channels  unknown; run `adainf shards index {uri}` to measure them")
+            fix = f"run `adainf shards index {uri}`" if catalog.is_folder else "index the folder"
+            reporter.info(f"  channels  unknown; {fix} to measure them")
         counts = label_counts(chosen)
         if counts:
             most = max(counts.values())

@@ -18,9 +18,10 @@ from adainf.pipeline.artifacts import Run
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Split
-from adainf.shards.format.samples import SampleScan, Unsorted, number_of
+from adainf.shards.format.samples import SampleScan, number_of
 from adainf.shards.format.scan import Forward
 from adainf.shards.loader.permutation import Integers
+from adainf.sources.tar_rules import Rules
 from adainf.storage import NotFound, ObjectInfo
 
 MAX_TAR_BYTES = 2 * 2**30
@@ -173,9 +174,7 @@ class UnindexedSource(BrowseSource):
                 tar.finish()
         except NotFound:
             raise BadInput(f"{where} has been deleted; reload the page or run the command again") from None
-        except Unsorted as error:
-            raise BadInput(f"{where}: {error}; pack its files again with `tar --sort=name`") from None
         except ValueError as error:
-            raise BadInput(f"{where}: {error}; copy or write the shard again") from None
+            raise BadInput(f"{where}: {error}; {Rules().fix(error)}") from None
         offsets, sizes, crc32s, labels = np.array(numbers, np.int64).reshape(-1, 4).T
         return Columns(keys, offsets, sizes, crc32s, labels, texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.read_all import read_split
 from adainf.sources import BadData, SourceImages, kind_of, open_source
+from adainf.sources.importing import in_words_of_the_command
+from adainf.sources.tar_files import is_tar_uri
 from adainf.storage import open_store
 
 
@@ -34,12 +37,14 @@ class Dataset:
         self.uri, self._size_px = uri, image_size_px
         self._folder: ShardFolder | None = None
         self._images: dict[str, SourceImages] = {}
-        if uri.startswith("s3://") or (not uri.endswith(".npz") and open_store(uri).head("manifest.json")):
+        is_folder = uri.startswith("s3://") or Path(uri).expanduser().is_dir()
+        if is_folder and not (uri.endswith(".npz") or is_tar_uri(uri)) and open_store(uri).head("manifest.json"):
             self._folder = ShardFolder.open(uri)
             self.sha256 = self._folder.digest
             self.splits = [name for name, split in self._folder.shards.splits.items() if split.images]
         else:
-            source = open_source(kind_of(uri))
+            with in_words_of_the_command("--data"):
+                source = open_source(kind_of(uri))
             self.sha256 = source.fingerprint
             self._images = {"train": source.train} | ({} if source.test is None else {"test": source.test})
             self.splits = list(self._images)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from pkgutil import resolve_name
 
 from adainf.recipe import ImageFolder, ImportedImages, Npz, Real, Shards
 from adainf.sources.base import BadData, ImageSource, SourceImages
-from adainf.sources.folder import open_flat_folder
+from adainf.sources.folder import open_flat_folder, open_folder
 from adainf.sources.npz import open_npz
-from adainf.sources.tar_files import is_tar_uri
+from adainf.sources.staging import Staged, StagedImages
+from adainf.sources.tar_files import check_uri, is_tar_uri
 from adainf.sources.tars import open_tars
 from adainf.storage import open_store
 
@@ -30,15 +33,28 @@ def _readable(path: str) -> Iterator[None]:
 def open_source(real: Real) -> ImageSource:
     """The real images that a recipe names. Raises `BadInput`: what is wrong, in which file, and how to fix it."""
     with _readable(getattr(real, "path", real.kind)):
+        if isinstance(real, ImageFolder) and real.path.startswith("s3://"):
+            return _open_staged(real)
         source: ImageSource = resolve_name(real.implementation)(real)
     return source
 
 
+def _open_staged(real: ImageFolder) -> ImageSource:
+    """A folder of images on S3, read through a local copy."""
+    copy = Staged(real.path, "real.path")
+    with copy.own_names():
+        source = open_folder(real.model_copy(update={"path": copy.path}))
+    test = None if source.test is None else StagedImages(source.test, copy)
+    return replace(source, train=StagedImages(source.train, copy), test=test)
+
+
 def kind_of(uri: str) -> Real:
     """The kind of source at `uri`: .npz and .tar (or a pattern of those) by its name, tars if there are any, else a folder."""
+    check_uri(uri, "give a folder, a .npz, or tars")
     if uri.endswith(".npz"):
         return Npz(kind="npz", path=uri)
-    if is_tar_uri(uri) or any(info.key.endswith(".tar") for info in open_store(uri).list()):
+    is_folder = uri.startswith("s3://") or Path(uri).expanduser().is_dir()
+    if is_tar_uri(uri) or (is_folder and any(info.key.endswith(".tar") for info in open_store(uri).list())):
         return Shards(kind="shards", path=uri)
     return ImageFolder(kind="folder", path=uri)
 
@@ -51,6 +67,11 @@ def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
     field = "generator.path"
     with _readable(generator.path):
         if generator.format == "folder":
-            return open_flat_folder(generator.path, field)
+            if not generator.path.startswith("s3://"):
+                return open_flat_folder(generator.path, field)
+            copy = Staged(generator.path, field)
+            with copy.own_names():
+                images, fingerprint = open_flat_folder(copy.path, field)
+            return StagedImages(images, copy), fingerprint
         source = open_npz(generator, field) if generator.format == "npz" else open_tars(generator, field)
     return source.train, source.fingerprint

@@ -29,7 +29,7 @@ from adainf.sources.examine import summarize
 from adainf.sources.resize import Selection
 from adainf.storage.base import is_key
 
-_OPTIONS = {"path": "SOURCE", "image_size_px": "--image-size"}
+_OPTIONS = {"image_size_px": "--image-size"}
 """Options with another name than their setting."""
 
 
@@ -52,7 +52,7 @@ def import_images(
     if not is_key(name) or parent == "s3:/":
         raise BadInput(f"{uri} does not name a folder for the set; give FOLDER/NAME or s3://bucket/NAME")
     run = Run(parent or ("/" if uri.startswith("/") else "."))
-    with _in_words_of_the_command():
+    with in_words_of_the_command():
         opened = open_source(_settings(source, fields, skip))
         opened = replace(opened, findings=in_options(opened.findings))
     height_px, width_px, _ = opened.train[0].image.shape
@@ -109,12 +109,12 @@ def _settings(source: str, fields: Fields, skip: bool) -> Real:
 
 
 @contextmanager
-def _in_words_of_the_command() -> Iterator[None]:
-    """Sources name settings of a recipe in their messages; here these are options."""
+def in_words_of_the_command(path: str = "SOURCE") -> Iterator[None]:
+    """Sources name settings of a recipe in their messages; here these are options, and real.path is the argument `path`."""
     try:
         yield
     except BadData as error:
-        raise BadData(_as_options(str(error))) from None
+        raise BadData(_as_options(str(error), path)) from None
 
 
 def in_options(findings: Findings) -> Findings:
@@ -122,7 +122,8 @@ def in_options(findings: Findings) -> Findings:
     return findings.model_copy(update={"notes": [_as_options(note) for note in findings.notes]})
 
 
-def _as_options(text: str) -> str:
+def _as_options(text: str, path: str = "SOURCE") -> str:
     text = re.sub(r"\breal\.(\w+): true\b", r"real.\1", text)
     text = re.sub(r"\breal\.(\w+): (?=\S)", r"real.\1 ", text)
+    text = re.sub(r"\breal\.path\b", path, text)
     return re.sub(r"\breal\.(\w+)", lambda match: _OPTIONS.get(match[1], f"--{match[1].replace('_', '-')}"), text)

@@ -35,6 +35,7 @@ from adainf.sources.tars import opened
 from adainf.storage import NotFound, ObjectInfo, PreconditionFailed
 
 MANIFEST = "manifest.json"
+_FIX = "give the folder that holds the .tar files; `adainf shards import` makes a set of other data"
 _IN_FLIGHT_BYTES = 128 << 20
 """Limit of the estimated memory of the larger images that are decoded concurrently; a larger one is decoded alone."""
 _SMALL_BYTES = 128 << 10
@@ -71,9 +72,9 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
     `BadData` for a tar whose structure is corrupt, and `BadInput` where the manifest of another set exists.
     """
     rules = Rules(fields, skip, class_names=False)
-    store, tars, is_folder = find_tars(uri, "give the folder that holds the .tar files")
+    store, tars, is_folder = find_tars(uri, _FIX)
     if not is_folder:
-        raise BadData(f"{uri}: a set consists of all tars of a folder; give the folder {store.uri}, or import these tars")
+        raise BadData(f"{uri}: a set consists of all tars of a folder; give the folder {store.uri}, or use import")
     run = Run(store)
     memory = _Memory(_IN_FLIGHT_BYTES)
     with reporter.track("index", total=len(tars)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:

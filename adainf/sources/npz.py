@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import struct
 import tempfile
 import zipfile
@@ -26,6 +25,7 @@ from adainf.recipe import ImportedImages, Npz
 from adainf.shards.format.fields import printable
 from adainf.shards.format.summary import Findings
 from adainf.sources.base import ArrayImages, BadData, ImageSource, numbered_classes
+from adainf.sources.staging import check_space, copy_object
 from adainf.storage import open_store
 
 IMAGES = ("image", "images", "x", "arr_0")
@@ -82,16 +82,9 @@ def _downloaded(uri: str, field: str) -> Iterator[_File]:
     info = store.head(key)
     if info is None:
         raise BadData(f"{uri}: no such file; set {field} to the .npz file")
+    check_space(uri, info.size_bytes)
     with tempfile.NamedTemporaryFile(prefix="adainf-", suffix=".npz") as copy:
-        free = shutil.disk_usage(copy.name).free
-        if info.size_bytes > free:
-            raise BadData(
-                f"{uri}: its copy needs {info.size_bytes:,} bytes, and {Path(copy.name).parent} has {free:,}; set TMPDIR to a "
-                "larger disk"
-            )
-        with store.open(key, info.etag) as file:
-            shutil.copyfileobj(file, copy, _CHUNK)
-        copy.flush()
+        copy_object(store, info, Path(copy.name))
         yield _File(Path(copy.name), uri)
 
 

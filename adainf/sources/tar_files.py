@@ -12,6 +12,20 @@ from adainf.sources.base import BadData
 from adainf.storage import ObjectInfo, Store, open_store
 
 _PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
+_EXPORT = "write its images to files, or to tars with webdataset, and use those"
+_FOREIGN = {
+    ".parquet": ("Parquet", _EXPORT),
+    ".arrow": ("Arrow", _EXPORT),
+    ".tfrecord": ("TFRecord", _EXPORT),
+    ".beton": ("FFCV's format", _EXPORT),
+    ".mds": ("mosaicml-streaming's format", _EXPORT),
+    ".h5": ("HDF5", _EXPORT),
+    ".hdf5": ("HDF5", _EXPORT),
+    ".lmdb": ("LMDB", _EXPORT),
+    ".zip": ("zip", "unpack it, and use the folder"),
+    ".npy": (".npy", "save it as .npz with the array image (numpy.savez), and import that"),
+}
+"""Suffix → kind of data, and the way out."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _WILD = re.compile(r"[*?\[{]")
 _MAX_EXPANDED = 1_000_000
@@ -35,9 +49,8 @@ def is_tar_uri(uri: str) -> bool:
 
 def find_tars(uri: str, fix: str) -> TarSet:
     """The tars at `uri`; hidden ones are ignored. Raises `BadData`, with `fix` as the last part of its message."""
+    check_uri(uri, fix)
     local = None if uri.startswith("s3://") else Path(uri).expanduser()
-    if local is not None and "://" in uri:
-        raise BadData(f"{uri}: only s3:// and local paths are supported; {fix}")
     if is_tar_uri(uri) or (local is not None and local.is_file()):
         literal = local is not None and local.exists()
         root, pattern = _split(uri, literal)
@@ -48,11 +61,32 @@ def find_tars(uri: str, fix: str) -> TarSet:
         raise BadData(f"{uri}: no such folder; {fix}")
     store = open_store(uri)
     found = [info for info in store.list() if not _is_hidden(info.key)]
-    _check_packed(store, [info.key for info in found])
+    for info in found:
+        _check_packed(info.key, locate(store, info.key))
     tars = sorted((info for info in found if info.key.endswith(".tar")), key=lambda info: info.key)
     if not tars:
+        for info in found:
+            _check_foreign(info.key, locate(store, info.key))
         raise BadData(f"{uri}: contains no .tar files; {fix}")
     return TarSet(store, tars, is_folder=True)
+
+
+def check_uri(uri: str, fix: str) -> None:
+    """Raise `BadData` for an address or a kind of file that no command reads."""
+    if not uri.strip():
+        raise BadData(f"the path is empty; {fix}")
+    if uri.startswith("pipe:") or ("://" in uri and not uri.startswith("s3://")):
+        raise BadData(f"{uri}: only local paths and s3:// are read; download the files, or give one of these")
+    if uri.startswith("s3://") and not uri.removeprefix("s3://").strip("/"):
+        raise BadData(f"{uri}: names no bucket; give s3://bucket/prefix")
+    _check_foreign(uri, uri)
+    _check_packed(uri, uri)
+
+
+def _check_foreign(name: str, where: str) -> None:
+    for suffix, (kind, way_out) in _FOREIGN.items():
+        if name.lower().endswith(suffix):
+            raise BadData(f"{where}: {kind} is not read; {way_out}")
 
 
 def locate(store: Store, key: str) -> str:
@@ -78,7 +112,8 @@ def _match(uri: str, root: str, names: set[str], globs: list[str], fix: str) -> 
     prefix = os.path.commonprefix(literal)  # noqa: RUF071 - a prefix of keys, not of folders
     found = {info.key: info for info in store.list(prefix) if not _is_hidden(info.key)}
     keys = sorted(key for key in found if key in names or any(_fits(key, pattern) for pattern in globs))
-    _check_packed(store, keys)
+    for key in keys:
+        _check_packed(key, locate(store, key))
     missing = sorted(names.difference(keys))
     if missing:
         raise BadData(f"{locate(store, missing[0])}: no such file; {fix}")
@@ -128,7 +163,6 @@ def _is_hidden(key: str) -> bool:
     return any(part.startswith(".") for part in key.split("/"))
 
 
-def _check_packed(store: Store, keys: list[str]) -> None:
-    packed = next((key for key in keys if key.endswith(_PACKED)), None)
-    if packed is not None:
-        raise BadData(f"{locate(store, packed)}: is compressed; unpack it to an uncompressed .tar")
+def _check_packed(name: str, where: str) -> None:
+    if name.lower().endswith(_PACKED):
+        raise BadData(f"{where}: is compressed; unpack it to an uncompressed .tar")

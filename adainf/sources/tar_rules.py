@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from adainf.shards.format.samples import Fields, Found, Problem, SampleScan, TarSample, Unsorted, sample_of
+from adainf.shards.format.scan import Compressed
 from adainf.shards.format.summary import Findings, Skipped, skip
 from adainf.sources.base import BadData
 
@@ -46,6 +47,8 @@ class Rules(NamedTuple):
         """How to fix a corrupt tar or a sample with a problem."""
         if isinstance(error, Unsorted):
             return "pack its files again with `tar --sort=name`"
+        if isinstance(error, Compressed):
+            return "decompress it"
         if not isinstance(error, Problem):
             return "download or recreate the shard"
         leave_out = f"leave such samples out with {self.option('skip')}"

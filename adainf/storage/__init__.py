@@ -18,7 +18,7 @@ def open_store(uri: str) -> Store:
 
         return S3Store(uri)
     if "://" in uri:
-        raise BadInput(f"{uri}: {uri.split('://')[0]}:// is not supported; use s3://bucket/prefix or a folder as --run")
+        raise BadInput(f"{uri}: {uri.split('://')[0]}:// is not supported; use s3://bucket/prefix or a folder")
     from adainf.storage.local import LocalStore
 
     # A shell does not expand the ~ of --run=~/runs.

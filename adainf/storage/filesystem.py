@@ -74,29 +74,29 @@ def translate_errors(path: Path, needed_bytes: int = 0) -> Iterator[None]:
         resume = "run the same command again to resume"
         if error.errno in _NO_SPACE:
             raise BadInput(
-                f"no space left for {path} ({needed_bytes} bytes needed); free some space or choose another --run; {resume}"
+                f"no space left for {path} ({needed_bytes} bytes needed); free some space or use another folder; {resume}"
             ) from None
         if error.errno in _NO_ACCESS:
             raise BadInput(
                 f"{error.filename or path} may not be read or written ({error.strerror}); fix its owner, mode or mount, "
-                f"or choose another --run; {resume}"
+                f"or use another folder; {resume}"
             ) from None
         if error.errno in _NO_FOLDER:
             raise BadInput(
-                f"{path}: a file is in the place of a folder, or a folder in the place of a file; move it away or choose "
-                "another --run"
+                f"{path}: a file is in the place of a folder, or a folder in the place of a file; move it away or use "
+                "another folder"
             ) from None
         if error.errno in _NO_LOCKS:
             raise BadInput(
-                f"the disk of {path} does not support file locks; mount it with them (NFS: lockd, Lustre: -o flock) or choose "
-                "another --run"
+                f"the disk of {path} does not support file locks; mount it with them (NFS: lockd, Lustre: -o flock) or use "
+                "another folder"
             ) from None
         if error.errno == errno.ENAMETOOLONG:
-            raise BadInput(f"the name {path} is too long for its disk; choose a shorter --run") from None
+            raise BadInput(f"the name {path} is too long for its disk; use a shorter path") from None
         what = f"{error.filename or path}: {error.strerror or type(error).__name__}"
         if error.errno in _FAILING:
             raise AdaInfError(f"{what}; the disk or this machine is failing, check the system log; {resume}") from None
-        raise BadInput(f"{what}; fix that path or choose another --run") from None
+        raise BadInput(f"{what}; fix that path or use another folder") from None
 
 
 class StoreFile(io.FileIO):

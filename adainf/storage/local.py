@@ -36,13 +36,13 @@ class LocalStore:
 
     def __init__(self, uri: str) -> None:
         if not uri:
-            raise BadInput("the name of the run folder is empty; set it with --run")
+            raise BadInput("the name of the folder is empty; give a folder or s3://bucket/prefix")
         self.uri = uri
         self._root = Path(uri).absolute()  # a later chdir must not move the store
         self._temp = self._root / ".tmp"
         with translate_errors(self._root):
             if stat_file(self._root) is not None:
-                raise BadInput(f"{self._root} is a file, but a run is a folder; move it away or choose another --run")
+                raise BadInput(f"{self._root} is a file, not a folder; move it away or give another folder")
             self._sweep()
 
     def open(self, key: str, etag: str | None = None, *, verify: bool = True) -> io.BufferedReader:

@@ -11,7 +11,7 @@ _MAX_NAME = 200
 
 
 def parse_label(data: bytes, key: str) -> int | str | None:
-    """A class number or the name of a class, of a file or of the key of a JSON object. Raises `ValueError` for anything else."""
+    """A class number or the name of a class, of a file or of a key of a JSON object. Raises `ValueError` for anything else."""
     value: Any = _json_value(data, key) if key else data
     if isinstance(value, bytes | str):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
@@ -30,6 +31,8 @@ class ShardFolder:
     @classmethod
     def open(cls, uri: str) -> ShardFolder:
         """The set in a folder or at ``s3://bucket/prefix``. Raises `BadInput` where there is none."""
+        if not uri.startswith("s3://") and Path(uri).is_file():
+            raise BadInput(f"{uri} is a file; give the folder of a set of shards (for example RUN/real)")
         run = Run(uri)
         try:
             data = run.store.get("manifest.json")

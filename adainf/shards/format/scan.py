@@ -36,6 +36,10 @@ _MAX_EXTENDED = 1 << 20
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 
 
+class Compressed(ValueError):
+    """A compressed file in place of a tar."""
+
+
 class Member(NamedTuple):
     """One file of a tar: its content is bytes `offset` to `offset` + `size`."""
 
@@ -131,7 +135,7 @@ def _walk(tar: TarBytes, headers: _Headers) -> Iterator[Member]:
         if not header[0]:  # the end-of-archive marker, or corruption that is detected below
             break
         if len(header) < BLOCK:
-            raise ValueError(_packed(header) or f"it ends after {total} bytes without the end-of-archive marker")
+            raise _packed(header) or ValueError(f"it ends after {total} bytes without the end-of-archive marker")
         add(at, header)
         kind = header[156]
         name, size, start = _name(header), _size(header, at), at + BLOCK
@@ -229,13 +233,13 @@ class _Headers:
             field = fields[number].tobytes().strip(b"\0 ")
             signed = int(found[number].view(np.int8).sum(dtype=np.int64))  # some old writers sum signed bytes
             if not re.fullmatch(rb"[0-7]+", field) or int(field, 8) not in (int(found[number].sum()), signed):
-                raise ValueError(_packed(blocks[number]) or f"the header at byte {offsets[number]} is corrupt")
+                raise _packed(blocks[number]) or ValueError(f"the header at byte {offsets[number]} is corrupt")
 
 
-def _packed(block: bytes) -> str | None:
-    """The problem, where a block that is not an intact header starts a compressed file."""
+def _packed(block: bytes) -> Compressed | None:
+    """The error, where a block that is not an intact header starts a compressed file."""
     kind = next((kind for magic, kind in _PACKED.items() if block.startswith(magic)), None)
-    return kind and f"it is compressed ({kind}), not a plain tar"
+    return Compressed(f"it is compressed ({kind}), not a plain tar") if kind else None
 
 
 def _sums(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -159,7 +159,7 @@ def host_of(endpoint: str) -> str:
 
 def missing_bucket(where: str, bucket: str) -> BadInput:
     """The error for a bucket that does not exist."""
-    return BadInput(f"{where}: the bucket {bucket} does not exist; create it, or correct the name in --run")
+    return BadInput(f"{where}: the bucket {bucket} does not exist; create it, or correct its name")
 
 
 def explain(
@@ -208,7 +208,7 @@ def _explain_response(error: ClientError, where: str, bucket: str, host: str) ->
     if code in _BAD_REGION:
         return BadInput(f"{where}: the bucket {bucket} is in another region ({code}); set AWS_DEFAULT_REGION to its region")
     if code in _NO_SPACE or status_of(error) == 507:
-        return BadInput(f"{where}: no space left at {host} ({code}); free some or choose another --run; {RESUME}")
+        return BadInput(f"{where}: no space left at {host} ({code}); free some or use another store; {RESUME}")
     return AdaInfError(f"{where}: {host} responded {brief(error)} after {retries_of(error)} retries; {RESUME}")
 
 
@@ -250,5 +250,5 @@ def _name_exists(error: BotoCoreError) -> bool:
 
 def _bad_bucket_name(where: str, bucket: str) -> BadInput:
     return BadInput(
-        f"{where}: {bucket} is not a valid bucket name (3 to 63 lower-case letters, digits, '.' and '-'); correct --run"
+        f"{where}: {bucket} is not a valid bucket name (3 to 63 lower-case letters, digits, '.' and '-'); correct the name"
     )
