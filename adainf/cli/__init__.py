@@ -20,7 +20,7 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
-from adainf.runtime import signals
+from adainf.runtime import environment, signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,6 +107,7 @@ def _verify(uri: str, regenerate: int | None, seed: int | None) -> None:
 
 
 def _use_encoder(command: str, **options: object) -> None:
+    environment.check_launch()
     getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
 
 
@@ -141,6 +142,7 @@ def _what_if(parsed: argparse.Namespace) -> None:
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
     """Run one stage on one run. Raises `AdaInfError`."""
+    environment.check_launch()
     run = Run(uri or f"runs/{recipe.name}")
     reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
     # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.

@@ -7,10 +7,9 @@ that emulate another processor (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_CBW
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-
-import torch
 
 from adainf.errors import BadInput
 
@@ -40,8 +39,18 @@ ACCELERATE_DETAILS = (
 )
 """Prefixes of the settings of what is off. ``accelerate launch`` sets some of them always."""
 
-ACCELERATE_FLAGS = ("ACCELERATE_CPU_AFFINITY", "ACCELERATE_DEBUG_MODE", "ACCELERATE_USE_CPU", "FORK_LAUNCHED")
-"""Flags of accelerate that are followed. It fails on values that are neither true nor false."""
+ACCELERATE_FLAGS = (
+    "ACCELERATE_CPU_AFFINITY",
+    "ACCELERATE_DEBUG_MODE",
+    "ACCELERATE_ENABLE_RICH",
+    "ACCELERATE_USE_CPU",
+    "FORK_LAUNCHED",
+    "USE_TORCH_XLA",
+)
+"""Flags of accelerate that are followed."""
+
+_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+_READ_AT_IMPORT = (*ACCELERATE_FLAGS, "ACCELERATE_USE_MEGATRON_LM")
 
 _CPU_SETTINGS = ("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE")
 _CUDA_SETTINGS = (
@@ -58,8 +67,26 @@ _CUDA_SETTINGS = (
     "TORCH_LINALG_PREFER_CUSOLVER",
 )
 _COMPILER_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_", "TORCH_DYNAMO_")
-_COMPILER_FOLLOWED = ("CACHE", "DEBUG", "LOG", "PROFIL", "THREADS", "VERBOSE", "WORKER")
-"""Parts of the names of torch.compile's variables that concern caches, processes and reports."""
+_COMPILER_FOLLOWED = ("_CACHE", "_CACHES", "CACHE_DIR", "CACHE_KEY_TAG", "COMPILE_THREADS", "_DEBUG", "DEBUG_DIR", "_JOB_ID")
+_COMPILER_FOLLOWED += ("LOGPATH", "LOG_PATH", "PROFILE", "VERBOSE", "WORKER_START")
+"""Ends of the names of torch.compile's variables that concern caches, processes and reports."""
+
+
+def check_launch() -> None:
+    """Raise `BadInput` for values that accelerate and torch cannot read. Call it before they are imported: some fail there."""
+    for name in _READ_AT_IMPORT:
+        _require(name, _TRUTH, "set it to true or false, or unset it", _UNREADABLE)
+    if os.environ.get("ACCELERATE_LOG_LEVEL", "INFO").upper() not in logging.getLevelNamesMapping():
+        raise _refused("ACCELERATE_LOG_LEVEL", "set it to a level such as INFO, or unset it", _UNREADABLE)
+    for name in _RANKS:
+        if not os.environ.get(name, "0").isdecimal():
+            raise _refused(name, "let a launcher set it, or unset it", _UNREADABLE)
+    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if "LOCAL_RANK" in os.environ and missing:
+        raise BadInput(
+            f"LOCAL_RANK is set in the environment without {', '.join(missing)}, so the processes cannot find each other: "
+            "start them by a launcher, or unset LOCAL_RANK for one process"
+        )
 
 
 def check_accelerate(precision: str | None = None) -> None:
@@ -69,14 +96,16 @@ def check_accelerate(precision: str | None = None) -> None:
     """
     for name, (off, fix) in ACCELERATE_SWITCHES.items():
         _require(name, off, fix)
-    for name in ACCELERATE_FLAGS:
-        _require(name, _TRUTH, "set it to true or false, or unset it")
+    check_launch()
     if precision is not None:
         _require("ACCELERATE_MIXED_PRECISION", ("", "no", precision), "set pretrain.precision in the recipe, or unset it")
+    import torch  # takes seconds, and commands without it check the launch, too
+
     try:
         torch.device(os.environ.get("ACCELERATE_TORCH_DEVICE", "cpu"))
     except RuntimeError:
-        raise _refused("ACCELERATE_TORCH_DEVICE", "set it to a device of torch such as cuda:1, or unset it") from None
+        fix = "set it to a device such as cuda:1, or unset it"
+        raise _refused("ACCELERATE_TORCH_DEVICE", fix, _UNREADABLE) from None
     for name in list(os.environ):
         if name in ACCELERATE_SWITCHES or name.startswith(ACCELERATE_DETAILS):
             del os.environ[name]
@@ -84,6 +113,8 @@ def check_accelerate(precision: str | None = None) -> None:
 
 def check_libraries() -> None:
     """Raise `BadInput` for a setting of torch, oneDNN, cuBLAS or cuDNN that replaces the precision or the algorithm."""
+    import torch
+
     for name in _CPU_SETTINGS:
         _require(name, ("", "strict"), "unset it")
     if torch.cuda.is_available():
@@ -94,18 +125,20 @@ def check_libraries() -> None:
 def check_compiler() -> None:
     """Raise `BadInput` for a setting of torch.compile that changes the code it generates."""
     for name in os.environ:
-        if name.startswith(_COMPILER_PREFIXES) and not any(part in name for part in _COMPILER_FOLLOWED):
+        if name.startswith(_COMPILER_PREFIXES) and not name.endswith(_COMPILER_FOLLOWED):
             _require(name, ("",), "unset it")
 
 
-def _require(name: str, accepted: tuple[str, ...], fix: str) -> None:
+_CHANGES = "but only the recipe may change a result"
+_UNREADABLE = "which cannot be read"
+
+
+def _require(name: str, accepted: tuple[str, ...], fix: str, wrong: str = _CHANGES) -> None:
     value = os.environ.get(name)
     if value is not None and value.strip().lower() not in accepted:
-        raise _refused(name, fix)
+        raise _refused(name, fix, wrong)
 
 
-def _refused(name: str, fix: str) -> BadInput:
+def _refused(name: str, fix: str, wrong: str = _CHANGES) -> BadInput:
     origin = " or from accelerate's options and config file" if name.startswith("ACCELERATE_") else ""
-    return BadInput(
-        f"{name} is {os.environ[name]!r}, from the environment{origin}, but only the recipe may change a result: {fix}"
-    )
+    return BadInput(f"{name} is {os.environ[name]!r}, from the environment{origin}, {wrong}: {fix}")

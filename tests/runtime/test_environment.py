@@ -29,13 +29,13 @@ from adainf.runtime.environment import (
     check_accelerate,
     check_compiler,
 )
-from tests.tiny import RECIPE, write_recipe
+from tests.tiny import RECIPE, adainf, write_recipe
 
 LAUNCHERS = """LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT MPI_LOCALNRANKS MPI_LOCALRANKID MV2_COMM_WORLD_LOCAL_RANK
 MV2_COMM_WORLD_LOCAL_SIZE MV2_COMM_WORLD_RANK MV2_COMM_WORLD_SIZE NODE_RANK NPROC OMPI_COMM_WORLD_LOCAL_RANK
 OMPI_COMM_WORLD_LOCAL_SIZE OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE RANK WORLD_SIZE OMP_NUM_THREADS"""
 """Set by launchers; the processes of a stage."""
-DEVICES = "ACCELERATE_TORCH_DEVICE NCCL_IB_DISABLE NCCL_P2P_DISABLE PJRT_DEVICE PT_HPU_LAZY_MODE TPU_NAME USE_TORCH_XLA"
+DEVICES = "ACCELERATE_TORCH_DEVICE NCCL_IB_DISABLE NCCL_P2P_DISABLE PJRT_DEVICE PT_HPU_LAZY_MODE TPU_NAME"
 UNUSED = """ACCELERATE_ALLOW_CP_STANDALONE ACCELERATE_BYPASS_DEVICE_MAP ACCELERATE_CONFIG_DS_FIELDS ACCELERATE_DEBUG_RDV_FILE
 ACCELERATE_DOWNCAST_BF16 ACCELERATE_ENABLE_RICH ACCELERATE_GRADIENT_CLIPPING ACCELERATE_INIT_INCLUDE_BUFFERS
 ACCELERATE_LOG_LEVEL AWS_ACCESS_KEY_ID AWS_PROFILE CLEARML_PROJECT CLEARML_TASK HF_HOME MLFLOW_EXPERIMENT_NAME
@@ -140,12 +140,31 @@ def test_no_value_of_any_variable_changes_the_accelerator(value: str, monkeypatc
         assert refused >= {*ACCELERATE_SWITCHES, *ACCELERATE_FLAGS, "ACCELERATE_MIXED_PRECISION"}
 
 
+UNREADABLE = {
+    "ACCELERATE_USE_CPU": "",
+    "FORK_LAUNCHED": "maybe",
+    "ACCELERATE_TORCH_DEVICE": "gpu0",
+    "ACCELERATE_LOG_LEVEL": "loud",
+    "RANK": "x",
+}
+
+
 def test_a_value_that_accelerate_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ACCELERATE_USE_CPU", ""), ("FORK_LAUNCHED", "maybe"), ("ACCELERATE_TORCH_DEVICE", "gpu0")):
+    for name, value in UNREADABLE.items():
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             with pytest.raises(BadInput, match=f"{name} is '{value}'"):
                 distributed.init()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("USE_TORCH_XLA", "maybe"), ("ACCELERATE_USE_MEGATRON_LM", ""), ("LOCAL_RANK", "0")]
+)
+def test_what_fails_when_accelerate_is_imported_is_one_sentence(tmp_path: Path, name: str, value: str) -> None:
+    done = adainf("evaluate", write_recipe(tmp_path), "--run", tmp_path / "run", **{name: value})
+    assert done.returncode == BAD_INPUT
+    assert done.stderr.startswith(f"adainf: {name} is "), done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 CONFIGS = {
@@ -240,7 +259,12 @@ def test_settings_of_the_compiler_are_refused_except_caches_and_reports(monkeypa
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TORCH_COMPILE_DEBUG"):
         monkeypatch.setenv(name, "1")
     check_compiler()
-    for name in ("TORCHDYNAMO_DISABLE", "TORCHINDUCTOR_MAX_AUTOTUNE", "TORCHINDUCTOR_USE_FAST_MATH", "TORCH_COMPILE_DISABLE"):
+    for name in (
+        "TORCHDYNAMO_DISABLE",
+        "TORCHINDUCTOR_MAX_AUTOTUNE",
+        "TORCHINDUCTOR_CPP_GEMM_CACHE_BLOCKING",
+        "TORCH_COMPILE_DISABLE",
+    ):
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
             with pytest.raises(BadInput, match=f"{name} is '1'"):
