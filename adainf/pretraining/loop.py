@@ -68,29 +68,31 @@ def make_accelerator(config: Pretrain) -> Accelerator:
 def pretrain_arm(
     experiment: Experiment,
     accelerator: Accelerator,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     reporter: Reporter,
     label: str,
     validation: OnlineValidation | None = None,
 ) -> Trained:
-    """Train one encoder, from the newest checkpoint if there is one.
+    """Train one encoder, from the newest checkpoint if there is one. Without `checkpoints` nothing is saved.
 
     Saves when asked to. Raises `Interrupted` after saving when asked to stop, and `StageFailed` when the loss is not finite or
     the encoder has collapsed.
     """
     config, main, validation = experiment.config, accelerator.is_main_process, validation or OnlineValidation()
     trainer = Trainer(experiment, accelerator)
-    start, curve = _restore(trainer, checkpoints, main)
+    start, curve = _restore(trainer, checkpoints, main) if checkpoints else (0, [])
     features, classes = trainer.method.backbone.num_features, validation.classes
     probe = OnlineProbe(features, classes, trainer.device) if classes else None
     monitor = Monitor(trainer, label, probe, main)
 
     def save(done: int) -> None:
+        if not (main and checkpoints):
+            return
         tensors, scaler = trainer.state()
         checkpoints.save(done, tensors, {"stream": experiment.stream.state_at(done), "curve": curve, "scaler": scaler})
 
     agreement = distributed.Agreement(accelerator.device)
-    with reporter.track(label, config.steps, start) as track, deferred() as requests:
+    with reporter.track(label, config.steps, start) as track, deferred(saves=checkpoints is not None) as requests:
         for step in range(start, config.steps):
             current = trainer.step(step)
             monitor.observe(current)
@@ -105,15 +107,14 @@ def pretrain_arm(
                 track.advance(done - track.done, **{name: measured[name] for name in _SHOWN})
             request = agreement.highest(requests.take())  # all must save and stop at the same step
             if request == Request.STOP:
-                if main:
-                    save(done)
+                save(done)
+                if checkpoints:
                     checkpoints.wait()
                 distributed.barrier()
                 raise Interrupted(f"{label}: saved at step {done} of {config.steps}; run the same command again to resume")
             if (request == Request.SAVE or done % config.checkpoint_every_steps == 0) and done < config.steps:
                 checked_loss(done, current, trainer, label)  # never checkpoint a state whose loss is not finite
-                if main:
-                    save(done)
+                save(done)
                 if request == Request.SAVE:
                     reporter.info(f"{label}: a signal requested the checkpoint of step {done}; training continues")
     monitor.close()

@@ -37,6 +37,8 @@ class Requests:
         self.received = False
         """Whether the process was asked to stop."""
         self.deferred = False
+        self.saves = False
+        """Whether the loop that runs has checkpoints."""
         self._save = False
 
     def take(self) -> Request:
@@ -50,8 +52,8 @@ class Requests:
             raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command again to resume")
 
     def handle_save(self, number: int, frame: FrameType | None) -> None:
-        self._save = self.deferred
-        if not self.deferred:  # by a system call: the signal may have interrupted a print
+        self._save = self.saves
+        if not self.saves:  # by a system call: the signal may have interrupted a print
             text = f"adainf: {signal.Signals(number).name}: there is no checkpoint to save now; the work continues\n"
             with contextlib.suppress(OSError):
                 os.write(2, text.encode())
@@ -76,11 +78,14 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Requests]:
-    """Within this block signals only set a request: the loop takes it after each step. A second stop is not deferred."""
+def deferred(saves: bool = True) -> Iterator[Requests]:
+    """Within this block signals only set a request: the loop takes it after each step. A second stop is not deferred.
+
+    `saves`: the loop has checkpoints.
+    """
     _requests.take()
-    _requests.deferred = True
+    _requests.deferred, _requests.saves = True, saves
     try:
         yield _requests
     finally:
-        _requests.deferred = False
+        _requests.deferred = _requests.saves = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -18,8 +17,6 @@ from adainf.evaluation.linear import lbfgs_probe
 from adainf.evaluation.neighbours import majority_vote, nearest
 from adainf.inflation.search import Setting
 from adainf.models.encoder import Encoder, Normalisation
-from adainf.pipeline.artifacts import Run
-from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import pretrain_arm
 from adainf.pretraining.trainer import Experiment
@@ -82,10 +79,9 @@ class Probe:
         normalisation = Normalisation.of(self.real.split("train"))
         tokens = mixture.captions(self.config)
         try:
-            with TemporaryDirectory() as scratch, mixture.open(self.config, seed, self.accelerator) as stream:
+            with mixture.open(self.config, seed, self.accelerator) as stream:
                 experiment = Experiment(self.config, seed, stream, mixture.views, normalisation, tokens)
-                checkpoints = Checkpoints(Run(scratch), "probe")
-                trained = pretrain_arm(experiment, self.accelerator, checkpoints, Reporter(quiet=True), f"probe {setting.name}")
+                trained = pretrain_arm(experiment, self.accelerator, None, Reporter(quiet=True), f"probe {setting.name}")
         except StageFailed:
             return None
         encoder = Encoder(self.config.backbone, trained.backbone, normalisation)
