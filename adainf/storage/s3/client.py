@@ -144,8 +144,9 @@ class S3Client:
         payer = os.environ.get("AWS_REQUEST_PAYER", "")
         if payer not in ("", "requester"):
             raise BadInput(f"{self._uri}: AWS_REQUEST_PAYER is {payer!r}; set it to requester, or unset it")
-        self._session = self._session or _new_session()
-        self.anonymous = self._session.get_credentials() is None
+        if self._session is None:
+            self._session = _new_session()
+            self.anonymous = self._session.get_credentials() is None  # outside a cloud the search for a role takes seconds
         config = Config(
             signature_version=UNSIGNED if self.anonymous else "s3v4",
             connect_timeout=self._limits.connect_timeout_s,
