@@ -21,10 +21,11 @@ from adainf.shards.loader.read_all import Labelled
 MOMENTUM = 0.9
 
 
-def finetune_accuracy(
+def finetune_hits(
     encoder: Encoder, train: Labelled, test: Labelled, config: Finetune, seed: int, device: torch.device
-) -> float:
-    """Test accuracy, 0..1, of a copy of the encoder with a linear layer on top, after training both; `encoder` is unchanged.
+) -> NDArray[np.bool_]:
+    """Whether each test image is classified correctly by a copy of the encoder with a linear layer on top, after training both;
+    `encoder` is unchanged.
 
     SGD with momentum 0.9, no weight decay, cosine decay to zero without warm-up, cross entropy on un-augmented images. An
     incomplete last batch of an epoch is dropped, as batch normalisation needs more than one image. `seed` determines the
@@ -51,7 +52,7 @@ def finetune_accuracy(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return _accuracy(tuned, head, classes, test, config.batch, device)
+    return _hits(tuned, head, classes, test, config.batch, device)
 
 
 def labelled_rows(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
@@ -61,10 +62,10 @@ def labelled_rows(labels: NDArray[np.int64], fraction: float, seed: int) -> NDAr
     return np.sort(np.concatenate([rows[: max(1, round(fraction * len(rows)))] for rows in kept]))
 
 
-def _accuracy(
+def _hits(
     tuned: Encoder, head: nn.Linear, classes: NDArray[np.int64], test: Labelled, batch: int, device: torch.device
-) -> float:
+) -> NDArray[np.bool_]:
     features = torch.from_numpy(extract(tuned, test.images, batch, device)).to(device)
     with torch.inference_mode():
         found = head(features).argmax(1).cpu().numpy()
-    return float(np.mean(classes[found] == test.labels))
+    return np.asarray(classes[found] == test.labels)

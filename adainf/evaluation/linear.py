@@ -27,10 +27,15 @@ STEPS_DOWN_AT, STEP_DOWN = (60, 80), 0.1
 
 
 class LinearScore(NamedTuple):
-    accuracy: float
-    """0..1, on `test`."""
+    hits: NDArray[np.bool_]
+    """Whether each image of `test` is classified correctly."""
     chosen: float
     """The selected penalty or learning rate."""
+
+    @property
+    def accuracy(self) -> float:
+        """0..1, on `test`."""
+        return float(np.mean(self.hits))
 
 
 def lbfgs_probe(train: Features, validation: Features, test: Features, l2_grid: Sequence[float]) -> LinearScore:
@@ -102,13 +107,13 @@ def _probe(
     def scaled(features: Features) -> Matrix:
         return scaler.transform(features.values.astype(np.float64))
 
-    def accuracy(predict: Classifier, features: Features) -> float:
-        return float(np.mean(predict(scaled(features)) == features.labels))
+    def hits(predict: Classifier, features: Features) -> NDArray[np.bool_]:
+        return np.asarray(predict(scaled(features)) == features.labels)
 
     with threadpool_limits(1):  # a fixed order of summation on every machine
         x_ND = scaled(train)
         if len(validation.labels) == 0:
             grid = [grid[len(grid) // 2]]
         models = [fit(x_ND, train.labels, value) for value in grid]
-        best = 0 if len(grid) == 1 else int(np.argmax([accuracy(model, validation) for model in models]))
-        return LinearScore(accuracy(models[best], test), grid[best])
+        best = 0 if len(grid) == 1 else int(np.argmax([np.mean(hits(model, validation)) for model in models]))
+        return LinearScore(hits(models[best], test), grid[best])

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adainf.evaluation.features import Features, extract
-from adainf.evaluation.finetune import finetune_accuracy
+from adainf.evaluation.finetune import finetune_hits
 from adainf.evaluation.linear import lbfgs_probe, sgd_probe
 from adainf.evaluation.neighbours import majority_vote, nearest, weighted_vote
 from adainf.evaluation.scores import Measure, SeedScores
@@ -41,9 +40,8 @@ def measure(
     measures = [_linear(train, validation, test, config, seed), *_neighbours(train, test, config, seed)]
     if config.finetune is not None:
         # An encoder file has no seed: use the first one's.
-        accuracy = finetune_accuracy(encoder, labelled["train"], labelled["test"], config.finetune, seed or 0, device)
-        settings = config.finetune.model_dump(mode="json")
-        measures.append(Measure.of("finetune", accuracy, len(test.labels), seed, settings))
+        hits = finetune_hits(encoder, labelled["train"], labelled["test"], config.finetune, seed or 0, device)
+        measures.append(Measure.of("finetune", hits, seed, config.finetune.model_dump(mode="json")))
     return SeedScores(measures=measures)
 
 
@@ -57,24 +55,19 @@ def _linear(train: Features, validation: Features, test: Features, config: Evalu
         score, chosen = lbfgs_probe(train, validation, test, config.l2_grid), "l2"
     else:
         score, chosen = sgd_probe(train, validation, test, config.learning_rate_grid), "learning_rate"
-    return Measure.of(
-        "linear", score.accuracy, len(test.labels), seed, {"solver": config.linear}, chosen={chosen: score.chosen}
-    )
+    return Measure.of("linear", score.hits, seed, {"solver": config.linear}, chosen={chosen: score.chosen})
 
 
 def _neighbours(train: Features, test: Features, config: Evaluate, seed: int | None) -> list[Measure]:
     found = nearest(train, test, max(config.knn_neighbours, *config.weighted_knn_neighbours))
 
-    def accuracy(predicted: NDArray[np.int64]) -> float:
-        return float(np.mean(predicted == test.labels))
-
-    images, temperature = len(test.labels), config.knn_temperature
-    majority = accuracy(majority_vote(found, config.knn_neighbours))
-    weighted = {k: accuracy(weighted_vote(found, k, temperature)) for k in config.weighted_knn_neighbours}
+    temperature = config.knn_temperature
+    majority = majority_vote(found, config.knn_neighbours) == test.labels
+    weighted = {k: weighted_vote(found, k, temperature) == test.labels for k in config.weighted_knn_neighbours}
     return [
-        Measure.of("knn", majority, images, seed, {"neighbours": config.knn_neighbours}),
+        Measure.of("knn", majority, seed, {"neighbours": config.knn_neighbours}),
         *(
-            Measure.of("knn-weighted", value, images, seed, {"neighbours": k, "temperature": temperature})
-            for k, value in weighted.items()
+            Measure.of("knn-weighted", hits, seed, {"neighbours": k, "temperature": temperature})
+            for k, hits in weighted.items()
         ),
     ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
 from adainf.evaluation.intervals import wilson_interval
@@ -29,17 +32,20 @@ class Measure(Record):
     """0..1."""
     interval: tuple[float, float]
     """95 %, Wilson: variation over test images."""
+    packed_hits: str = ""
+    """Base64 of one bit per image, in the order of the split: whether it is classified correctly. Older scores lack it."""
 
     @classmethod
     def of(
         cls,
         protocol: Protocol,
-        accuracy: float,
-        images: int,
+        hits: NDArray[np.bool_],
         seed: int | None,
         settings: dict[str, JsonValue],
         chosen: dict[str, float] | None = None,
     ) -> Self:
+        """`hits`: for each labelled test image, whether it is classified correctly."""
+        images, accuracy = len(hits), float(np.mean(hits))
         low, high = (round(end, 6) for end in wilson_interval(accuracy, images))
         return cls(
             protocol=protocol,
@@ -49,7 +55,14 @@ class Measure(Record):
             images=images,
             accuracy=accuracy,
             interval=(low, high),
+            packed_hits=base64.b64encode(np.packbits(hits).tobytes()).decode(),
         )
+
+    @property
+    def hits(self) -> NDArray[np.bool_] | None:
+        """Inverse of `packed_hits`; None where the scores lack it."""
+        packed = np.frombuffer(base64.b64decode(self.packed_hits), np.uint8)
+        return np.unpackbits(packed, count=self.images).astype(bool) if len(packed) else None
 
     @property
     def title(self) -> str:
@@ -71,9 +84,9 @@ class SeedScores(Record):
 
     measures: list[Measure]
 
-    def accuracy(self, protocol: Protocol) -> float:
-        """0..1, of the first measure by that protocol."""
-        return next(measure.accuracy for measure in self.measures if measure.protocol == protocol)
+    def first(self, protocol: Protocol) -> Measure:
+        """The first measure by that protocol."""
+        return next(measure for measure in self.measures if measure.protocol == protocol)
 
 
 class InfoNceGap(Record):

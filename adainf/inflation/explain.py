@@ -88,12 +88,13 @@ def _score(values: list[float]) -> dict[str, Any]:
     return {"mean": round(mean, 6), "interval": [round(mean - half, 6), round(mean + half, 6)], "seeds": len(values)}
 
 
-def lines(plan: InflationPlan, draws: int) -> list[str]:
+def lines(plan: InflationPlan, draws: int, default_min_scale: float) -> list[str]:
     """Inputs, chosen values, formulas, and the basis of each value."""
     inputs = plan.inputs
     several = len(inputs.sources) > 1
     of = f" of {len(inputs.sources)} sources" if several else ""
-    output = [f"for {inputs.real_images:,} real and {inputs.generated_images:,} generated images{of}"]
+    stronger = ", with augmentation stronger than the recipe's" if plan.views[0].min_scale < default_min_scale else ""
+    output = [f"for {inputs.real_images:,} real and {inputs.generated_images:,} generated images{of}{stronger}"]
     for name, source in inputs.sources.items():
         counted = f"{name}: {source.images:,} images" if several else ""
         output += [f"  {', '.join(filter(None, (counted, _measured(source))))}"] if several or source.measured else []
@@ -114,6 +115,7 @@ def _measured(source: SourceStats) -> str:
         "total variation": measured.total_variation,
         "FID": measured.fid,
         "copy rate": measured.copy_rate,
+        "duplicate rate": measured.duplicate_rate,
         "AuthPct": measured.authenticity_pct,
     }
     of = f" (features: {measured.space})" if measured.space else ""

@@ -23,6 +23,7 @@ from adainf.inflation.record import (
     GENERATED_SHARE,
     JITTER,
     MIN_SCALE,
+    PAPER_METHOD,
     PAPER_REFERENCE_IMAGES,
     PRIOR,
     QUALITY,
@@ -52,12 +53,12 @@ RECIPE_MIN_SCALE = 0.20
 def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
     """The plan for these sizes and quality scores; it does not depend on the order of the sources.
 
-    N: real images. M'_s: generated images of source s that are not near-duplicates of training images. q_s: its quality score;
-    q: the best of all sources.
+    N: real images. M'_s: distinct generated images of source s that are not near-duplicates of training images. q_s: its
+    quality score; q: the best of all sources.
 
-    * Weight of an image of source s: q_s / q, times the share of its images that are not copies.
+    * Weight of an image of source s: q_s / q, times M'_s / M_s.
     * Weight of a real image: w = 10 / q, raised until a batch holds at most `max_generated_share` generated images.
-    * Effective size: n = N + sum of q_s M'_s. Min crop scale: s(n), through the paper's points.
+    * Effective size: n = N + sum of q_s M'_s. Min crop scale: s(n / reference), through the paper's points.
 
     A refused source (`quality_score.refusal_reason`) has weight 0. If all are refused, the plan is that of real images only.
     """
@@ -81,7 +82,8 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
         for name, score in scores.items()
     }
     effective = inputs.real_images + sum(used[name].effective(inputs.sources[name].images) for name in used)
-    augmentation = _augmentation(effective, rule, default[0].min_scale) if used else _unchanged(default)
+    augmentation = _augmentation(effective, inputs, rule, default[0].min_scale) if used else _unchanged(default)
+    views = _planned_views(default, augmentation)
     choices = [
         *_source_choices(sources, scores),
         *_total_choices(sources, weight, generated_share, basis, effective),
@@ -92,9 +94,9 @@ def make_plan(inputs: Inputs, rule: Plan, default: Views) -> InflationPlan:
         real_weight=weight,
         sources=sources,
         generated_share=generated_share,
-        views=_planned_views(default, augmentation),
+        views=views,
         choices=choices,
-        warnings=_warnings(inputs, sources),
+        warnings=[*_stronger(inputs, views, default), *_warnings(inputs, sources)],
     )
 
 
@@ -114,7 +116,7 @@ def _real_weight(inputs: Inputs, used: Sequence[QualityScore], mass: float, rule
     least = mass / inputs.real_images * (1 - rule.max_generated_share) / rule.max_generated_share
     weight = _three_digits(max(_replication(best), least))
     # The paper swept the weight once, with a generator of the best quality: the quality must be measured, not assumed.
-    known = all(score.has_fid for score in used)
+    known = all(score.has_fid for score in used) and inputs.method == PAPER_METHOD
     at_the_point = known and (inputs.real_images, mass, worst) == (*PAPER_WEIGHT_AT, 1.0)
     return weight, "paper's point" if at_the_point and weight == PAPER_WEIGHT else PRIOR
 
@@ -159,9 +161,10 @@ def _unchanged(default: Views) -> tuple[Choice, Choice]:
     return scale, Choice(name=JITTER, value=1.0, formula=formula, basis=PRIOR)
 
 
-def _augmentation(effective: float, rule: Plan, base: float) -> tuple[Choice, Choice]:
+def _augmentation(effective: float, inputs: Inputs, rule: Plan, base: float) -> tuple[Choice, Choice]:
     """Min crop scale and jitter multiplier; `base` is the default's min scale, which suits the reference size."""
-    scale, basis = min_scale(effective, rule.reference_images, base)
+    scale, basis = min_scale(effective, inputs.reference_images, base)
+    basis = basis if inputs.method == PAPER_METHOD else PRIOR
     curve = "s(n / reference), piecewise linear in log2"
     crop_only = Choice(name=MIN_SCALE, value=scale, formula=curve, basis=basis)
     if rule.augmentation_rule == "crop_only":
@@ -203,6 +206,16 @@ def _three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+def _stronger(inputs: Inputs, views: Views, default: Views) -> list[str]:
+    """A warning where the plan strengthens augmentation, which more data never call for."""
+    if views[0].min_scale >= default[0].min_scale:
+        return []
+    return [
+        f"augmentation is stronger than the recipe's (min crop scale {views[0].min_scale:g}, not {default[0].min_scale:g}), as "
+        f"plan.reference_images is {inputs.reference_images:,}: leave it out if the recipe's suits the real images of this run"
+    ]
+
+
 def _warnings(inputs: Inputs, sources: Mapping[str, SourceWeight]) -> list[str]:
     warnings: list[str] = []
     several = len(sources) > 1
@@ -215,6 +228,10 @@ def _warnings(inputs: Inputs, sources: Mapping[str, SourceWeight]) -> list[str]:
                 f"the quality of {name if several else 'the generated images'} was not measured: the weight assumes a "
                 "generator as good as the paper's best (q = 1), and a worse one deserves less weight"
             )
+    if inputs.method == "byol":
+        warnings.append(
+            "with BYOL the paper's plan gains nothing over vanilla (92.87 and 92.90 on CIFAR-10): compare both arms"
+        )
     if inputs.real_images < 10_000:
         warnings.append(
             f"with {inputs.real_images:,} real images this is far below the paper's smallest set: every number is a prior"

@@ -18,6 +18,8 @@ REAL_WEIGHT, GENERATED_SHARE = "real weight", "generated share"
 EFFECTIVE, MIN_SCALE, JITTER = "effective images", "min crop scale", "jitter multiplier"
 
 PAPER_REFERENCE_IMAGES = 50_000
+PAPER_METHOD = "simclr"
+"""The only method with which the paper swept weight and crop."""
 SINGLE_SOURCE = "generated"
 """Name of the source in a recipe with one generator."""
 
@@ -37,7 +39,10 @@ class Inputs(Record):
     """Real training images."""
     sources: Annotated[dict[str, SourceStats], Field(min_length=1)]
     """Generated images, by the name of their artifact."""
-    reference_images: Annotated[int, Field(ge=1)] = PAPER_REFERENCE_IMAGES
+    reference_images: Annotated[int, Field(ge=1)]
+    """The number of real images for which the default augmentation is right."""
+    method: str = PAPER_METHOD
+    """The contrastive method."""
 
     @property
     def generated_images(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from adainf.errors import BadInput
-from adainf.inflation.record import PAPER_REFERENCE_IMAGES, SINGLE_SOURCE, Inputs
+from adainf.inflation.record import PAPER_METHOD, SINGLE_SOURCE, Inputs
 
 COUNTS = {"real": "real_images", "reference": "reference_images"}
 PER_SOURCE = {
@@ -21,18 +21,21 @@ PER_SOURCE = {
     "tv": "total_variation",
     "tv_null": "total_variation_null",
     "copy_rate": "copy_rate",
+    "duplicate_rate": "duplicate_rate",
+    "contamination": "contamination",
     "authpct": "authenticity_pct",
     "authpct_null": "authenticity_pct_null",
     "fid": "fid",
 }
 
 
-def parse_what_if(text: str, known: Inputs | None, reference_images: int = PAPER_REFERENCE_IMAGES) -> Inputs:
-    """`known`, the inputs of a run, with the values of `text` replaced; without a run the reference is `reference_images`.
+def parse_what_if(text: str, known: Inputs | None, reference_images: int | None = None, method: str = PAPER_METHOD) -> Inputs:
+    """`known`, the inputs of a run, with the values of `text` replaced. `reference_images` and `method` are the recipe's.
 
     Raises `BadInput` for unknown keys, invalid values, missing counts, and a value whose source is ambiguous.
     """
-    values: dict[str, Any] = known.model_dump() if known else {"reference_images": reference_images, "sources": {}}
+    values: dict[str, Any] = known.model_dump() if known else {"sources": {}}
+    values |= {"reference_images": reference_images, "method": method}
     sources: dict[str, dict[str, Any]] = values["sources"]
     for part in text.split(","):
         named, equals, number = (piece.strip() for piece in part.partition("="))
@@ -57,6 +60,8 @@ def parse_what_if(text: str, known: Inputs | None, reference_images: int = PAPER
         else:
             source["measured"] = {**(source.get("measured") or {}), PER_SOURCE[name]: number}
     _check(values)
+    if values["reference_images"] is None:
+        values["reference_images"] = values["real_images"]
     try:
         return Inputs.model_validate(values)
     except ValidationError as error:
@@ -89,3 +94,6 @@ def _check(values: dict[str, Any]) -> None:
         for name in ("coverage", "tv"):
             if (measured.get(PER_SOURCE[name]) is None) != (measured.get(PER_SOURCE[f"{name}_null"]) is None):
                 raise BadInput(f"plan --what-if: {name} needs {name}_null, the same metric for real images; give both")
+        is_typed = isinstance(measured.get("fid"), str)  # a run's own value is a number
+        if is_typed and any(measured.get(PER_SOURCE[name]) is not None for name in ("coverage", "tv")):
+            raise BadInput("plan --what-if: fid has no effect where coverage or tv is known; leave fid out")

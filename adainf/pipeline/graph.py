@@ -108,6 +108,8 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
     if recipe.uses_plan:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
         settings = {"plan": recipe.plan.model_dump(mode="json", exclude={"verify"}), "augmentation": augmentation}
+        if recipe.pretrain.method.kind != "simclr":  # the requests of SimCLR's plans are older than this key
+            settings["method"] = recipe.pretrain.method.kind
         nodes["plan"] = Node("plan", ("real", *generated_sets(recipe), *qualities), settings)
     if recipe.plan.verify is not None:
         probed = {"verify": recipe.plan.verify.model_dump(mode="json"), "l2_grid": list(recipe.evaluate.l2_grid)}

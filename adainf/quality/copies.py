@@ -1,4 +1,5 @@
-"""Memorization: whether generated images are near-duplicates of training images, exact copies of them, or of each other."""
+"""Memorization and contamination: whether generated images are near-duplicates or exact copies of training images, exact copies
+of held-out images, or repeat each other."""
 
 from __future__ import annotations
 
@@ -46,6 +47,11 @@ def pixel_hashes(images: Pixels) -> PixelHashes:
 def duplicate_rate(hashes: PixelHashes) -> float:
     """Share of images whose pixels equal those of an earlier image."""
     return 1 - len(np.unique(hashes)) / len(hashes)
+
+
+def held_out_copied(hashes: PixelHashes, training: PixelHashes, held_out: PixelHashes) -> float:
+    """Share of the held-out images that an image copies exactly. An image that is a training image, too, does not count."""
+    return float(np.mean(np.isin(held_out, np.setdiff1d(hashes, training))))
 
 
 def exact_copy_rate(hashes: PixelHashes, training: PixelHashes) -> float:

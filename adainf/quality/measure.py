@@ -10,8 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adainf.evaluation.intervals import wilson_interval
 from adainf.quality.classifier import balanced_accuracy, total_variation
-from adainf.quality.copies import PixelHashes, authenticity, copy_rate, duplicate_rate, exact_copy_rate, pixel_hashes
+from adainf.quality.copies import (
+    PixelHashes,
+    authenticity,
+    copy_rate,
+    duplicate_rate,
+    exact_copy_rate,
+    held_out_copied,
+    pixel_hashes,
+)
 from adainf.quality.embedding import EmbeddingMap
 from adainf.quality.kernel import kernel_distance
 from adainf.quality.manifold import Manifold, overlap
@@ -23,6 +32,8 @@ from adainf.shards.format.png import Pixels
 
 MIN_RELATIVE_COVERAGE = 0.1
 """As a share of the null's coverage; below it there is a warning."""
+LEAST_NULL_COVERAGE = 0.5
+"""Coverage of as many real images; it is above 0.9 in any feature space that distinguishes images."""
 _STANDARD_ERRORS = 3.0
 
 
@@ -38,11 +49,14 @@ class RealImages(NamedTuple):
     """n of them, for the null."""
     validation: Pixels
     """n held-out images, which nothing was trained on."""
+    held_out_hashes: PixelHashes
+    """Of all validation and test images, in which copies are searched. Nothing else reads the test images here."""
 
     @classmethod
-    def of(cls, training: Pixels, validation: Pixels, count: int) -> RealImages:
+    def of(cls, training: Pixels, validation: Pixels, count: int, test: Pixels | None = None) -> RealImages:
         """With n = `count`."""
-        return cls(training, evenly_spaced(len(training), count), validation[evenly_spaced(len(validation), count)])
+        hashes = np.concatenate([pixel_hashes(images) for images in (validation, test) if images is not None])
+        return cls(training, evenly_spaced(len(training), count), validation[evenly_spaced(len(validation), count)], hashes)
 
 
 class Reference:
@@ -50,6 +64,7 @@ class Reference:
 
     def __init__(self, space: Space, real: RealImages, neighbours: int, device: torch.device) -> None:
         self.space, self._device = space, device
+        self.validation_shape = real.validation.shape
         self.training_ND = space.features(real.training, "training")
         self.validation_nD = space.features(real.validation, "validation")
         self.null_rows = real.training_rows
@@ -66,6 +81,14 @@ class Reference:
             for images_nD in (generated_nD, self.validation_nD)
         )
         return {score_name(name, self.space.name): Score.of(values[name], nulls[name].value) for name in values}
+
+    def noise_coverage(self) -> Estimate:
+        """Coverage of n images of uniform noise, with its 95 % interval; near 0 in a space that is fit to judge images."""
+        shape = self.validation_shape
+        words = np.random.Philox(0).random_raw(-(-math.prod(shape) // 8))
+        noise = words.view(np.uint8)[: math.prod(shape)].reshape(shape)
+        coverage = self.manifold.coverage(self.space.features(noise, "noise"))
+        return Estimate(coverage, *wilson_interval(coverage, shape[0]))
 
     def embed(self, generated_nD: Features, generated_rows: NDArray[np.int64]) -> EmbeddingMap:
         """The map of n generated images (rows `generated_rows` of their split) and the training images of the null: the first
@@ -114,7 +137,29 @@ def pixel_scores(generated: Pixels, hashes: PixelHashes, real: RealImages, devic
         "authenticity_pixels": Score.of(Estimate(authentic), null),
         "exact_copy_rate": Score.of(Estimate(exact), exact_null),
         "duplicate_rate": Score.of(Estimate(duplicate_rate(hashes)), duplicate_rate(training_hashes)),
+        "held_out_copied": Score.of(Estimate(held_out_copied(hashes, training_hashes, real.held_out_hashes)), 0.0),
     }
+
+
+def weak_encoder(references: Mapping[str, Reference]) -> str | None:
+    """Why the run's own encoder must not judge images; None if it may.
+
+    An encoder that is hardly trained maps noise close to real images: it is weak if noise covers significantly more real images
+    than in the random network's features. One that has collapsed maps all images to one point, and nothing covers anything.
+    """
+    if "ssl" not in references:
+        return None
+    own, random = (references[name].noise_coverage() for name in ("ssl", "rand"))
+    assert own.low is not None
+    assert random.high is not None
+    if references["ssl"].manifold.coverage(references["ssl"].null_nD) < LEAST_NULL_COVERAGE:
+        return "the encoder of arm none has collapsed: a random network judges the images instead; lower the learning rate"
+    if own.low <= random.high:
+        return None
+    return (
+        f"the encoder of arm none is too weak to judge images: noise covers {100 * own.value:.0f} % of the real images in its "
+        f"features and {100 * random.value:.0f} % in those of a random network, which is used instead; train it longer"
+    )
 
 
 def _flat(images: Pixels) -> Features:
@@ -138,6 +183,9 @@ def warnings(scores: Mapping[str, Score], images: int) -> list[str]:
     if _exceeds(duplicates.value, duplicates.null, images):
         detail = f"{100 * duplicates.value:.3g} % of the generated images, {100 * duplicates.null:.3g} % of the training images"
         found.append(f"generated images repeat each other pixel by pixel ({detail})")
+    copied_held_out = scores["held_out_copied"].value
+    if copied_held_out:
+        found.append(f"generated images are exact copies of {100 * copied_held_out:.3g} % of the validation and test images")
     for name, score in scores.items():
         if name.startswith("coverage") and score.value < MIN_RELATIVE_COVERAGE * score.null:
             found.append(f"generated images cover almost nothing of the real ones ({name} {score.value:.3g})")

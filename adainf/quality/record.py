@@ -75,12 +75,14 @@ class Quality(Record):
     """`rand`: a randomly initialised network. `ssl`: the first encoder of arm `none`. `inception`: Inception-v3."""
     scores: dict[str, Score]
     """By METRIC_SPACE: `fd_rand`, `coverage_ssl`, `fid_inception`, …; those of pixels are `copy_rate`, `authenticity_pixels`,
-    `duplicate_rate` and `exact_copy_rate`."""
+    `duplicate_rate`, `exact_copy_rate` and `held_out_copied`."""
     shards: ShardScores
     warnings: list[str]
     """What to know before using these images."""
+    weak_encoder: bool = False
+    """Whether the run's own encoder detects noise less well than the random network."""
 
     @property
     def primary_space(self) -> str:
-        """The space that the plan uses: the run's own encoder, or else the random network."""
-        return "ssl" if "ssl" in self.spaces else "rand"
+        """The space that the plan uses: the run's own encoder, or the random network where that is missing or weak."""
+        return "ssl" if "ssl" in self.spaces and not self.weak_encoder else "rand"

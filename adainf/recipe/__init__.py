@@ -49,8 +49,8 @@ __all__ = [
 class Plan(Section):
     """How the weights of images and the augmentation are chosen."""
 
-    reference_images: Annotated[int, Field(ge=1, le=10**12)] = 50_000
-    """The data size for which the default min crop scale (0.08) is tuned; 50,000 (CIFAR-10) in the paper."""
+    reference_images: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """The number of real images for which the recipe's own augmentation is right; null is the number in the run."""
     augmentation_rule: Literal["recipe", "crop_only"] = "recipe"
     """`recipe`: min crop scale up to 0.20 and weaker jitter, as in the paper's code; `crop_only`: min crop scale up to 0.30."""
     max_generated_share: Annotated[float, Field(ge=0.01, le=0.99)] = 0.8
@@ -77,7 +77,7 @@ class Recipe(Section):
     """How the quality of generated images is measured against the validation split; null does not measure it."""
     plan: Plan = Plan()
     """How weights and augmentation of arm `adainf`, and of its ablations `reweighted` and `weak`, are chosen."""
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "vanilla", "adainf")
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "none-weak", "vanilla", "adainf")
     """Which encoders to pretrain and evaluate."""
     pretrain: Pretrain = Pretrain()
     """How the encoders are pretrained."""

@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
-from adainf.evaluation.intervals import Interval, half_width, student_interval, t_quantile, wilson_interval
+import numpy as np
+from numpy.typing import NDArray
+
+from adainf.evaluation.intervals import (
+    NORMAL_QUANTILE,
+    Interval,
+    half_width,
+    student_interval,
+    t_quantile,
+    wilson_interval,
+)
+from adainf.evaluation.scores import Measure
 
 CONTROLS = ("none", "none-weak", "vanilla")
 
@@ -36,6 +47,15 @@ class Accuracy:
     """One accuracy (0..1) of one arm: a value per seed, with the same order of seeds for all arms."""
 
     values: tuple[float, ...]
+    hits: NDArray[np.bool_] | None = field(default=None, compare=False)
+    """Seeds x test images: whether the image is classified correctly; None where the scores do not contain it."""
+
+    @classmethod
+    def of(cls, measures: Sequence[Measure]) -> Self:
+        """Of one measure per seed."""
+        hits = [hit for measure in measures if (hit := measure.hits) is not None]
+        values = tuple(measure.accuracy for measure in measures)
+        return cls(values, np.stack(hits) if len(hits) == len(values) else None)
 
     @property
     def mean(self) -> float:
@@ -115,16 +135,23 @@ def points(value: float, digits: int) -> str:
 def compare(accuracies: Mapping[str, Accuracy], arm: str, other: str, test_images: int) -> Comparison:
     """`arm` against `other` on the linear probe.
 
-    The margin of error of one seed is two binomial standard errors of the difference of two accuracies on the test images,
-    with the errors of the arms taken as independent. Over several seeds it is that or, where larger, half of the 95 %
-    Student's t interval of the mean difference, paired by seed.
+    The margin of error is the root of the sum of two squares. Between test images: 1.96 standard errors of the difference,
+    paired by image. Between seeds, where there are several: half of the 95 % Student's t interval of the mean difference, paired
+    by seed. The interaction of images and seeds is in both, so the margin is slightly too large.
     """
     one, two = accuracies[arm], accuracies[other]
-    margin = 2 * math.hypot(one.binomial_error(test_images), two.binomial_error(test_images))
     differences = [a - b for a, b in zip(one.values, two.values, strict=True)]
-    if len(differences) > 1:
-        margin = max(margin, half_width(differences))
+    between_seeds = half_width(differences) if len(differences) > 1 else 0.0
+    margin = math.hypot(NORMAL_QUANTILE * _error_between_images(one, two, test_images), between_seeds)
     return Comparison(other, one.mean - two.mean, margin)
+
+
+def _error_between_images(one: Accuracy, two: Accuracy, test_images: int) -> float:
+    """The standard error of the difference over test images. Without hits, the errors of the arms count as independent."""
+    if one.hits is None or two.hits is None:
+        return math.hypot(one.binomial_error(test_images), two.binomial_error(test_images))
+    difference_by_image = one.hits.mean(axis=0) - two.hits.mean(axis=0)
+    return float(difference_by_image.std(ddof=1)) / math.sqrt(test_images) if test_images > 1 else 1.0
 
 
 def conclude(
@@ -172,7 +199,8 @@ def _conclude(linear: Mapping[str, Accuracy], arms: Sequence[str], test_images: 
 
     differences, wins = against_controls(subject)
     verified = (f"verified, tuned by the probe runs: {against_controls('verified')[0]}",) if "verified" in arms else ()
-    notes = (_margin_note(len(linear[subject].values), test_images), *untrained)
+    paired = all(linear[arm].hits is not None for arm in (subject, *controls))
+    notes = (_margin_note(len(linear[subject].values), test_images, paired), *untrained)
     if subject != "adainf":
         return Conclusion("open", f"This run has no arm adainf. {subject}: {differences}", notes)
     if not wins:
@@ -196,17 +224,20 @@ def _clause(one: Comparison, digits: int) -> str:
     return f"{points(one.difference, digits)} {side} {one.other} ({significance}, margin of error {points(one.margin, digits)})"
 
 
-def _margin_note(seeds: int, test_images: int) -> str:
-    if seeds > 1:
+def _margin_note(seeds: int, test_images: int, paired: bool) -> str:
+    between_images = (
+        f"1.96 standard errors of the difference {'paired by image' if paired else 'of independent accuracies'} over "
+        f"{test_images:,} test images"
+    )
+    if seeds == 1:
         return (
-            "The margin of error is half of the 95 % interval of the difference, the larger of two estimates. Between seeds: "
-            f"{t_quantile(seeds - 1):.2f} standard errors (Student's t) of the differences paired by seed over {seeds} seeds. "
-            f"Test set: two binomial standard errors of the difference of two accuracies on the {test_images:,} test images "
-            "that all seeds share."
+            f"The margin of error is half of the 95 % interval of the difference: {between_images}. One seed does not measure "
+            "the variance between seeds."
         )
     return (
-        "The margin of error is half of the 95 % interval of the difference: two binomial standard errors of the difference of "
-        f"two accuracies on {test_images:,} test images. One seed does not measure the variance between seeds."
+        f"The margin of error is half of the 95 % interval of the difference. It combines {between_images}, which all seeds "
+        f"share, and {t_quantile(seeds - 1):.2f} standard errors (Student's t) of the difference paired by seed over {seeds} "
+        "seeds."
     )
 
 

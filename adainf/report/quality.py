@@ -28,6 +28,7 @@ _OF_PIXELS = {
     "copy_rate": "Share of near-duplicates: images three times nearer to one training image than to any other.",
     "authenticity_pixels": "AuthPct by pixel distance.",
     "exact_copy_rate": "Share of images whose pixels equal those of a training image.",
+    "held_out_copied": "Share of the validation and test images of which a generated image is an exact copy.",
     "duplicate_rate": "Share of images whose pixels equal those of an earlier image of the set; real: the training split.",
 }
 
@@ -60,8 +61,9 @@ def by_space(quality: Quality) -> list[MetricRow]:
 
 
 def of_pixels(quality: Quality) -> list[MetricRow]:
-    """A row per metric of pixel distances."""
-    return [MetricRow(name, [_values(quality.scores[name])], meaning) for name, meaning in _OF_PIXELS.items()]
+    """A row per metric of pixels; a quality measured by an older version lacks some."""
+    measured = {name: meaning for name, meaning in _OF_PIXELS.items() if name in quality.scores}
+    return [MetricRow(name, [_values(quality.scores[name])], meaning) for name, meaning in measured.items()]
 
 
 def shards_text(quality: Quality) -> str:

@@ -181,7 +181,7 @@ def _no_probe_reason(real: ShardSet, test_images: int) -> str:
 def _by_seed(scores: Mapping[str, ArmScores], protocol: Protocol) -> dict[str, Accuracy]:
     """By arm: the accuracies of the protocol, for every arm that was probed."""
     return {
-        arm: Accuracy(tuple(seed.accuracy(protocol) for seed in of_arm.seeds.values()))
+        arm: Accuracy.of([seed.first(protocol) for seed in of_arm.seeds.values()])
         for arm, of_arm in scores.items()
         if of_arm.seeds
     }

@@ -1,4 +1,4 @@
-"""evaluate: every measure of every encoder; the only stage that reads the test split, once per arm."""
+"""evaluate: every measure of every encoder; the only stage that scores on the test split, once per arm."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from adainf.pipeline.serialization import Corrupt, encode
 from adainf.quality.embedding import MAP
 from adainf.quality.gallery import gallery
 from adainf.quality.inception import inception
-from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_scores, warnings
+from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_scores, warnings, weak_encoder
 from adainf.quality.record import Network, Quality, ShardScores, score_name
 from adainf.quality.sidecar import REFERENCE, Sidecar, moments_as_tensors, sidecar_name
 from adainf.quality.spaces import Space, of_encoder, random_encoder
@@ -57,8 +57,8 @@ def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Genera
         by_papers = [] if config.inception is None else [inception(config.inception, config.batch, device)]
         job.claim()
         prepare(recipe.cpu_threads)
-        training, validation = (read_all.read_split(real_folder, name).images for name in ("train", "validation"))
-        real = RealImages.of(training, validation, count)
+        training, validation, test = (read_all.read_split(real_folder, name).images for name in ("train", "validation", "test"))
+        real = RealImages.of(training, validation, count, test)
         normalisation = Normalisation.of(real_folder.split("train"))
         spaces = [*_own_spaces(recipe, run, job.inputs, real, normalisation, device), *by_papers]
         references = {space.name: Reference(space, real, config.neighbours, device) for space in spaces}
@@ -69,6 +69,7 @@ def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Genera
         scores = pixel_scores(images, np.concatenate([sidecar.pixel_hashes for sidecar in sidecars]), real, device)
         for name, reference in references.items():
             scores |= reference.scores(samples[name])
+        weak = weak_encoder(references)
         quality = Quality(
             images=count,
             neighbours=config.neighbours,
@@ -82,7 +83,8 @@ def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: Genera
                 coverage={name: [sidecar.coverage[name] for sidecar in sidecars] for name in references},
                 coverage_halves={name: [sidecar.halves[name] for sidecar in sidecars] for name in references},
             ),
-            warnings=warnings(scores, count),
+            warnings=[*([weak] if weak else []), *warnings(scores, count)],
+            weak_encoder=weak is not None,
         )
         moments = moments_as_tensors({name: reference.moments for name, reference in references.items()})
         job.write(REFERENCE, encode(moments, {"count": count}))

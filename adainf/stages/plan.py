@@ -43,7 +43,7 @@ def what_if(recipe: Recipe | None, run: Run | None, reporter: Reporter, text: st
     if recipe and run and needed and all(run.find(name) for name in needed.inputs):
         known = _inputs(recipe, require_inputs(recipe, run, NAME))
     rule, pretrain = (recipe.plan, recipe.pretrain) if recipe else (Plan(), Pretrain())
-    inputs = parse_what_if(text, known, rule.reference_images)
+    inputs = parse_what_if(text, known, rule.reference_images, pretrain.method.kind)
     _show(make_plan(inputs, rule, default_views(pretrain.augmentation)), pretrain, reporter, as_json)
 
 
@@ -56,7 +56,12 @@ def _inputs(recipe: Recipe, made: dict[str, Manifest]) -> Inputs:
         name = generated(source)
         quality = made[measured(source)].content_as(Quality) if recipe.measures_quality else None
         sources[name] = SourceStats(images=images(name), measured=Measured.of(quality) if quality else None)
-    return Inputs(real_images=images("real"), sources=sources, reference_images=recipe.plan.reference_images)
+    return Inputs(
+        real_images=images("real"),
+        sources=sources,
+        reference_images=recipe.plan.reference_images or images("real"),
+        method=recipe.pretrain.method.kind,
+    )
 
 
 def _verified(recipe: Recipe, run: Run) -> VerifyResult | None:
@@ -70,9 +75,9 @@ def _verified(recipe: Recipe, run: Run) -> VerifyResult | None:
 def _show(
     chosen: InflationPlan, pretrain: Pretrain, reporter: Reporter, as_json: bool, verified: VerifyResult | None = None
 ) -> None:
-    draws = pretrain.steps * pretrain.global_batch
+    draws, default = pretrain.steps * pretrain.global_batch, default_views(pretrain.augmentation)
     if as_json:
         print(json.dumps(explain.as_json(chosen, pretrain.augmentation.family, draws, verified), indent=2))
         return
-    for line in [*explain.lines(chosen, draws), *(verified.why if verified else ())]:
+    for line in [*explain.lines(chosen, draws, default[0].min_scale), *(verified.why if verified else ())]:
         reporter.info(line)

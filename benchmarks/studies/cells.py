@@ -168,8 +168,8 @@ def make_cell(recipe_file: str, folder: str, arm: str, seed: int, part: Part) ->
     splits = _evaluation_splits(data.parts(Path(recipe_file).stem.split("-")[0]), part)
     scores = measure(found_encoder.encoder, splits, recipe.evaluate, seed, default_device())
     found = {
-        "linear": scores.accuracy("linear"),
-        "knn": scores.accuracy("knn"),
+        "linear": scores.first("linear").accuracy,
+        "knn": scores.first("knn").accuracy,
         "images": len(splits["test"].labels),
         "encoder_sha256": found_encoder.sha256,
         "commit": commit(),

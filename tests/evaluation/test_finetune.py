@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adainf.evaluation.finetune import finetune_accuracy, labelled_rows
+from adainf.evaluation.finetune import finetune_hits, labelled_rows
 from adainf.recipe import Finetune
 from adainf.shards.loader.read_all import Labelled
 from tests.evaluation.encoders import digest, make_encoder
@@ -31,10 +31,10 @@ def test_it_learns_what_there_is_and_leaves_the_encoder_alone() -> None:
     encoder = make_encoder()
     before = digest(encoder)
     config = Finetune(epochs=3, learning_rate=0.05, batch=32)
-    assert finetune_accuracy(encoder, TRAIN, TEST, config, 0, CPU) > 0.95
+    assert finetune_hits(encoder, TRAIN, TEST, config, 0, CPU).mean() > 0.95
     assert digest(encoder) == before
     shuffled = Labelled(TRAIN.images, np.random.default_rng(5).permutation(TRAIN.labels))
-    assert finetune_accuracy(encoder, shuffled, TEST, config, 0, CPU) < 0.85
+    assert finetune_hits(encoder, shuffled, TEST, config, 0, CPU).mean() < 0.85
 
 
 @pytest.mark.heavy
@@ -46,7 +46,7 @@ def test_the_whole_network_is_trained_and_the_same_again() -> None:
         encoder = make_encoder()
         for parameter in encoder.parameters():
             parameter.requires_grad_(not frozen)
-        return finetune_accuracy(encoder, TRAIN, stripes(1000, 2), config, seed, CPU)
+        return float(finetune_hits(encoder, TRAIN, stripes(1000, 2), config, seed, CPU).mean())
 
     first = [accuracy(seed) for seed in (0, 1)]
     assert first == [accuracy(seed) for seed in (0, 1)]
@@ -69,10 +69,10 @@ def test_labels_that_it_may_not_use_do_not_count() -> None:
     used = labelled_rows(TRAIN.labels, 0.25, 0)
     spoilt = np.zeros_like(TRAIN.images)
     spoilt[used] = TRAIN.images[used]
-    one = finetune_accuracy(make_encoder(), TRAIN, TEST, config, 0, CPU)
-    assert one == finetune_accuracy(make_encoder(), Labelled(spoilt, TRAIN.labels), TEST, config, 0, CPU)
+    one = finetune_hits(make_encoder(), TRAIN, TEST, config, 0, CPU)
+    assert (one == finetune_hits(make_encoder(), Labelled(spoilt, TRAIN.labels), TEST, config, 0, CPU)).all()
 
 
 def test_a_last_image_alone_is_no_crash() -> None:
     """Batch normalisation cannot train on one image."""
-    finetune_accuracy(make_encoder(), stripes(33, 3), TEST, Finetune(epochs=1, batch=32), 0, CPU)
+    finetune_hits(make_encoder(), stripes(33, 3), TEST, Finetune(epochs=1, batch=32), 0, CPU)

@@ -24,7 +24,7 @@ def test_student_interval() -> None:
 
 
 def test_a_measure_describes_itself() -> None:
-    one = Measure.of("knn-weighted", 0.9, 400, 3, {"neighbours": 200, "temperature": 0.1})
+    one = Measure.of("knn-weighted", np.arange(400) < 360, 3, {"neighbours": 200, "temperature": 0.1})
     assert (one.split, one.seed, one.images) == ("test", 3, 400)
     assert one.interval == pytest.approx(wilson_interval(0.9, 400), abs=1e-6)
     assert one.title == "kNN, k = 200, weighted by exp(cos / 0.1)"

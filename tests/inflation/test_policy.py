@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from adainf.augment.profiles import default_views
+from adainf.inflation.explain import lines
 from adainf.inflation.policy import make_plan, min_scale
 from adainf.inflation.quality_score import Measured, quality_score
 from adainf.inflation.record import REAL_WEIGHT, InflationPlan, Inputs, SourceStats
+from adainf.inflation.what_if import parse_what_if
 from adainf.recipe import Augmentation, Plan
 
 DEFAULT = default_views(Augmentation())
@@ -19,11 +21,12 @@ QUALITY = st.floats(0.02, 1)
 
 
 def of_one(real: int, generated: int, measured: Measured | None = None) -> Inputs:
-    return Inputs(real_images=real, sources={"generated": SourceStats(images=generated, measured=measured)})
+    sources = {"generated": SourceStats(images=generated, measured=measured)}
+    return Inputs(real_images=real, sources=sources, reference_images=50_000)
 
 
 def planned(real: int, generated: int, quality: float = 1.0, copies: float = 0.0, **rule: object) -> InflationPlan:
-    measured = Measured(fid=1.94 / quality, copy_rate=copies)
+    measured = Measured(fid=1.94 / quality**2, copy_rate=copies)
     return make_plan(of_one(real, generated, measured), Plan.model_validate(rule), DEFAULT)
 
 
@@ -56,6 +59,50 @@ def test_the_weight_is_the_papers_only_where_the_paper_measured_it(
 ) -> None:
     inputs = of_one(real, generated, Measured(fid=1.94) if measured else None)
     assert make_plan(inputs, Plan(), DEFAULT).choice(REAL_WEIGHT).basis == basis
+
+
+@given(real=COUNTS, generated=COUNTS, quality=QUALITY)
+def test_without_a_reference_no_number_of_real_images_strengthens_augmentation(
+    real: int, generated: int, quality: float
+) -> None:
+    """The recipe's augmentation is right for the images that the recipe names."""
+    inputs = parse_what_if(f"real={real},generated={generated},fid={1.94 / quality**2}", None, Plan().reference_images)
+    plan = make_plan(inputs, Plan(), DEFAULT)
+    assert plan.inputs.reference_images == real
+    assert plan.views[0].min_scale >= DEFAULT[0].min_scale
+    assert not any("stronger" in warning for warning in plan.warnings)
+
+
+def test_a_plan_that_strengthens_augmentation_says_so_in_its_first_line() -> None:
+    plan = planned(432, 5_000)
+    assert plan.views[0].min_scale == 0.02
+    assert "stronger than the recipe's (min crop scale 0.02, not 0.08)" in plan.warnings[0]
+    assert lines(plan, 1000, DEFAULT[0].min_scale)[0].endswith("with augmentation stronger than the recipe's")
+    assert "stronger" not in lines(planned(50_000, 5_000), 1000, DEFAULT[0].min_scale)[0]
+
+
+@pytest.mark.parametrize("method", ["byol", "moco"])
+def test_only_simclr_has_the_papers_points(method: str) -> None:
+    """The paper swept weight and crop with SimCLR; with BYOL its plan gains nothing over vanilla."""
+    measured = of_one(50_000, 1_000_000, Measured(fid=1.94))
+    plan = make_plan(measured.model_copy(update={"method": method}), Plan(), DEFAULT)
+    simclr = make_plan(measured, Plan(), DEFAULT)
+    assert (plan.real_weight, plan.views) == (simclr.real_weight, simclr.views)
+    assert {choice.basis for choice in plan.choices} == {"our prior"}
+    assert any("BYOL" in warning for warning in plan.warnings) == (method == "byol")
+
+
+@given(repeats=st.integers(1, 50), distinct=st.integers(1000, 100_000))
+def test_repeated_images_count_once(repeats: int, distinct: int) -> None:
+    repeated = of_one(50_000, repeats * distinct, Measured(fid=1.94, duplicate_rate=1 - 1 / repeats))
+    plan = make_plan(repeated, Plan(max_generated_share=0.99), DEFAULT)
+    if repeats > 2:
+        assert plan.refused is not None
+        assert "repeat another one pixel by pixel" in plan.refused
+    else:
+        once = make_plan(of_one(50_000, distinct, Measured(fid=1.94)), Plan(max_generated_share=0.99), DEFAULT)
+        assert plan.generated_share == pytest.approx(once.generated_share, rel=1e-2)
+        assert plan.views == once.views
 
 
 @pytest.mark.parametrize("base", [0.02, 0.08, 0.2, 0.3])
@@ -104,10 +151,11 @@ def test_crop_only_weakens_only_the_crop() -> None:
     ("real", "generated", "quality", "weight", "share", "scale"),
     [
         (50_000, 100_000, 1.0, 10, 0.167, 0.200),
-        (50_000, 1_000_000, 1.94 / 2.92, 15.1, 0.571, 0.280),  # StyleGAN2-ADA's FID against the paper's STF
-        (50_000, 1_000_000, 1.94 / 3.04, 15.7, 0.561, 0.278),  # DDPM
-        (5_000, 500_000, 1.94 / 18.27, 94.2, 0.515, 0.096),
-        (50_000, 1_000_000, 1.94 / 60, 100, 0.167, 0.134),
+        (50_000, 1_000_000, (1.94 / 2.92) ** 0.5, 12.3, 0.619, 0.290),  # StyleGAN2-ADA's FID against the paper's STF
+        (50_000, 1_000_000, (1.94 / 3.04) ** 0.5, 12.5, 0.615, 0.289),  # DDPM
+        (5_000, 500_000, (1.94 / 18.27) ** 0.5, 30.7, 0.765, 0.206),
+        (100_000, 1_000_000, (1.94 / 18.61) ** 0.5, 31.0, 0.244, 0.253),  # Tiny ImageNet's; the paper used 10
+        (50_000, 1_000_000, (1.94 / 60) ** 0.5, 55.6, 0.265, 0.222),
     ],
 )
 def test_worked_examples(real: int, generated: int, quality: float, weight: float, share: float, scale: float) -> None:
@@ -177,7 +225,9 @@ def test_impossible_inputs_are_refused(wrong: dict[str, object]) -> None:
     ("measured", "why"),
     [
         ({"coverage": 0.05, "coverage_null": 0.9}, "cover 5.6 %"),
-        ({"fid": 200}, "quality q is 0.0097"),
+        ({"fid": 5000}, "quality q is 0.0197"),
+        ({"duplicate_rate": 0.98}, "98 % of them repeat another one"),
+        ({"contamination": 0.25}, "exact copies of 25 % of the validation and test images"),
         ({"copy_rate": 0.6}, "60 % of them copy"),
         ({"authenticity_pct": 14.2, "authenticity_pct_null": 52.7}, "38 points below its null"),
     ],
@@ -205,7 +255,14 @@ def test_the_worst_of_the_measurements_decides(
     measured = Measured(coverage=coverage, coverage_null=null, total_variation=apart, total_variation_null=apart_null, fid=fid)
     found = quality_score(measured)
     assert found is not None
-    assert found[0] == pytest.approx(min(coverage / (0.9 * null), (1 - apart) / (1 - apart_null), 1.94 / fid, 1.0))
+    assert found[0] == pytest.approx(min(coverage / (0.9 * null), (1 - apart) / (1 - apart_null), 1.0))
+
+
+def test_an_fid_decides_only_where_nothing_else_is_known() -> None:
+    """An FID depends on the data set and on the number of images: that of a Tiny ImageNet run is not one of CIFAR-10."""
+    found = quality_score(Measured(fid=18.61))
+    assert found is not None
+    assert found[0] == pytest.approx((1.94 / 18.61) ** 0.5)
 
 
 def test_blends_that_cover_the_real_images_get_less_weight() -> None:

@@ -20,7 +20,8 @@ DEFAULT = default_views(Augmentation())
 
 
 def inflated(real: int, generated: int, measured: Measured | None = None) -> Inputs:
-    return Inputs(real_images=real, sources={"generated": SourceStats(images=generated, measured=measured)})
+    sources = {"generated": SourceStats(images=generated, measured=measured)}
+    return Inputs(real_images=real, sources=sources, reference_images=50_000)
 
 
 SCORE = st.integers(0, 60).map(lambda points: points / 100)

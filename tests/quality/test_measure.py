@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from adainf.quality.copies import pixel_hashes
 from adainf.quality.gallery import gallery
-from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_scores, warnings
+from adainf.quality.measure import RealImages, Reference, evenly_spaced, pixel_scores, warnings, weak_encoder
 from adainf.quality.record import Score
 from adainf.quality.spaces import Space
 from adainf.shards.format.png import Pixels
@@ -110,3 +112,37 @@ def test_the_gallery_has_digits_at_one_end_and_noise_at_the_other(
             assert (among == image).all((1, 2, 3)).any()
             apart = np.square(real.training.astype(int) - image).sum((1, 2, 3))
             assert (real.training[np.argmin(apart)] == below[:, left : left + 8]).all()
+
+
+def test_exact_copies_of_held_out_images_are_counted(digits: Pixels, reference: Reference) -> None:
+    """Only those that are no training images: a generator may repeat what it was fitted on."""
+    training, validation, test = digits[:1000], digits[1000:1300], digits[1300:1500]
+    real = RealImages.of(training, validation, COUNT, test)
+    leaked = np.concatenate([digits[1500:1700], validation[:3], test[:2], training[:50]])
+    scores, warned = measured(leaked, real, reference)
+    assert scores["held_out_copied"].value == pytest.approx(5 / 500)
+    assert any("exact copies of 1 % of the validation and test images" in warning for warning in warned)
+    both = RealImages.of(np.concatenate([training, test[:2]]), validation, COUNT, test)
+    assert measured(leaked, both, reference)[0]["held_out_copied"].value == pytest.approx(3 / 500)
+    assert measured(digits[1500:1700], real, reference)[0]["held_out_copied"].value == 0
+
+
+def _scrambled(images: Pixels) -> np.ndarray:
+    """Features that have nothing to do with the content, as those of an encoder that is hardly trained."""
+    return np.stack([np.random.default_rng(image.ravel()).random(2, dtype=np.float32) for image in images])
+
+
+@pytest.mark.parametrize(
+    ("compute", "why"),
+    [
+        (PIXELS.compute, None),
+        (_scrambled, "too weak to judge images: noise covers"),
+        (lambda images: np.ones((len(images), 4), np.float32), "has collapsed"),
+    ],
+)
+def test_an_encoder_that_does_not_detect_noise_does_not_judge(
+    real: RealImages, compute: Callable[[Pixels], np.ndarray], why: str | None
+) -> None:
+    spaces = {"ssl": Space("ssl", "", compute), "rand": Space("rand", "", PIXELS.compute)}
+    found = weak_encoder({name: Reference(space, real, 5, CPU) for name, space in spaces.items()})
+    assert found is None if why is None else found is not None and why in found

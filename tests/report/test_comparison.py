@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adainf.evaluation.intervals import t_quantile
+from adainf.evaluation.scores import Measure
 from adainf.report.comparison import (
     LABELS_NOTE,
     NO_TEST_LABELS,
@@ -27,18 +31,19 @@ def accuracies(**values: list[float]) -> dict[str, Accuracy]:
 
 
 def test_margin_of_several_seeds_is_students_t_of_the_paired_differences() -> None:
-    # differences .03, .04, .05: standard deviation .01, standard error .01/√3 = .0057735; t of 2 degrees of freedom is 4.303
+    # differences .03, .04, .05: standard deviation .01, standard error .01/√3 = .0057735; t of 2 degrees of freedom is 4.303.
+    # Over images 1.96 · √(.81 · .19 + .85 · .15) / √10⁶ = .00104: together √(.02484² + .00104²)
     linear = accuracies(none=[0.80, 0.81, 0.82], adainf=[0.83, 0.85, 0.87])
-    one = compare(linear, "adainf", "none", test_images=10_000)
+    one = compare(linear, "adainf", "none", test_images=1_000_000)
     assert one.difference == pytest.approx(0.04)
-    assert one.margin == pytest.approx(4.303 * 0.0057735, rel=1e-5)
+    assert one.margin == pytest.approx(math.hypot(4.303 * 0.0057735, 1.96 * 5.30471e-4), rel=1e-5)
     assert one.is_significant
 
 
 def test_two_seeds_have_a_wide_margin() -> None:
     # differences .04 and .06: standard deviation .0141421, standard error .01; t of 1 degree of freedom is 12.706
-    one = compare(accuracies(none=[0.80, 0.80], adainf=[0.84, 0.86]), "adainf", "none", test_images=10_000)
-    assert one.margin == pytest.approx(0.12706)
+    one = compare(accuracies(none=[0.80, 0.80], adainf=[0.84, 0.86]), "adainf", "none", test_images=10**8)
+    assert one.margin == pytest.approx(0.12706, rel=1e-5)
     assert not one.is_significant
 
 
@@ -46,14 +51,14 @@ def test_two_seeds_have_a_wide_margin() -> None:
 def test_equal_seeds_leave_the_margin_of_the_test_set(seeds: int) -> None:
     # √(.9 · .1 / 400) = .015 and √(.8 · .2 / 400) = .02: together .025, however many seeds share the images
     one = compare(accuracies(none=[0.8] * seeds, adainf=[0.9] * seeds), "adainf", "none", test_images=400)
-    assert one.margin == pytest.approx(0.05)
+    assert one.margin == pytest.approx(1.96 * 0.025, rel=1e-4)
 
 
-def test_a_small_test_set_outweighs_the_seeds() -> None:
-    # √(.81 · .19 / 100 + .85 · .15 / 100) = .0530471, above the .0248 of the seeds
+def test_both_errors_add_up() -> None:
+    # √(.81 · .19 / 100 + .85 · .15 / 100) = .0530471, and .0248432 of the seeds
     linear = accuracies(none=[0.80, 0.81, 0.82], adainf=[0.83, 0.85, 0.87])
     one = compare(linear, "adainf", "none", test_images=100)
-    assert one.margin == pytest.approx(2 * 0.0530471, rel=1e-5)
+    assert one.margin == pytest.approx(math.hypot(1.96 * 0.0530471, 0.0248432), rel=1e-4)
     assert not one.is_significant
 
 
@@ -66,39 +71,80 @@ def test_quantiles_of_students_t() -> None:
 def test_margin_of_one_seed_is_binomial() -> None:
     # √(.9 · .1 / 400) = .015 and √(.8 · .2 / 400) = .02: together .025
     one = compare(accuracies(none=[0.8], adainf=[0.9]), "adainf", "none", test_images=400)
-    assert one.margin == pytest.approx(0.05)
+    assert one.margin == pytest.approx(1.96 * 0.025, rel=1e-4)
     assert one.is_significant
+
+
+def measures(seeds: list[list[int]]) -> Accuracy:
+    return Accuracy.of([Measure.of("linear", np.array(hits, bool), None, {}) for hits in seeds])
+
+
+def test_arms_are_paired_by_image() -> None:
+    """Of 100 images, adainf classifies 4 that none does not, and none 1 that adainf does not: the other 95 add no noise."""
+    none, adainf = [1] * 81 + [0] * 19, [0] + [1] * 84 + [0] * 15
+    one = compare({"none": measures([none]), "adainf": measures([adainf])}, "adainf", "none", 100)
+    # differences of the images: 4 are +1, 1 is -1: variance (5 - 100 · .03²) / 99
+    assert one.difference == pytest.approx(0.03)
+    assert one.margin == pytest.approx(1.96 * math.sqrt((5 - 100 * 0.03**2) / 99 / 100), rel=1e-4)
+    unpaired = compare(accuracies(none=[0.81], adainf=[0.84]), "adainf", "none", 100)
+    assert one.margin < unpaired.margin / 2
+
+
+def test_the_mean_over_seeds_is_paired_by_image() -> None:
+    """Images that only one of two seeds classifies count half."""
+    none, adainf = measures([[1, 0, 0, 0], [1, 0, 0, 0]]), measures([[1, 1, 0, 0], [1, 0, 0, 0]])
+    one = compare({"none": none, "adainf": adainf}, "adainf", "none", 4)
+    by_image = np.array([0, 0.5, 0, 0])
+    assert one.margin == pytest.approx(
+        math.hypot(1.96 * by_image.std(ddof=1) / 2, 12.706 * np.std([0.25, 0], ddof=1) / math.sqrt(2)), rel=1e-4
+    )
+
+
+def test_scores_of_an_older_version_are_not_paired() -> None:
+    old = Measure.of("linear", np.array([True, False]), None, {}).model_copy(update={"packed_hits": ""})
+    assert old.hits is None
+    assert Accuracy.of([old]).hits is None
+    assert Accuracy.of([old, Measure.of("linear", np.array([True, True]), None, {})]).hits is None
+
+
+@given(hits=st.lists(st.booleans(), min_size=1, max_size=40))
+def test_hits_survive_their_encoding(hits: list[bool]) -> None:
+    measure = Measure.model_validate_json(Measure.of("knn", np.array(hits), 0, {}).model_dump_json())
+    assert measure.hits is not None
+    assert measure.hits.tolist() == hits
+    assert measure.accuracy == pytest.approx(np.mean(hits))
 
 
 def test_win_over_several_seeds() -> None:
     linear = accuracies(
-        none=[0.80, 0.81, 0.82], vanilla=[0.80, 0.80, 0.80], adainf=[0.83, 0.85, 0.87], untrained=[0.5, 0.5, 0.5]
+        none=[0.80, 0.81, 0.82], vanilla=[0.79, 0.79, 0.79], adainf=[0.83, 0.85, 0.87], untrained=[0.5, 0.5, 0.5]
     )
     conclusion = conclude(linear, ARMS, 10_000)
     assert conclusion.outcome == "win"
-    # to none 4.303 · .01/√3 = .0248; to vanilla the differences .03, .05, .07 deviate by .02: 4.303 · .02/√3 = .0497
+    # to none 4.303 · .01/√3 = .0248; to vanilla the differences .04, .06, .08 deviate by .02: 4.303 · .02/√3 = .0497;
+    # over images 1.96 · √(.81 · .19 + .85 · .15) / 100 = .0104 and 1.96 · √(.79 · .21 + .85 · .15) / 100 = .0106
     assert conclusion.headline == (
         "adainf significantly outperforms every control: 85.00 % linear-probe accuracy, 4.00 points above none (significant, "
-        "margin of error 2.48 points) and 5.00 points above vanilla (significant, margin of error 4.97 points)."
+        "margin of error 2.69 points) and 6.00 points above vanilla (significant, margin of error 5.08 points)."
     )
     assert conclusion.notes == (
         NONE_WEAK_NOTE,
-        "The margin of error is half of the 95 % interval of the difference, the larger of two estimates. Between seeds: 4.30 "
-        "standard errors (Student's t) of the differences paired by seed over 3 seeds. Test set: two binomial standard errors "
-        "of the difference of two accuracies on the 10,000 test images that all seeds share.",
+        "The margin of error is half of the 95 % interval of the difference. It combines 1.96 standard errors of the "
+        "difference of independent accuracies over 10,000 test images, which all seeds share, and 4.30 standard errors "
+        "(Student's t) of the difference paired by seed over 3 seeds.",
     )
 
 
 def test_win_with_one_seed_states_what_one_seed_does_not_measure() -> None:
     conclusion = conclude(accuracies(none=[0.8], adainf=[0.9]), ("none", "adainf"), 400)
     assert conclusion.outcome == "win"
-    assert "10.0 points above none (significant, margin of error 5.0 points)." in conclusion.headline
+    assert "10.0 points above none (significant, margin of error 4.9 points)." in conclusion.headline
     assert "One seed does not measure the variance between seeds" in conclusion.notes[-1]
     assert "400 test images" in conclusion.notes[-1]
 
 
 def test_a_difference_within_the_margin_of_error_is_no_win() -> None:
-    # 2 · √(2 · .09/400) ≈ 4.2 points of margin against one point of difference
+    # 1.96 · √(2 · .09/400) ≈ 4.2 points of margin against one point of difference
     conclusion = conclude(accuracies(none=[0.90], vanilla=[0.90], adainf=[0.91]), ARMS, 400)
     assert conclusion.outcome == "no win"
     assert conclusion.headline.startswith(
@@ -109,10 +155,10 @@ def test_a_difference_within_the_margin_of_error_is_no_win() -> None:
 
 def test_loss_and_tie() -> None:
     conclusion = conclude(accuracies(none=[0.95], vanilla=[0.80], adainf=[0.80]), ARMS, 400)
-    # √(.95 · .05/400) = .0109 and .02: together .02278
+    # √(.95 · .05/400) = .0109 and .02: together .02278, times 1.96
     assert conclusion.headline == (
         "adainf does not significantly outperform every control: 80.0 % linear-probe accuracy, 15.0 points below none "
-        "(significant, margin of error 4.6 points) and equal to vanilla."
+        "(significant, margin of error 4.5 points) and equal to vanilla."
     )
 
 

@@ -68,7 +68,7 @@ def test_every_number_has_its_null_and_every_shard_its_own(made: tuple[Recipe, P
     of_encoder = run.find("pretrain/none/seed-0")
     assert of_encoder is not None
     assert found.spaces["ssl"].sha256 == of_encoder.output("encoder.safetensors").sha256
-    assert len(found.scores) == 4 + 2 * 9
+    assert len(found.scores) == 5 + 2 * 9
     assert found.shards.images == [16] * 7 + [8]
     for column in (*found.shards.fd.values(), *found.shards.coverage.values()):
         assert len(column) == 8
