@@ -14,13 +14,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+PRELOAD = ["adainf.stages.evaluate", "adainf.stages.fit", "adainf.stages.pretrain", "tests.tiny"]
+"""Imported once by the server from which all ranks are forked: each would take several CPU seconds to import torch."""
+
 
 def run_on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """`function(*arguments)` on each of `world` processes; results in rank order. Any failure fails the caller."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
     results: Queue[tuple[int, Any, str]] = context.Queue()
     processes = [context.Process(target=_main, args=(rank, world, port, results, function, arguments)) for rank in range(world)]
     for process in processes:
