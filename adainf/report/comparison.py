@@ -136,8 +136,8 @@ def compare(accuracies: Mapping[str, Accuracy], arm: str, other: str, test_image
     """`arm` against `other` on the linear probe.
 
     The margin of error is the root of the sum of two squares. Between test images: 1.96 standard errors of the difference,
-    paired by image. Between seeds, where there are several: half of the 95 % Student's t interval of the mean difference, paired
-    by seed. The interaction of images and seeds is in both, so the margin is slightly too large.
+    paired by image. Between seeds, where there are several: half of the 95 % Student's t interval of the mean difference,
+    paired by seed. The interaction of images and seeds is in both, so the margin is slightly too large.
     """
     one, two = accuracies[arm], accuracies[other]
     differences = [a - b for a, b in zip(one.values, two.values, strict=True)]
