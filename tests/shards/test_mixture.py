@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from fractions import Fraction
 from typing import Any
 
@@ -61,6 +62,21 @@ def test_every_batch_and_every_rank_has_two_to_ten_sources_in_their_shares(
                 assert abs(mine[local].sum() - share * length) < bound
         assert schedule.drawn(first + 3 * batch)[number] - schedule.drawn(first)[number] == mine.sum()
         assert abs(schedule.drawn(first)[number] - share * first) < 6
+
+
+def test_nearly_all_counts_on_few_ranks_are_within_1() -> None:
+    """Of three to ten sources with random weights; integers only, so it is the same on every machine."""
+    chance, batch = random.Random(0), 96
+    beyond: list[bool] = []
+    for sources in range(3, 11):
+        schedule = MixtureSchedule([1] * sources, [chance.randint(1, 1000) for _ in range(sources)], 0, global_batch=batch)
+        drawn, _ = schedule.at(positions(0, 20 * batch))
+        for world in (2, 4, 8):
+            local = batch // world
+            for number, share in enumerate(schedule.shares):
+                counts = (drawn == number).reshape(-1, local).sum(axis=1).tolist()
+                beyond += [abs(count - share * local) > 1 for count in counts]
+    assert sum(beyond) < len(beyond) / 500
 
 
 @pytest.mark.parametrize("sources", [3, 7])
