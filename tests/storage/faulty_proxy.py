@@ -14,14 +14,14 @@ from typing import Literal, Self
 
 Fault = Literal[
     "400", "409", "429", "500", "501", "503",
-    "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "PermanentRedirect", "RequestTimeTooSkewed", "page",
+    "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "PermanentRedirect", "RequestTimeTooSkewed", "moved", "page",
     "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag", "elsewhere",
     "anonymous", "unconditional", "unranged",
 ]  # fmt: skip
 """Faults of a request:
 
 "409" and other numbers: the response has this status, the request is not forwarded; "AccessDenied" and other codes: so, and
-the body holds the code, except for HEAD; "page": 200 and a web page;
+the body holds the code, except for HEAD; "page": 200 and a web page; "moved": to https;
 "cut": the body breaks off half way (or after `break_after_bytes`); "stall": it stops there, and the connection stays open;
 "trickle": from there it arrives byte by byte, 10 a second; "silence": no response, not even headers; "lose": forwarded, but the
 response is lost; "corrupt": a bit of the body's last byte is flipped; "long", "short": it is 100 bytes longer or shorter than
@@ -145,6 +145,9 @@ class FaultyProxy:
             def forward(self, body: bytes, fault: Fault | None) -> None:
                 if fault == "page":
                     self.reply(200, {"Content-Type": "text/html"}, b"" if self.command == "HEAD" else b"<html/>", None)
+                    return
+                if fault == "moved":
+                    self.reply(301, {"Content-Type": "text/html", "Location": "https://s3.example/a?Signature=hush"}, b"", None)
                     return
                 if fault in _STATUSES:
                     named = not fault.isdecimal() and self.command != "HEAD"

@@ -32,6 +32,7 @@ REFUSALS: dict[Fault, str] = {
     "RequestTimeTooSkewed": "this machine's clock is too far from that of",
     "PermanentRedirect": "is in another region (PermanentRedirect)",
     "AccessDenied": "denied access (AccessDenied)",
+    "moved": "redirects to https://s3.example; set AWS_ENDPOINT_URL_S3",
 }
 
 

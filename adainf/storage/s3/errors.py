@@ -205,11 +205,21 @@ def _explain_response(error: ClientError, where: str, bucket: str, host: str) ->
         return _bad_bucket_name(where, bucket)
     if status_of(error) == 407:
         return BadInput(f"{where}: the proxy refused access (407); correct the user and password in HTTPS_PROXY or HTTP_PROXY")
+    if code in ("", str(status_of(error))) and (location := _location(error)):
+        return BadInput(
+            f"{where}: {host} redirects to {location}; set AWS_ENDPOINT_URL_S3 to the address of the store, such as {location}"
+        )
     if code in _BAD_REGION:
         return BadInput(f"{where}: the bucket {bucket} is in another region ({code}); set AWS_DEFAULT_REGION to its region")
     if code in _NO_SPACE or status_of(error) == 507:
         return BadInput(f"{where}: no space left at {host} ({code}); free some or use another store; {RESUME}")
     return AdaInfError(f"{where}: {host} responded {brief(error)} after {retries_of(error)} retries; {RESUME}")
+
+
+def _location(error: ClientError) -> str:
+    """Scheme and host of the address that a redirect names; the rest may be signed."""
+    target = urlsplit(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("location", ""))
+    return f"{target.scheme}://{host_of(target.geturl())}" if 300 <= status_of(error) < 400 and target.hostname else ""
 
 
 def _explain_no_response(error: BotoCoreError, where: str, bucket: str, host: str, kind: type[AdaInfError]) -> Exception:
