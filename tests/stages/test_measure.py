@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from adainf.errors import BadInput
+from adainf.inflation.record import InflationPlan
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Manifest
 from adainf.quality.embedding import EmbeddingMap
 from adainf.quality.record import Quality
 from adainf.quality.sidecar import Sidecar, shards_distance
@@ -21,11 +23,14 @@ from adainf.recipe import Recipe
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.png import decode_image
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import write_split
 from adainf.shards.loader.read_all import read_split
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
 from adainf.stages.measure import measure
+from adainf.stages.plan import plan
 from adainf.stages.pretrain import pretrain
 from tests.tiny import RECIPE, artifact_hashes, forge, write_recipe
 
@@ -181,3 +186,23 @@ def test_a_recipe_without_a_validation_split_says_that_nothing_is_measured(tmp_p
     with pytest.raises(BadInput, match=r"real\.validation_fraction is 0; raise it, or set quality: null"):
         load_recipe(write_recipe(tmp_path, text))
     assert not load_recipe(write_recipe(tmp_path, text + "quality: null\n")).measures_quality
+
+
+def test_copies_of_test_images_are_found_and_the_plan_refuses_them(made: tuple[Recipe, Path], run: Run) -> None:
+    """Of the generated images one in three is a test image: they look perfect by every other metric."""
+    recipe, generated = made[0], run.find("generated")
+    assert generated is not None
+    real = ShardFolder.open(f"{run.uri.rstrip('/')}/real")
+    test, training = (read_split(real, name).images for name in ("test", "train"))
+    images = [*test[:40], *training[:80]]
+    split = write_split(run, "generated", "train", 120, 60, lambda rows: [Sample(images[row], None) for row in rows])
+    content = generated.content_as(ShardSet).model_copy(update={"splits": {"train": split}})
+    run.store.delete(run.manifest_key("generated"))
+    run.commit("generated", Manifest(request=generated.request, content=content.model_dump(mode="json")))
+    (manifest,) = measure(recipe, run, SILENT)
+    found = manifest.content_as(Quality)
+    assert found.scores["held_out_copied"].value == pytest.approx(40 / (144 + 359))
+    assert any("exact copies" in warning for warning in found.warnings)
+    refused = plan(recipe, run, SILENT).content_as(InflationPlan).refused
+    assert refused is not None
+    assert "exact copies of 7.95 % of the validation and test images" in refused
