@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ),
         ("name: other", "line 6, column 1 is not valid YAML (duplicate key 'name')"),
         ("name: [", "is not valid YAML"),
-        ("? [a]\n: b", "line 6, column 3 is not valid YAML (the key ['a'] is not a scalar)"),
+        ("? [a]\n: b", "line 6, column 3 is not valid YAML (the key is not a scalar)"),
         ("title: 2026-13-45", "line 6, column 8 is not valid YAML ('2026-13-45' is not a valid timestamp)"),
         ("title: !!timestamp x", "'x' is not a valid timestamp"),
         ("title: " + "9" * 5000, "is not a valid int"),
@@ -191,6 +192,50 @@ def test_sources_take_the_recipes_number_of_images_and_come_in_the_order_of_thei
     assert [(name, one.generator.steps, one.generate.images) for name, one in sources.items()] == [("a", 2, 7), ("b", 1, 100)]
     (one,) = load(tmp_path, MINIMAL).sources.values()
     assert (one.name, one.where("generate"), one.label("fit")) == ("", "generate", "fit")
+
+
+def _bomb(levels: int) -> str:
+    lines = ["b0: &b0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join([*lines, f"name: *b{levels - 1}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (_bomb(40), "aliases expand to more than 100,000 values"),
+        (_bomb(4), "b0 is not a setting"),
+        (f"name: tiny\nreal: {{kind: digits, split_seed: {[[[[9] * 20] * 20] * 9]}}}", "real.split_seed is [[["),
+        ("name: &a [*a]", "aliases expand to more than 100,000 values"),
+        ("real: &a {kind: digits, path: *a}", "aliases expand to more than 100,000 values"),
+        ("real: &a {kind: digits}\nplan: {<<: *a, <<: [*a, *a], x: 1, x: 2}", "duplicate key 'x'"),
+        ("plan: {<<: 3}", "expected a mapping or list of mappings for merging"),
+    ],
+)
+def test_aliases_cannot_fill_the_memory(tmp_path: Path, text: str, sentence: str) -> None:
+    """340 bytes that expand to nine billion values: neither loading nor the message takes longer than for any other recipe."""
+    with pytest.raises(BadInput, match=re.escape(sentence)) as error:
+        load(tmp_path, text)
+    assert len(str(error.value)) < 1000
+
+
+def test_merge_keys_reuse_settings(tmp_path: Path) -> None:
+    """Own keys win over merged ones, wherever the anchor is."""
+    text = MINIMAL.replace(
+        "generator: {kind: diffusion, steps: 10}",
+        """generators:
+  a: &a {generator: &g {kind: gan, <<: &more {steps: 2, batch: 64}}}
+  b: {generator: {<<: *g, steps: 3}}
+  c: {<<: *a}
+  d: {generator: {kind: gan, <<: [{latent: 8}, *more], steps: 4}}""",
+    )
+    generators = {name: source.generator for name, source in load(tmp_path, text).sources.items()}
+    assert {name: (one.steps, one.batch) for name, one in generators.items()} == {
+        "a": (2, 64),
+        "b": (3, 64),
+        "c": (2, 64),
+        "d": (4, 64),
+    }
 
 
 def test_a_missing_and_a_binary_file_are_bad_input(tmp_path: Path) -> None:

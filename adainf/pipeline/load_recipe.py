@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -61,11 +62,39 @@ def _read(path: str | Path) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+_MAX_VALUES = 100_000
+_repr = reprlib.Repr()
+_repr.maxlevel = _repr.maxlist = _repr.maxdict = 3
+_repr.maxstring = 60
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which duplicate keys are errors and 1e-4 is a number.
 
-    Invalid values of a type, such as the date 2026-13-45, are errors with their line.
+    Invalid values of a type, such as the date 2026-13-45, are errors with their line. So are aliases that expand to more than
+    100,000 values, with which a few lines would fill the memory.
     """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _check_expansion(node, {})
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "the key is not a scalar", key_node.start_mark)
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {_short(key)}", key_node.start_mark)
+            seen.add(key)
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -78,19 +107,19 @@ class _Loader(yaml.SafeLoader):
             problem = f"{_short(node.value)} is not a valid {tag}" if isinstance(node, yaml.ScalarNode) else str(error)
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            try:
-                twice = key in seen
-            except TypeError:
-                problem = f"the key {_short(key)} is not a scalar"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark) from None
-            if twice:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {_short(key)}", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+
+def _check_expansion(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """The number of values of a node with its aliases expanded. Raises `ConstructorError` above the limit and for a cycle."""
+    known = sizes.get(id(node))
+    if known is None:
+        sizes[id(node)] = _MAX_VALUES  # an alias to it from inside is a cycle
+        children = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+        known = sizes[id(node)] = 1 + sum(_check_expansion(part, sizes) for part in parts)
+    if known > _MAX_VALUES:
+        problem = f"its aliases expand to more than {_MAX_VALUES:,} values"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    return known
 
 
 def _explain(error: ValidationError) -> str:
@@ -183,8 +212,5 @@ def _kind(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        return "a value too large to print"
+    text = _repr.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
