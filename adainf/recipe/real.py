@@ -29,6 +29,22 @@ class RealImages(Section):
     """Images per tar shard."""
 
 
+class ReadsFiles(Section):
+    """Settings of a source that decodes image files."""
+
+    exif_transpose: bool = True
+    """Turn and mirror images as their EXIF orientation says."""
+    sixteen_bit: Literal["scale", "refuse"] = "refuse"
+    """Greyscale of 16 bits: scale 0..65535 to 0..255, or refuse it."""
+
+
+class FindsCopies(Section):
+    """Settings of a source of users' images, which may contain an image several times."""
+
+    duplicates: Literal["keep_together", "allow"] = "keep_together"
+    """Images with equal pixels (after resizing) in several splits: keep them in the held-out one, or in all."""
+
+
 class WithPath(RealImages):
     """Settings of a source that reads a path."""
 
@@ -68,30 +84,45 @@ class Cifar(WithPath):
     """Let torchvision download the archive where `path` lacks it."""
 
 
-class ImageFolder(WithPath, WithoutTestSplit):
-    """A folder of images; sub-folders are classes. `train/` and `test/` (or `val/`) are splits, if both are there."""
+class FolderSplits(Section):
+    """Folders of the splits, relative to `real.path`; sub-folders of each are classes."""
+
+    train: str
+    """"." is `real.path` itself, without the folders of the other splits."""
+    validation: str | None = None
+    """null: taken from train, see `validation_fraction`."""
+    test: str | None = None
+    """null: taken from train, see `test_fraction`."""
+
+
+class ImageFolder(WithPath, WithoutTestSplit, ReadsFiles, FindsCopies):
+    """A folder of images; sub-folders are classes. Folders named train, val and test are splits."""
 
     implementation = "adainf.sources.folder:open_folder"
+    added_later = frozenset({"splits", "exif_transpose", "sixteen_bit", "duplicates"})
     kind: Literal["folder"]
+    splits: FolderSplits | None = None
+    """State which folders are the splits; null finds them by their names, and refuses an ambiguous layout."""
 
 
-class Npz(WithPath, WithoutTestSplit):
+class Npz(WithPath, WithoutTestSplit, FindsCopies):
     """A .npz with `image` (uint8, N x H x W x 3, RGB) and, if there are labels, `label` (integers; -1 is none); or `images` and
     `labels`, `x` and `y`, `arr_0` and `arr_1`."""
 
     implementation = "adainf.sources.npz:open_npz"
+    added_later = frozenset({"duplicates"})
     kind: Literal["npz"]
 
 
 FieldName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Shards(WithPath, WithoutTestSplit):
+class Shards(WithPath, WithoutTestSplit, ReadsFiles, FindsCopies):
     """Existing WebDataset tars: a folder, one .tar, or a pattern (`train-{000000..000009}.tar`). A sample contains an image
     and, if labelled, a .cls."""
 
     implementation = "adainf.sources.tars:open_tars"
-    added_later = frozenset({"image_field", "label_field", "text_field", "skip"})
+    added_later = frozenset({"image_field", "label_field", "text_field", "skip", "exif_transpose", "sixteen_bit", "duplicates"})
     kind: Literal["shards"]
     image_field: FieldName | None = None
     """Field of the image, what follows the first dot of its name (`jpg`, `image.png`); null takes the only image."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from adainf.recipe import ImageFolder, ImportedImages, Npz, Real, Shards
+from adainf.shards.format.formats import image_suffixes
 from adainf.sources.base import BadData, ImageSource, SourceImages
 from adainf.sources.folder import open_flat_folder, open_folder
 from adainf.sources.npz import open_npz
@@ -44,8 +45,8 @@ def _open_staged(real: ImageFolder) -> ImageSource:
     copy = Staged(real.path, "real.path")
     with copy.own_names():
         source = open_folder(real.model_copy(update={"path": copy.path}))
-    test = None if source.test is None else StagedImages(source.test, copy)
-    return replace(source, train=StagedImages(source.train, copy), test=test)
+    validation, test = (None if images is None else StagedImages(images, copy) for images in (source.validation, source.test))
+    return replace(source, train=StagedImages(source.train, copy), validation=validation, test=test)
 
 
 def kind_of(uri: str) -> Real:
@@ -54,9 +55,26 @@ def kind_of(uri: str) -> Real:
     if uri.endswith(".npz"):
         return Npz(kind="npz", path=uri)
     is_folder = uri.startswith("s3://") or Path(uri).expanduser().is_dir()
-    if is_tar_uri(uri) or (is_folder and any(info.key.endswith(".tar") for info in open_store(uri).list())):
+    if is_tar_uri(uri) or (is_folder and _holds_tars(uri)):
         return Shards(kind="shards", path=uri)
     return ImageFolder(kind="folder", path=uri)
+
+
+def _holds_tars(uri: str) -> bool:
+    """Whether a folder is one of tars. Raises `BadData` where it holds tars and images, unless one of them is a stray file."""
+    names = [info.key for info in open_store(uri).list()]
+    visible = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
+    tars = [name for name in visible if name.endswith(".tar")]
+    images = [name for name in visible if name.lower().endswith(image_suffixes())] if tars else []
+    if not (tars and images):
+        return bool(tars)
+    few, many = sorted((len(tars), len(images)))
+    if few > 1 or many < 10:
+        raise BadData(
+            f"{uri}: contains {len(tars):,} .tar files ({tars[0]}) and {len(images):,} images ({images[0]}); move those that "
+            "do not belong to the set elsewhere"
+        )
+    return len(tars) > len(images)
 
 
 def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:

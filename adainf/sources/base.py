@@ -65,6 +65,8 @@ class ImageSource:
     """SHA-256 of the data: a resumed ingest detects other data under the same path."""
     findings: Findings = field(default_factory=Findings)
     """What the source has understood and left out, besides the counts of its splits; see `adainf.shards.format.summary`."""
+    validation: SourceImages | None = None
+    """None where the source has no validation split of its own: it is then taken from train."""
 
 
 @dataclass(frozen=True)

@@ -1,83 +1,136 @@
-"""A folder of images: sub-folders are classes; ``train/`` and ``test/`` or ``val/`` are the splits.
+"""A folder of images: sub-folders are classes, folders named train, val and test are splits (`adainf.sources.layout`).
 
-Tiny ImageNet works as unpacked: ``train/<class>/images/*.JPEG`` and ``val/images/*.JPEG`` with
+Captions are ``.txt`` files beside the images or the column ``text`` of ``metadata.csv``, whose column ``label`` replaces class
+folders. Tiny ImageNet works as unpacked: ``train/<class>/images/*.JPEG`` and ``val/images/*.JPEG`` with
 ``val/val_annotations.txt``.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImageFolder
-from adainf.shards.format.formats import header_of
-from adainf.shards.format.png import decode_image
-from adainf.shards.format.scan import IMAGE_SUFFIXES
+from adainf.shards.format.formats import Reading, header_of
+from adainf.shards.format.png import AS_STORED, SixteenBitImage, decode_image
+from adainf.shards.format.summary import Findings, skip
 from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, CorruptImage, Described, ImageSource
+from adainf.sources.files import Files, list_files, sizes
+from adainf.sources.layout import Layout, SplitFiles, class_of, find_layout
+from adainf.sources.tables import Table, number_classes, read_tables
 
 _ANNOTATIONS = "val_annotations.txt"
+_NUMBERS = re.compile(r"[\d\s.,;eE+-]*")
+"""Text beside an image that is no caption, such as bounding boxes."""
 
 
 @dataclass(frozen=True)
 class FolderImages:
     """Image files, each decoded on access."""
 
-    files: list[Path]
-    labels: list[int | None]
+    root: Path
+    names: list[str]
+    """Relative to `root`."""
+    labels: Sequence[int | None]
+    texts: dict[str, str]
+    """Captions by name."""
+    captions: dict[str, str]
+    """Names of caption files by name."""
+    reading: Reading = AS_STORED
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
         """Raises `CorruptImage`, with the file, where it cannot be decoded."""
+        file = self.root / self.names[index]
         try:
-            return Sample(decode_image(self.files[index].read_bytes()), self.labels[index])
+            return Sample(decode_image(file.read_bytes(), reading=self.reading), self.labels[index], self._text(index))
         except OSError as error:
             reason = error.strerror or str(error)
+        except SixteenBitImage as error:
+            reason = f"{error}, which a recipe scales with real.sixteen_bit: scale"
         except ValueError as error:
             reason = str(error)
-        raise CorruptImage(str(self.files[index]), reason)
+        raise CorruptImage(str(file), reason)
 
     def locate(self, index: int) -> str:
-        return str(self.files[index])
+        return str(self.root / self.names[index])
 
     def describe(self, index: int) -> Described:
-        return Described(self.labels[index], False, header_of(self.files[index]))
+        header = header_of(self.root / self.names[index])
+        if header is not None and not self.reading.exif_transpose:
+            header = header._replace(orientation=1)
+        return Described(self.labels[index], self._text(index) is not None, header)
+
+    def _text(self, index: int) -> str | None:
+        name = self.names[index]
+        if name in self.texts or name not in self.captions:
+            return self.texts.get(name)
+        file = self.root / self.captions[name]
+        try:
+            return file.read_text(encoding="utf-8-sig").strip() or None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadData(f"{file}: cannot be read as a caption ({error}); write it as UTF-8, or remove it") from None
 
 
 def open_folder(settings: ImageFolder) -> ImageSource:
-    """The images below `settings.path`, in the order of their names; hidden files and files of other kinds are ignored.
+    """The images below `settings.path`, in the order of their names; files of other kinds are counted in the findings.
 
-    With ``train/`` and ``test/`` (else ``val/``), these are the splits and the rest is ignored. Images outside a class
-    folder have no label. Raises `BadData` where there is no image.
+    Raises `BadData` where there is no image, or where the layout is ambiguous.
     """
-    field = "real.path"
-    root = _existing(settings.path, field)
-    test_root = _test_folder(root)
-    if test_root is None:
-        found = _scan(root)
-        classes = _classes(found)
-        return ImageSource(_images(root, found, classes, field), None, classes, _fingerprint(root, found))
-    train_found, test_found = _scan(root / "train"), _scan(test_root)
-    classes = _classes(train_found)
-    train = _images(root / "train", train_found, classes, field)
-    if (test_root / _ANNOTATIONS).is_file():
-        test = _annotated(test_root, test_found, classes)
-    else:
-        test = _images(test_root, test_found, classes, field)
-    return ImageSource(train, test, classes, _fingerprint(root, train_found + test_found))
+    files = list_files(_existing(settings.path, "real.path"))
+    _require_images(files, "real.path")
+    table = read_tables(files.root, files.tables, files.images)
+    annotated = {name.removesuffix(_ANNOTATIONS) for name in files.texts.values() if name.endswith(f"/{_ANNOTATIONS}")}
+    layout = find_layout(files.root, files.images, annotated, table.labels, settings.splits)
+    captions, boxes = _captions(files)
+    by_table = bool(table.labels)
+    train = layout.splits["train"]
+    classes = number_classes(table.labels, train.names) if by_table else sorted(train.classes)
+    number = {name: label for label, name in enumerate(classes)}
+
+    def labels_of(split: SplitFiles) -> list[int | None]:
+        if not by_table and split.folder in annotated:
+            return _annotated(files.root / split.folder, split, number)
+        labels: list[int | None] = []
+        for name in split.names:
+            label = table.labels.get(name, "") if by_table else class_of(split, name)
+            if label and label not in number:
+                raise BadData(f"{files.root / name}: {label} is not a class of train/; use only classes of the training images")
+            labels.append(number[label] if label else None)
+        return labels
+
+    reading = Reading(settings.exif_transpose, settings.sixteen_bit)
+    images = {
+        split: FolderImages(files.root, found.names, labels_of(found), table.texts, captions, reading)
+        for split, found in layout.splits.items()
+    }
+    for name in layout.unused:
+        skip(files.skipped, "outside the splits", name)
+    for name in files.tables:
+        if name not in table.read:
+            skip(files.skipped, f"suffix .{name.rpartition('.')[2].lower()}", name)
+    used = {*captions.values(), *(f"{folder}{_ANNOTATIONS}" for folder in annotated)}
+    for name in files.texts.values():
+        if name not in used:
+            skip(files.skipped, "suffix .txt", name)
+    unused = [*table.unused, *([".txt beside images (numbers, such as boxes)"] if boxes else [])]
+    findings = Findings(layout=_describe(layout, table, classes), skipped=files.skipped, unused=unused)
+    fingerprint = _fingerprint(files, layout, table, captions)
+    return ImageSource(images["train"], images.get("test"), classes, fingerprint, findings, images.get("validation"))
 
 
 def open_flat_folder(path: str, field: str) -> tuple[FolderImages, str]:
     """All images below `path` without labels, regardless of sub-folders, and their fingerprint."""
-    root = _existing(path, field)
-    found = _scan(root)
-    return _images(root, found, None, field), _fingerprint(root, found)
+    files = list_files(_existing(path, field))
+    _require_images(files, field)
+    images = FolderImages(files.root, files.images, [None] * len(files.images), {}, {})
+    return images, sha256(canonical_json(sizes(files.root, files.images)))
 
 
 def _existing(path: str, field: str) -> Path:
@@ -89,105 +142,64 @@ def _existing(path: str, field: str) -> Path:
     return root
 
 
-def _test_folder(root: Path) -> Path | None:
-    if not (root / "train").is_dir():
-        return None
-    # Tiny ImageNet's own test/ has no labels; val/ is the usual test split.
-    names = ("val",) if (root / "val" / _ANNOTATIONS).is_file() else ("test", "val")
-    return next((root / name for name in names if (root / name).is_dir()), None)
+def _require_images(files: Files, field: str) -> None:
+    if files.images:
+        return
+    found = "; ".join(f"{one.files:,} {reason} ({one.example})" for reason, one in files.skipped.items())
+    raise BadData(
+        f"{files.root}: contains no images that the installed Pillow reads{f' (found: {found})' if found else ''}; set {field} "
+        "to the folder of images"
+    )
 
 
-_Found = list[tuple[Path, str]]
-"""Image files, each with its class: the outermost folder, "" for none."""
+def _captions(files: Files) -> tuple[dict[str, str], bool]:
+    """Caption files by image, and whether they are no captions but numbers."""
+    found = {name: files.texts[stem] for name in files.images if (stem := name.rpartition(".")[0]) in files.texts}
+    for name in list(found.values())[:20]:
+        try:
+            if not _NUMBERS.fullmatch((files.root / name).read_text(encoding="utf-8-sig")):
+                return found, False
+        except (OSError, UnicodeDecodeError):  # reported at the image
+            return found, False
+    return {}, bool(found)
 
 
-def _scan(root: Path) -> _Found:
-    found = []
-    for file in _walk(root, (os.path.realpath(root),)):
-        inner = file.relative_to(root).parts
-        found.append((file, inner[0] if len(inner) > 1 else ""))
-    return found
-
-
-def _walk(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names only: a second faster for a large folder
-    except OSError as error:
-        raise BadData(f"{folder}: {error.strerror}; make the folder readable") from None
-    for name in names:
-        if name.startswith("."):
-            continue
-        if not _is_text(name):
-            raise BadData(f"{folder}: the name {name!a} is not UTF-8; rename it")
-        entry = folder / name
-        if entry.is_dir():
-            real = os.path.realpath(entry)
-            if real in parents:
-                raise BadData(f"{entry}: is a link to a folder that contains it; remove the link")
-            yield from _walk(entry, (*parents, real))
-        elif entry.suffix.lower() in IMAGE_SUFFIXES:
-            yield entry
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8 become lone surrogates, which a manifest cannot hold
-        return False
-    return True
-
-
-def _classes(found: _Found) -> list[str]:
-    return sorted({name for _, name in found if name})
-
-
-def _images(root: Path, found: _Found, classes: list[str] | None, field: str) -> FolderImages:
-    """Labels by `classes`; None for no labels."""
-    if not found:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise BadData(f"{root}: contains no images ({kinds}); set {field} to the folder of images")
-    if classes is None:
-        return FolderImages([file for file, _ in found], [None] * len(found))
-    number: dict[str, int | None] = {name: label for label, name in enumerate(classes)}
-    number[""] = None
-    for file, name in found:
-        if name not in number:
-            raise BadData(f"{file}: {name} is not a class of train/; use only classes of the training images")
-    return FolderImages([file for file, _ in found], [number[name] for _, name in found])
-
-
-def _annotated(root: Path, found: _Found, classes: list[str]) -> FolderImages:
+def _annotated(folder: Path, split: SplitFiles, number: dict[str, int]) -> list[int | None]:
     """Tiny ImageNet's validation images: every image has a line, every line has an image."""
-    table = root / _ANNOTATIONS
+    table = folder / _ANNOTATIONS
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"{table} cannot be read ({error}); unpack the archive again") from None
-    class_of = {}
-    for number, line in enumerate(lines, 1):
+    class_of_file = {}
+    for line_number, line in enumerate(lines, 1):
         fields = line.split("\t")
-        if len(fields) < 2 or fields[1] not in classes:
-            raise BadData(f"{table} line {number}: {line[:60]!r} does not name a class of train/; unpack the archive again")
-        class_of[fields[0]] = fields[1]
-    files = [file for file, _ in found]
-    odd = sorted({file.name for file in files} ^ class_of.keys())
+        if len(fields) < 2 or fields[1] not in number:
+            raise BadData(
+                f"{table} line {line_number}: {line[:60]!r} does not name a class of train/; unpack the archive again"
+            )
+        class_of_file[fields[0]] = fields[1]
+    files = [name.rpartition("/")[2] for name in split.names]
+    odd = sorted(set(files) ^ class_of_file.keys())
     if odd or not files:
         raise BadData(f"{table}: {odd[0] if odd else 'no image'} is not in both the table and the folder; unpack again")
-    return FolderImages(files, [classes.index(class_of[file.name]) for file in files])
+    return [number[class_of_file[file]] for file in files]
 
 
-def _fingerprint(root: Path, found: _Found) -> str:
-    """A digest of names and sizes: hashing the contents would read every file twice and double the time of an ingest.
+def _describe(layout: Layout, table: Table, classes: list[str]) -> str:
+    inner = f"FILE with {', '.join(table.read)}" if table.read else "CLASS/FILE" if classes else "FILE"
+    return ", ".join(f"{found.folder}{inner}" + f" as {split}" * (split != "train") for split, found in layout.splits.items())
 
-    Raises `BadData` for anything but a regular file: opening a pipe would block forever.
-    """
-    sizes = []
-    for file, _ in found:
-        try:
-            status = file.stat()
-        except OSError as error:
-            raise BadData(f"{file}: {error.strerror}; replace or remove this file") from None
-        if not stat.S_ISREG(status.st_mode):
-            raise BadData(f"{file}: is a pipe or a device, not a file; replace or remove it")
-        sizes.append([file.relative_to(root).as_posix(), status.st_size])
-    return sha256(canonical_json(sizes))
+
+def _fingerprint(files: Files, layout: Layout, table: Table, captions: dict[str, str]) -> str:
+    """A digest of names and sizes, and of the layout where older versions understood another one."""
+    splits = layout.splits
+    names = [name for split in ("train", "test", "validation") if split in splits for name in splits[split].names]
+    content = sizes(files.root, names)
+    folders = {split: found.folder.rstrip("/") for split, found in splits.items()}
+    known = folders == {"train": ""} or (folders.keys() == {"train", "test"} and folders["train"] == "train")
+    tables = [[name, sha256((files.root / name).read_bytes())] for name in table.read]
+    used = sizes(files.root, [captions[name] for name in names if name in captions])
+    if known and folders.get("test", "test") in ("test", "val") and not tables and not used:
+        return sha256(canonical_json(content))
+    return sha256(canonical_json({"splits": folders, "images": content, "tables": tables, "captions": used}))

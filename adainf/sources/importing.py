@@ -25,12 +25,14 @@ from adainf.shards.format.summary import Findings
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, SourceImages, kind_of, open_source
 from adainf.sources.corrupt import report_all_corrupt
-from adainf.sources.examine import summarize
+from adainf.sources.examine import examine
 from adainf.sources.resize import Selection
 from adainf.storage.base import is_key
 
 _OPTIONS = {"image_size_px": "--image-size"}
 """Options with another name than their setting."""
+_AS_OPTION = "image_size_px|image_field|label_field|text_field|skip"
+"""Settings that are options of the commands; the others exist in a recipe only."""
 
 
 def import_images(
@@ -63,14 +65,15 @@ def import_images(
         resizing = "resize them with --image-size"
         return Selection(images, np.arange(len(images)), height_px, width_px, image_size_px, resizing=resizing)
 
-    selections = {"train": select_all(opened.train)} | ({} if opened.test is None else {"test": select_all(opened.test)})
+    found = {"train": opened.train, "validation": opened.validation, "test": opened.test}
+    selections = {split: select_all(images) for split, images in found.items() if images is not None}
+    _, summary, fingerprint = examine(opened.fingerprint, opened.findings, selections, opened.classes, reporter)
     settings: dict[str, JsonValue] = {"image_size_px": image_size_px, "shard_images": shard_images}
-    request = Request(stage="shards import", settings=settings, inputs={"data": opened.fingerprint})
+    request = Request(stage="shards import", settings=settings, inputs={"data": fingerprint})
     with ArtifactJob(run, name, request, {}, discard_on=(BadData,)) as job:
         if job.finished is not None:
             reporter.info("import: done already (same images and settings); skipped")
             return job.finished.content_as(ShardSet)
-        summary = summarize(opened.findings, selections, opened.classes, reporter)
         job.claim()
         all_images = list(selections.values())
         with (
@@ -123,7 +126,7 @@ def in_options(findings: Findings) -> Findings:
 
 
 def _as_options(text: str, path: str = "SOURCE") -> str:
-    text = re.sub(r"\breal\.(\w+): true\b", r"real.\1", text)
-    text = re.sub(r"\breal\.(\w+): (?=\S)", r"real.\1 ", text)
+    text = re.sub(rf"\breal\.({_AS_OPTION}): true\b", r"real.\1", text)
+    text = re.sub(rf"\breal\.({_AS_OPTION}): (?=\S)", r"real.\1 ", text)
     text = re.sub(r"\breal\.path\b", path, text)
-    return re.sub(r"\breal\.(\w+)", lambda match: _OPTIONS.get(match[1], f"--{match[1].replace('_', '-')}"), text)
+    return re.sub(rf"\breal\.({_AS_OPTION})\b", lambda match: _OPTIONS.get(match[1], f"--{match[1].replace('_', '-')}"), text)

@@ -12,13 +12,16 @@ from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Manifest
 from adainf.recipe import Generate, GeneratedSource, ImportedImages, Recipe
+from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.summary import Findings
+from adainf.shards.format.tar import Sample
 from adainf.shards.format.writer import write_split
+from adainf.shards.loader.read_all import read_split
 from adainf.sources import BadData, SourceImages, open_import
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.corrupt import report_all_corrupt
-from adainf.sources.examine import summarize
+from adainf.sources.examine import examine, pixel_digest
 from adainf.sources.resize import Selection
 
 
@@ -45,10 +48,12 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Gener
             return job.finished
         assert images is not None
         chosen = _choose(recipe, source, generator, images, job.inputs["real"].content_as(ShardSet))
-        summary = summarize(Findings(), {"train": chosen}, [], reporter)
+        _, summary, _ = examine("", Findings(), {"train": chosen}, [], reporter)
+        check = _ContaminationCheck(chosen, ShardFolder.of(run, "real", job.inputs["real"]))
         job.claim()
         with report_all_corrupt([chosen], reporter):
-            split = _write(run, name, chosen, source.generate, reporter)
+            split = _write(run, name, check, source.generate, reporter)
+            check.finish(generator.path)
         origin: dict[str, JsonValue] = {
             **generator.provenance.model_dump(mode="json"),
             "kind": "import",
@@ -69,7 +74,46 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Gener
     return manifest
 
 
-def _write(run: Run, name: str, chosen: Selection, generate: Generate, reporter: Reporter) -> Split:
+class _ContaminationCheck:
+    """Finds images that are exact copies of validation or test images while they are written."""
+
+    def __init__(self, chosen: Selection, real: ShardFolder) -> None:
+        self._chosen, self._copies = chosen, dict[int, str]()
+        self._checked = np.zeros(len(chosen), bool)
+        self._held_out = {
+            pixel_digest(image): split
+            for split in ("validation", "test")
+            if real.shards.splits[split].images
+            for image in read_split(real, split).images
+        }
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def take(self, positions: range) -> list[Sample]:
+        """As `Selection.take`."""
+        samples = self._chosen.take(positions)
+        self._checked[positions.start : positions.stop] = True
+        for position, sample in zip(positions, samples, strict=True):
+            split = self._held_out.get(pixel_digest(sample.image))
+            if split is not None:
+                self._copies[position] = split
+        return samples
+
+    def finish(self, path: str) -> None:
+        """Check the images that an interrupted import has written. Raises `BadData` if there are copies."""
+        for position in np.flatnonzero(~self._checked).tolist():
+            self.take(range(position, position + 1))
+        if self._copies:
+            first = min(self._copies)
+            where = self._chosen.images.locate(int(self._chosen.indices[first]))
+            raise BadData(
+                f"{path}: {len(self._copies):,} of {len(self._chosen):,} images are exact copies of held-out real images, the "
+                f"first is {where}, in the {self._copies[first]} split; remove them, as they would be trained on"
+            )
+
+
+def _write(run: Run, name: str, chosen: _ContaminationCheck, generate: Generate, reporter: Reporter) -> Split:
     with reporter.track("import", total=len(chosen)) as track:
         return write_split(
             run, name, "train", len(chosen), generate.shard_images, chosen.take, track.advance, generate.compression

@@ -1,6 +1,7 @@
 """ingest: write the recipe's real images to ``real/``, as tar shards of the splits train, validation and test.
 
-Every image is decoded once. After a kill it resumes behind the last complete shard.
+Every image is decoded twice: to compare it with those of other splits, and to write it. After a kill it resumes behind the last
+complete shard.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Manifest
-from adainf.recipe import Real, Recipe, WithoutTestSplit
+from adainf.recipe import FindsCopies, Real, Recipe, WithoutTestSplit
 from adainf.shards.format.manifest import ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
 from adainf.sources.corrupt import report_all_corrupt
-from adainf.sources.examine import summarize
+from adainf.sources.examine import Examined, examine
 from adainf.sources.resize import Selection
 
 NAME = "real"
@@ -26,21 +27,25 @@ NAME = "real"
 def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     """Write the real images. Raises `BadInput`; unreadable data leave nothing behind."""
     source: ImageSource | None = None
+    examined: Examined | None = None
 
     def data_sha256(finished: Manifest | None) -> str | None:
         """The fingerprint of the data: an unfinished ingest keeps its shards, so the settings do not identify them."""
-        nonlocal source
+        nonlocal source, examined
         if finished is not None:  # the run no longer needs the data
             return finished.request.inputs.get("data")
         source = open_source(recipe.real)
-        return source.fingerprint
+        together = isinstance(recipe.real, FindsCopies) and recipe.real.duplicates == "keep_together"
+        splits = _splits(recipe.real, source)
+        examined = examine(source.fingerprint, source.findings, splits, source.classes, reporter, together)
+        return examined.fingerprint
 
     with artifact(recipe, run, NAME, reporter, "ingest", data_sha256=data_sha256, discard_on=(BadData,)) as job:
         if job.finished:
             return job.finished
         assert source is not None
-        splits = _splits(recipe.real, source)
-        summary = summarize(source.findings, splits, source.classes, reporter)
+        assert examined is not None
+        splits = examined.splits
         job.claim()
         with report_all_corrupt(list(splits.values()), reporter):
             written = _write(run, splits, recipe.real.shard_images, reporter)
@@ -51,11 +56,11 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
             classes=source.classes,
             splits=written,
             origin={"kind": recipe.real.kind},
-            summary=summary,
+            summary=examined.summary,
         )
         manifest = job.commit(shards)
     reporter.info("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
-    for line in summary.lines("ingest"):
+    for line in examined.summary.lines("ingest"):
         reporter.info(line)
     return manifest
 
@@ -77,17 +82,20 @@ def _splits(real: Real, source: ImageSource) -> dict[str, Selection]:
     def chosen(images: SourceImages, indices: NDArray[np.int64]) -> Selection:
         return Selection(images, indices, height, width, real.image_size_px)
 
+    def entire(images: SourceImages) -> Selection:
+        return chosen(images, np.arange(len(images)))
+
     train, validation, test = carve(
         len(source.train),
         test_fraction=_test_fraction(real) if source.test is None else 0.0,
-        validation_fraction=real.validation_fraction,
+        validation_fraction=real.validation_fraction if source.validation is None else 0.0,
         train_limit=real.train_limit_images,
         seed=real.split_seed,
     )
     return {
         "train": chosen(source.train, train),
-        "validation": chosen(source.train, validation),
-        "test": chosen(source.train, test) if source.test is None else chosen(source.test, np.arange(len(source.test))),
+        "validation": chosen(source.train, validation) if source.validation is None else entire(source.validation),
+        "test": chosen(source.train, test) if source.test is None else entire(source.test),
     }
 
 

@@ -219,7 +219,7 @@ def test_the_splits_of_a_folder(tmp_path: Path, folders: list[str], test_count: 
     assert len(source.train) == 2
     if test_count is None:
         assert source.test is None
-        assert source.classes == ["train"]  # nothing marks it as a split
+        assert source.classes == ["cat", "dog"]  # the name of a split is no class
         return
     assert source.test is not None
     assert source.classes == ["cat", "dog"]

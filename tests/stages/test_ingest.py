@@ -151,7 +151,7 @@ def test_pure_red_stays_red(run: Run, tmp_path: Path) -> None:
         Image.fromarray(red).save(tmp_path / f"{index}.png")
     for size, name in ((None, "a"), (5, "b")):
         there = Run(str(tmp_path / name))
-        real = {"kind": "folder", "path": str(tmp_path), "image_size_px": size, "test_fraction": 0.25}
+        real = {"kind": "folder", "path": str(tmp_path), "image_size_px": size, "test_fraction": 0.25, "duplicates": "allow"}
         manifest = ingest(recipe(**real, validation_fraction=0), there, Reporter())
         assert ShardSet.model_validate(manifest.content).splits["train"].channel_means == (255, 0, 0)
 
