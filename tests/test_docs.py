@@ -48,7 +48,7 @@ FILES = {
 DOMAINS = {"com", "dev", "io", "local", "org"}
 REMOVED = {"plan.schedule", "plan.tiers"}
 """Recipe keys that the documentation names as removed."""
-FOREIGN = {"accelerator", "np", "numpy", "origin", "os", "socket", "threading", "torch", "torchvision"}
+FOREIGN = {"accelerator", "labels", "metadata", "np", "numpy", "origin", "os", "socket", "threading", "torch", "torchvision"}
 """What else dotted names begin with: packages and objects of others, parts of a manifest."""
 OBJECTS: dict[str, Any] = {"stream": Stream}
 """A name of an object in the examples, which may also be that of a section of a recipe."""

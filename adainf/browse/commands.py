@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import sys
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from adainf.browse.catalog import Catalog, SampleRef, find
+from adainf.browse.exporting import write_folder, write_npz
 from adainf.browse.images import decode, read_header
-from adainf.browse.reader import Reader, Unreadable
+from adainf.browse.reader import Reader
 from adainf.browse.sources import BrowseSource, IndexedSource
-from adainf.browse.statistics import exact_duplicates, label_counts, quality_score, read_plan, source_weight
+from adainf.browse.statistics import exact_duplicates, label_counts, quality_score, read_plan, shared_images, source_weight
 from adainf.browse.terminal import preview, supports_sixel
-from adainf.errors import BadInput, StageFailed
+from adainf.errors import BadInput
 from adainf.pipeline.progress import Reporter
-from adainf.shards.format.png import encode_stored_png
 
 UNKNOWN = "?"
 _BATCH = 256
@@ -92,7 +88,7 @@ def cat(reporter: Reporter, uri: str, sample: str, source: str | None = None) ->
 
 
 def stats(reporter: Reporter, uri: str, source: str | None = None) -> None:
-    """Print channel means, label counts and exact duplicates of every source, or of one."""
+    """Print channel means, label counts and exact duplicates of every source, and across them, or of one."""
     catalog = Catalog(uri)
     reader = Reader()
     for chosen in [catalog.source(source)] if source else catalog.sources.values():
@@ -120,17 +116,24 @@ def stats(reporter: Reporter, uri: str, source: str | None = None) -> None:
         for group in duplicates[:5]:
             keys = [chosen.columns(sample.shard).keys[sample.number] for sample in group[:6]]
             reporter.info(f"            {', '.join(map(printable, keys))}{', …' if len(group) > 6 else ''}")
+    if source is None and len(catalog.sources) > 1:
+        for (name, other), (count, key) in shared_images(catalog.sources, reader).items():
+            reporter.info(f"{count:,} images of {name} are exact copies of images of {other} (for example {printable(key)})")
 
 
 def export(reporter: Reporter, uri: str, output: str, source: str | None = None, limit: int | None = None) -> None:
-    """Write a source as PNG files, in a folder per label if it has labels, or as one .npz if `output` ends so.
+    """Write a source as PNG files, in a folder per class if it has labels, or as one .npz if `output` ends so.
 
+    Without `source` and `limit`, all splits of a shard set are written to a folder, each to one of its name, so that
+    `adainf shards import` reads the same set.
     The .npz contains the arrays ``image`` (N x H x W x 3, uint8, RGB), in the format of the paper's repository, and ``label``.
     Raises `StageFailed` if a sample cannot be read, and then leaves nothing in `output`.
     """
-    chosen = Catalog(uri).source(source)
+    catalog, target = Catalog(uri), Path(output)
+    chosen = catalog.source(source)
+    is_npz = target.suffix == ".npz"
+    entire = not (is_npz or source or limit is not None or catalog.is_run) and len(catalog.sources) > 1
     _scan_all(chosen, reporter)
-    target = Path(output)
     count = sum(chosen.known) if limit is None else min(limit, sum(chosen.known))
     if count < 1:
         raise BadInput(f"{chosen.name} has {sum(chosen.known)} images and --limit selects {count}; select at least one image")
@@ -138,10 +141,13 @@ def export(reporter: Reporter, uri: str, output: str, source: str | None = None,
         raise BadInput(f"{output} already exists; choose another --output")
     partial = target.with_name(f".{target.name}.partial")
     try:
-        if target.suffix == ".npz":
-            _write_npz(chosen, count, partial, reporter)
+        if is_npz:
+            write_npz(chosen, count, partial, reporter)
+        elif entire:
+            for name, split in catalog.sources.items():
+                write_folder(split, sum(split.known), partial / name, reporter)
         else:
-            _write_folder(chosen, count, partial, reporter)
+            write_folder(chosen, count, partial, reporter)
         partial.rename(target)
     except OSError as error:
         raise BadInput(f"cannot write {output} ({error.strerror}); choose another --output") from None
@@ -150,7 +156,9 @@ def export(reporter: Reporter, uri: str, output: str, source: str | None = None,
             shutil.rmtree(partial)
         else:
             partial.unlink(missing_ok=True)
-    reporter.info(f"export: {count:,} images of {chosen.name} in {output}")
+    if entire:
+        count = sum(sum(split.known) for split in catalog.sources.values())
+    reporter.info(f"export: {count:,} images of {', '.join(catalog.sources) if entire else chosen.name} in {output}")
 
 
 def serve(reporter: Reporter, uri: str, host: str, port: int) -> None:
@@ -179,57 +187,3 @@ def _scan_all(source: BrowseSource, reporter: Reporter) -> None:
         for shard in unknown:
             source.columns(shard)
             track.advance()
-
-
-def _images(source: BrowseSource, count: int, reporter: Reporter) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Key, label and pixels of the first `count` samples. Raises `StageFailed`."""
-    reader = Reader(cache_bytes=0)
-    with reporter.track("export", total=count) as track:
-        for shard, samples in enumerate(source.known):
-            selected = min(samples, count)
-            columns = source.columns(shard)
-            for first in range(0, selected, _BATCH):
-                refs = [SampleRef(shard, number) for number in range(first, min(first + _BATCH, selected))]
-                for ref, data in zip(refs, reader.read(source, refs), strict=True):
-                    key, label = columns.keys[ref.number], int(columns.labels[ref.number])
-                    where = f"{source.locate(shard)}: sample {key}"
-                    if isinstance(data, Unreadable):
-                        raise StageFailed(f"{where}: {data.reason}; nothing was exported, fix the sample or use --limit")
-                    try:
-                        yield key, label, decode(data)
-                    except ValueError as error:
-                        raise StageFailed(f"{where}: {error}; nothing was exported, fix the sample or use --limit") from None
-                track.advance(len(refs))
-            count -= selected
-
-
-def _write_folder(source: BrowseSource, count: int, folder: Path, reporter: Reporter) -> None:
-    folder.mkdir(parents=True)
-    for number, (_, label, image) in enumerate(_images(source, count, reporter)):
-        # Named by number: keys may contain "../", or differ only in case, which some file systems ignore.
-        path = folder / (f"{label:03d}" if label >= 0 else ".") / f"{number:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_stored_png(image))
-
-
-def _write_npz(source: BrowseSource, count: int, path: Path, reporter: Reporter) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labels: list[int] = []
-    shape: tuple[int, ...] = ()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("image.npy", "w", force_zip64=True) as file:  # image by image, because a set may exceed the memory
-            for key, label, image in _images(source, count, reporter):
-                if not shape:
-                    shape = image.shape
-                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-                    np.lib.format.write_array_header_1_0(file, header)
-                if image.shape != shape:
-                    raise StageFailed(
-                        f"sample {key} has shape {image.shape}, others have {shape}; export to a folder instead of a .npz"
-                    )
-                labels.append(label)
-                file.write(np.ascontiguousarray(image).tobytes())
-        with archive.open("label.npy", "w") as file:
-            buffer = io.BytesIO()
-            np.save(buffer, np.array(labels, np.int64))
-            file.write(buffer.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
@@ -12,6 +13,7 @@ from adainf.browse.sources import BrowseSource
 from adainf.errors import BadInput
 from adainf.inflation.record import InflationPlan, SourceWeight
 from adainf.pipeline.records import sha256
+from adainf.shards.loader.permutation import Integers
 
 
 def read_plan(catalog: Catalog) -> InflationPlan | None:
@@ -56,8 +58,7 @@ def exact_duplicates(source: BrowseSource, reader: Reader) -> list[list[SampleRe
     CRC-32 and size select the candidates, whose bytes are read and compared by SHA-256: among a million images, about a hundred
     pairs share a CRC-32 by chance.
     """
-    columns = [source.columns(shard) for shard in range(len(source.known))]
-    hashes = np.concatenate([np.empty(0, np.int64), *[(one.crc32s << 31) ^ one.sizes_bytes for one in columns]])
+    hashes = _hashes(source)
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     candidates = samples_at(source, np.unique(order[np.concatenate([same, same + 1])]))
@@ -68,3 +69,38 @@ def exact_duplicates(source: BrowseSource, reader: Reader) -> list[list[SampleRe
             if isinstance(data, bytes):
                 by_digest.setdefault(sha256(data), []).append(sample)
     return sorted((group for group in by_digest.values() if len(group) > 1), key=lambda group: (-len(group), group))
+
+
+def shared_images(sources: Mapping[str, BrowseSource], reader: Reader) -> dict[tuple[str, str], tuple[int, str]]:
+    """Exact copies across sources: (source, earlier source) → images of the first that the second has, and a key of one.
+
+    Encoded bytes are compared, as in `exact_duplicates`. Sources of one run or set have one encoding.
+    """
+    names = list(sources)
+    hashes = {name: _hashes(source) for name, source in sources.items()}
+    digests: dict[str, dict[str, SampleRef]] = {}
+    counts: dict[tuple[str, str], tuple[int, str]] = {}
+    for name, source in sources.items():
+        others = np.concatenate([np.empty(0, np.int64), *[hashes[other] for other in names if other != name]])
+        candidates = samples_at(source, np.flatnonzero(np.isin(hashes[name], others)))
+        mine: dict[str, SampleRef] = {}
+        for first in range(0, len(candidates), 256):
+            batch = candidates[first : first + 256]
+            for sample, data in zip(batch, reader.read(source, batch), strict=True):
+                if not isinstance(data, bytes):
+                    continue
+                digest = sha256(data)
+                mine[digest] = sample
+                for other, known in digests.items():
+                    if digest in known:
+                        key = source.columns(sample.shard).keys[sample.number]
+                        count, example = counts.get((name, other), (0, key))
+                        counts[name, other] = (count + 1, example)
+        digests[name] = mine
+    return counts
+
+
+def _hashes(source: BrowseSource) -> Integers:
+    """CRC-32 and size of every encoded image of the known shards, as one number."""
+    columns = [source.columns(shard) for shard in range(len(source.known))]
+    return np.concatenate([np.empty(0, np.int64), *[(one.crc32s << 31) ^ one.sizes_bytes for one in columns]])

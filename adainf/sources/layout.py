@@ -58,6 +58,11 @@ def role_of(folder: str) -> str | None:
     return next((role for role, names in _ROLES.items() if names.fullmatch(folder.lower())), None)
 
 
+def is_class_folder(name: str) -> bool:
+    """Whether a folder of this name is always understood as a class."""
+    return role_of(name) is None and not _CONTAINER.fullmatch(name)
+
+
 def find_layout(
     root: Path, names: list[str], annotated: set[str], by_table: Container[str], stated: FolderSplits | None
 ) -> Layout:

@@ -13,6 +13,8 @@ from PIL import Image
 from adainf.browse.terminal import as_half_blocks, as_sixels
 from adainf.cli import main
 from adainf.errors import BAD_INPUT, OK, STAGE_FAILED
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.loader.read_all import read_split
 from tests.browse.hostile import huge_png, png, tar
 from tests.shards.sets import Made, make_set
 
@@ -123,3 +125,51 @@ def _drawn(text: str) -> np.ndarray:
                         image[top + row, column] = colours[numbers[0]]
                 column += 1
     return image
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [("cat", "dog"), ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"), ("a/b", "..", "Cat", "cat"), ("images", "test")],
+)
+def test_an_exported_set_is_imported_as_the_same_set(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 2 * len(classes), 4, 4, 3), dtype=np.uint8)
+    first = tmp_path / "in"
+    lines = {"train": 2, "validation": 1, "test": 1}
+    for split, copies in lines.items():
+        rows = ["file_name,label"]
+        for number in range(copies * len(classes)):
+            path = first / split / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[len(split) % 6, number]).save(path)
+            rows.append(f"{path.name},{classes[number % len(classes)]}")
+        (first / split / "metadata.csv").write_text("\n".join(rows))
+    (first / "train" / "000.txt").write_text("a caption, with a comma")
+    assert main(["shards", "import", str(first), str(tmp_path / "one")]) == OK
+    assert main(["shards", "export", str(tmp_path / "one"), "-o", str(tmp_path / "out")]) == OK
+    assert main(["shards", "import", str(tmp_path / "out"), str(tmp_path / "two")]) == OK
+    found = []
+    for name in ("one", "two"):
+        folder = ShardFolder.open(str(tmp_path / name))
+        assert folder.shards.classes == sorted(classes, key=lambda one: (len(one), one) if one.isdigit() else (0, one))
+        content = {}
+        for split in folder.shards.splits:
+            data = read_split(folder, split)
+            texts = [text for shard in folder.split(split).shards for text in folder.index(shard).texts]
+            content[split] = sorted(zip((image.tobytes() for image in data.images), data.labels, texts, strict=True))
+        found.append(content)
+    assert found[0].keys() == lines.keys()
+    assert found[0] == found[1]
+    if classes == ("cat", "dog"):
+        assert sorted(path.name for path in (tmp_path / "out" / "train").iterdir()) == ["cat", "dog"]
+        assert (tmp_path / "out" / "train" / "cat" / "0000000.txt").read_text() == "a caption, with a comma"
+
+
+def test_stats_count_copies_across_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, numbers in {"train": (0, 1, 2), "test": (1, 2, 5)}.items():
+        for number in numbers:
+            path = tmp_path / "in" / split / "cat" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(number))
+    assert main(["shards", "import", str(tmp_path / "in"), str(tmp_path / "set")]) == OK
+    assert main(["shards", "stats", str(tmp_path / "set")]) == OK
+    assert "2 images of test are exact copies of images of train (for example 000000)" in capsys.readouterr().out
