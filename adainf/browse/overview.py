@@ -9,6 +9,7 @@ from pydantic import BaseModel, JsonValue
 
 from adainf.browse.lru import LruCache
 from adainf.errors import BadInput
+from adainf.evaluation.scores import title
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.records import Manifest, sha256
 from adainf.pipeline.stages import STAGES
@@ -104,6 +105,7 @@ class _Measure(BaseModel):
     """The fields of a measure that are read; later versions may add fields."""
 
     protocol: str
+    settings: dict[str, Any]
     accuracy: float
 
 
@@ -116,11 +118,11 @@ class _Scores(BaseModel):
 
 
 def _accuracies(manifest: Manifest) -> dict[str, list[float]]:
-    """Accuracies by protocol, one per seed. Raises `BadInput` for a manifest of another format."""
+    """Accuracies by the title of the measure, one per seed. Raises `BadInput` for a manifest of another format."""
     found: dict[str, list[float]] = {}
     for seed in manifest.content_as(_Scores).seeds.values():
         for measure in seed.measures:
-            found.setdefault(measure.protocol, []).append(measure.accuracy)
+            found.setdefault(title(measure.protocol, measure.settings), []).append(measure.accuracy)
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,21 @@ from adainf.evaluation.intervals import wilson_interval
 from adainf.pipeline.records import Record
 
 Protocol = Literal["linear", "knn", "knn-weighted", "finetune"]
+
+
+def title(protocol: str, settings: Mapping[str, Any]) -> str:
+    """Short description of a measure; measures with other settings have other titles."""
+    match protocol:
+        case "linear":
+            return f"linear probe, {settings['solver']}"
+        case "knn":
+            return f"kNN, k = {settings['neighbours']}"
+        case "knn-weighted":
+            return f"kNN, k = {settings['neighbours']}, weighted by exp(cos / {settings['temperature']:g})"
+        case "finetune":
+            return f"fine-tuned, label fraction {settings['label_fraction']:g}"
+        case _:
+            return protocol
 
 
 class Measure(Record):
@@ -67,16 +83,7 @@ class Measure(Record):
     @property
     def title(self) -> str:
         """Short description of the protocol."""
-        s = self.settings
-        match self.protocol:
-            case "linear":
-                return f"linear probe, {s['solver']}"
-            case "knn":
-                return f"kNN, k = {s['neighbours']}"
-            case "knn-weighted":
-                return f"kNN, k = {s['neighbours']}, weighted by exp(cos / {s['temperature']:g})"
-            case "finetune":
-                return f"fine-tuned, label fraction {s['label_fraction']:g}"
+        return title(self.protocol, self.settings)
 
 
 class SeedScores(Record):

@@ -212,7 +212,11 @@ def _scores(made: Made, arm: str, accuracies: list[float]) -> ArmScores:
     def of_seed(seed: int, accuracy: float) -> SeedScores:
         linear = Measure.of("linear", hits(accuracy), seed, {"solver": "lbfgs"}, {"l2": 1e-3})
         knn = Measure.of("knn", hits(accuracy - 0.03), seed, {"neighbours": 20})
-        return SeedScores(measures=[linear, knn])
+        weighted = [
+            Measure.of("knn-weighted", hits(accuracy - k / 5000), seed, {"neighbours": k, "temperature": 0.1})
+            for k in (20, 200)
+        ]
+        return SeedScores(measures=[linear, knn, *weighted])
 
     def hits(accuracy: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Every arm classifies the same images first, so that the arms differ in as few images as possible."""

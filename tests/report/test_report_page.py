@@ -10,16 +10,20 @@ import shutil
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from PIL import Image
 from rich.console import Console
 from scipy.stats import binomtest
 
+from adainf.browse.overview import Overview
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Published, Recipe
+from adainf.report.comparison import digits_for, percent
+from adainf.report.measures import measure_rows
 from adainf.report.summary import collect
 from adainf.report.table import amount, results_table, signed
 from adainf.stages.report import PAGE, report
@@ -403,3 +407,19 @@ def test_published_accuracies_are_shown_and_missing_arms_are_empty(build: Build)
     assert "Source: some &lt;table&gt;." in section
     cells = [re.sub(r"<[^>]*>", "|", row).strip("|\n ") for row in section.partition("<tbody>")[2].split("</tr>")[:2]]
     assert [re.split(r"\|+", row) for row in cells] == [["adainf", "96.0 ± 1.0", "93.42"], ["weak", "–", "90.5"]]
+
+
+def test_the_browser_has_the_numbers_of_the_report(build: Build) -> None:
+    """Cell by cell: kNN of 20 and of 200 neighbours, say, are two measures in both."""
+    made = seeds()
+    recipe, run = build(made)
+    rows = measure_rows(collect(recipe, run).scores, digits_for(made.test_images))
+    of_report = {(row.arm, row.title): row.accuracy for row in rows if row.arm in recipe.arms}
+    of_browser = {
+        (arm, title): percent(fmean(values), digits_for(made.test_images))
+        for arm, shown in Overview(run).read()["arms"].items()
+        if arm in recipe.arms
+        for title, values in shown["accuracy"].items()
+    }
+    assert of_browser == of_report
+    assert len(of_report) == 4 * len(recipe.arms)
