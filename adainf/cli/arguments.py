@@ -101,7 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
             )
         if name in ("import", "index"):
             _add_tar_arguments(action)
-        action.add_argument("uri", metavar="URI", help="a folder or s3://bucket/prefix")
+        tars = "" if name in ("import", "index", "verify") else "; or one .tar, or a pattern of tars"
+        action.add_argument("uri", metavar="URI", help=f"a folder or s3://bucket/prefix{tars}")
         if name == "verify":
             action.add_argument(
                 "--regenerate",
@@ -171,14 +172,28 @@ def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> Non
 
 def _add_tar_arguments(parser: argparse.ArgumentParser) -> None:
     what = "of a sample in a tar: what follows the first dot of the name"
-    parser.add_argument("--image-field", metavar="FIELD", help=f"image {what}, as jpg or image.png (default: the only image)")
     parser.add_argument(
-        "--label-field", metavar="FIELD", help=f"label {what}, json:KEY, or none (default: cls, else the only field .cls)"
+        "--image-field", metavar="FIELD", type=_field, help=f"image {what}, as jpg or image.png (default: the only image)"
     )
     parser.add_argument(
-        "--text-field", metavar="FIELD", help=f"caption {what}, json:KEY, or none (default: txt, else the only field .txt)"
+        "--label-field",
+        metavar="FIELD",
+        type=_field,
+        help=f"label {what}, json:KEY, or none (default: cls, else the only NAME.cls)",
+    )
+    parser.add_argument(
+        "--text-field",
+        metavar="FIELD",
+        type=_field,
+        help=f"caption {what}, json:KEY, or none (default: txt, else the only NAME.txt)",
     )
     parser.add_argument("--skip", action="store_true", help="leave out samples that cannot be used, and report their number")
+
+
+def _field(text: str) -> str:
+    if not 0 < len(text.strip()) <= 200:
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a field, as jpg or label.cls")
+    return text.strip()
 
 
 def _worker(text: str) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from adainf.shards.format.scan import Forward
 from adainf.shards.format.summary import DataSummary, SplitSummary, split_summary
 from adainf.shards.format.writer import channel_moments, describe, pixel_facts
 from adainf.sources.base import BadData
-from adainf.sources.tar_files import find_tars
+from adainf.sources.tar_files import find_tars, splits_of
 from adainf.sources.tar_rules import Rules, Tally
 from adainf.sources.tars import opened
 from adainf.storage import NotFound, ObjectInfo, PreconditionFailed
@@ -65,7 +65,7 @@ class _Seen(NamedTuple):
 
 
 def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, skip: bool = False) -> ShardSet:
-    """Index the tars in a folder or at ``s3://bucket/prefix`` as the split `train` of one set.
+    """Index the tars in a folder or at ``s3://bucket/prefix`` as one set, with the splits that their names state (`splits_of`).
 
     Samples that cannot be decoded are reported and kept in the index: a stream raises at them, or replaces them. `fields`:
     which files of a sample are its image, label and caption; `skip`: leave out samples where that is not clear. Raises
@@ -75,6 +75,7 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
     store, tars, is_folder = find_tars(uri, _FIX)
     if not is_folder:
         raise BadData(f"{uri}: a set consists of all tars of a folder; give the folder {store.uri}, or use import")
+    splits = splits_of(uri, [tar.key for tar in tars])
     run = Run(store)
     memory = _Memory(_IN_FLIGHT_BYTES)
     with reporter.track("index", total=len(tars)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
@@ -86,7 +87,7 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
             track.advance()
     if not any(one.shard.images for one in indexed):
         raise BadData(f"{uri}: its {len(tars)} .tar files contain no images; give the folder of the shards")
-    content = _describe(uri, rules, indexed)
+    content = _describe(uri, rules, {split: [indexed[number] for number in numbers] for split, numbers in splits.items()})
     manifest = Manifest(request=Request(stage="index", settings={}), content=content.model_dump(mode="json"))
     try:
         store.put_if_absent(MANIFEST, manifest.to_json())
@@ -95,8 +96,9 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
         if existing.request != manifest.request or not existing.content_as(ShardSet).has_same_images(content):
             raise BadInput(f"{run.locate(MANIFEST)} belongs to another set; delete it to index these tars again") from None
     corrupt = sum(len(one.corrupt) for one in indexed)
+    images, shards = (sum(map(count, content.splits.values())) for count in (lambda split: split.images, len))
     reporter.info(
-        f"index: done, {content.splits['train'].images:,} samples in {len(indexed):,} shards"
+        f"index: done, {images:,} samples in {shards:,} shards"
         + (f", {corrupt:,} of them corrupt: a stream of them needs damage: quarantine" if corrupt else "")
     )
     assert content.summary is not None
@@ -105,36 +107,44 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
     return content
 
 
-def _describe(uri: str, rules: Rules, every: list[_Indexed]) -> ShardSet:
-    indexed = [one for one in every if one.shard.images]
-    facts = [one.facts for one in indexed if one.facts]
-    equal = {(fact.height_px, fact.width_px) for fact in facts} if len(facts) == len(indexed) else set()
-    height, width = equal.pop() if len(equal) == 1 else (None, None)
-    counts = SplitSummary(
-        images=sum(one.labels.images for one in indexed),
-        labelled=sum(one.labels.labelled for one in indexed),
-        captioned=sum(one.labels.captioned for one in indexed),
-    )
-    classes = [str(label) for label in range(max(one.most for one in indexed) + 1)]
+def _describe(uri: str, rules: Rules, splits: dict[str, list[_Indexed]]) -> ShardSet:
+    every = [one for split in splits.values() for one in split]
     seen = _Seen(Counter(), Counter(), Tally(rules))
     for one in every:
         seen.sizes.update(one.seen.sizes)
         seen.modes.update(one.seen.modes)
         seen.tally.add(one.seen.tally)
+    facts = [one.facts for one in every if one.shard.images]
+    equal = {fact and (fact.height_px, fact.width_px) for fact in facts}
+    height, width = (equal.pop() if len(equal) == 1 else None) or (None, None)
+    counts = {
+        name: SplitSummary(
+            images=sum(one.labels.images for one in split),
+            labelled=sum(one.labels.labelled for one in split),
+            captioned=sum(one.labels.captioned for one in split),
+        )
+        for name, split in splits.items()
+    }
+    classes = [str(label) for label in range(max(one.most for one in every) + 1)]
+    labelled, captioned = (sum(getattr(count, name) for count in counts.values()) for name in ("labelled", "captioned"))
+    findings = seen.tally.findings(uri, labelled, captioned)
+    if len(splits) > 1:
+        findings = findings.model_copy(update={"layout": f"tars named {', '.join(splits)}"})
     return ShardSet(
         height_px=height,
         width_px=width,
         classes=classes,
-        splits={
-            "train": Split.of(
-                [one.shard for one in indexed], counts.labelled == counts.images, *channel_moments(facts, len(indexed))
-            )
-        },
+        splits={name: _split(split) for name, split in splits.items()},
         origin={"kind": "index"},
-        summary=DataSummary.of(
-            seen.tally.findings(uri, counts.labelled, counts.captioned), {"train": counts}, classes, seen.sizes, seen.modes
-        ),
+        summary=DataSummary.of(findings, counts, classes, seen.sizes, seen.modes),
     )
+
+
+def _split(every: list[_Indexed]) -> Split:
+    indexed = [one for one in every if one.shard.images]
+    facts = [one.facts for one in indexed if one.facts]
+    labelled = bool(indexed) and all(one.labels.labelled == one.labels.images for one in indexed)
+    return Split.of([one.shard for one in indexed], labelled, *channel_moments(facts, len(indexed)))
 
 
 def _index_one(run: Run, tar: ObjectInfo, rules: Rules, memory: _Memory) -> _Indexed:

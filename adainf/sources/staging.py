@@ -18,6 +18,7 @@ from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.formats import image_suffixes
 from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, CorruptImage, Described, SourceImages
+from adainf.sources.tar_files import is_hidden
 from adainf.storage import ObjectInfo, Store, open_store
 
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
@@ -40,14 +41,16 @@ def check_space(uri: str, needed_bytes: int) -> None:
 
 
 class Staged:
-    """A local copy of a folder of images on S3. Files of other kinds are empty in it, except tables."""
+    """A local copy of a folder of images on S3. Other files are empty in it, except tables."""
 
     def __init__(self, uri: str, field: str) -> None:
         """Raises `BadData` where there is nothing to copy, or it does not fit on the disk."""
         self.uri = uri.rstrip("/")
         store = open_store(uri)
-        found = [info for info in store.list() if not any(part.startswith(".") for part in info.key.split("/"))]
-        wanted = [info for info in found if info.key.lower().endswith((*image_suffixes(), *_TABLES))]
+        found = list(store.list())
+        wanted = [
+            info for info in found if info.key.lower().endswith((*image_suffixes(), *_TABLES)) and not is_hidden(info.key)
+        ]
         if not wanted:
             raise BadData(f"{uri}: contains no images; set {field} to the folder of images")
         check_space(uri, sum(info.size_bytes for info in wanted))

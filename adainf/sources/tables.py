@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adainf.sources.base import MAX_CLASSES, BadData
+from adainf.shards.format.fields import MAX_CLASSES
+from adainf.sources.base import BadData
+from adainf.sources.layout import is_class_folder
 
 _FILE = (
     "file_name",
@@ -69,7 +71,7 @@ def read_tables(root: Path, names: list[str], images: list[str]) -> Table:
 
 def _read(file: Path, prefix: str, near: list[str], table: Table) -> None:
     rows = _rows(file)
-    columns = {re.sub(r"[\s-]+", "_", key.strip().lower()): key for row in rows[:1] for key in row}
+    columns = {re.sub(r"[\s-]+", "_", key.strip().lower()): key for row in rows for key in row}
     name_column = next((columns[one] for one in _FILE if one in columns), None)
     label_column = next((columns[one] for one in _LABEL if one in columns), None)
     text_column = next((columns[one] for one in _TEXT if one in columns), None)
@@ -114,7 +116,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             return rows
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
-        return list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
+        if any(None in row for row in rows):
+            raise ValueError("a row has more values than there are columns")
+        return rows
     except (OSError, ValueError, csv.Error) as error:
         raise BadData(f"{file} cannot be read as a table ({error}); write it as UTF-8 .csv or .jsonl") from None
 

@@ -26,6 +26,12 @@ _FOREIGN = {
     ".npy": (".npy", "save it as .npz with the array image (numpy.savez), and import that"),
 }
 """Suffix → kind of data, and the way out."""
+SPLITS = ("train", "validation", "test")
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _WILD = re.compile(r"[*?\[{]")
 _MAX_EXPANDED = 1_000_000
@@ -60,7 +66,7 @@ def find_tars(uri: str, fix: str) -> TarSet:
     if local is not None and not local.is_dir():
         raise BadData(f"{uri}: no such folder; {fix}")
     store = open_store(uri)
-    found = [info for info in store.list() if not _is_hidden(info.key)]
+    found = [info for info in store.list() if not is_hidden(info.key)]
     for info in found:
         _check_packed(info.key, locate(store, info.key))
     tars = sorted((info for info in found if info.key.endswith(".tar")), key=lambda info: info.key)
@@ -110,7 +116,7 @@ def _match(uri: str, root: str, names: set[str], globs: list[str], fix: str) -> 
     store = open_store(root)
     literal = [*names, *(_WILD.split(pattern, maxsplit=1)[0] for pattern in globs)]
     prefix = os.path.commonprefix(literal)  # noqa: RUF071 - a prefix of keys, not of folders
-    found = {info.key: info for info in store.list(prefix) if not _is_hidden(info.key)}
+    found = {info.key: info for info in store.list(prefix) if not is_hidden(info.key)}
     keys = sorted(key for key in found if key in names or any(_fits(key, pattern) for pattern in globs))
     for key in keys:
         _check_packed(key, locate(store, key))
@@ -159,10 +165,37 @@ def _values(uri: str, inner: str) -> list[str]:
     return [f"{number:0{width}d}" for number in range(first, last + step, step)]
 
 
-def _is_hidden(key: str) -> bool:
+def is_hidden(key: str) -> bool:
+    """Whether a part of the key starts with a dot."""
     return any(part.startswith(".") for part in key.split("/"))
 
 
 def _check_packed(name: str, where: str) -> None:
     if name.lower().endswith(_PACKED):
         raise BadData(f"{where}: is compressed; unpack it to an uncompressed .tar")
+
+
+def splits_of(uri: str, keys: list[str]) -> dict[str, list[int]]:
+    """The numbers of the tars of each split: train, validation, test, as the words in their names say.
+
+    Where these name fewer than two splits, all tars are train. Raises `BadData` where some names state no split, or none
+    states train.
+    """
+    found = [_split_of(key) for key in keys]
+    named = {split for split in found if split is not None}
+    if len(named) < 2:
+        return {"train": list(range(len(keys)))}
+    layout = ", ".join(f"{split} ({keys[found.index(split)]}, …)" for split in sorted(named))
+    if None in found or "train" not in named:
+        problem = f"the split of {keys[found.index(None)]} is unclear" if None in found else "no tar is of train"
+        raise BadData(f"{uri}: its tars are named {layout}, but {problem}; rename them, or give a pattern (train-*.tar)")
+    return {split: [number for number, own in enumerate(found) if own == split] for split in SPLITS if split in named}
+
+
+def _split_of(key: str) -> str | None:
+    """The split that the name of a tar states, or else a folder above it."""
+    for part in reversed(key.lower().removesuffix(".tar").split("/")):
+        stated = {_SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", part) if word in _SPLIT_WORDS}
+        if len(stated) == 1:
+            return stated.pop()
+    return None

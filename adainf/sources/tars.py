@@ -8,20 +8,24 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Shards
 from adainf.shards.format.fields import MAX_CLASSES
-from adainf.shards.format.formats import Header, header_of
-from adainf.shards.format.png import decode_image
+from adainf.shards.format.formats import Header, Reading, header_of
+from adainf.shards.format.png import AS_STORED, SixteenBitImage, decode_image
 from adainf.shards.format.samples import Fields, SampleScan
 from adainf.shards.format.scan import Forward
 from adainf.shards.format.summary import Findings
 from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, Described, ImageSource, numbered_classes
-from adainf.sources.tar_files import find_tars, locate
+from adainf.sources.tar_files import find_tars, locate, splits_of
 from adainf.sources.tar_rules import NONE, Rules, Tally, of_import, of_recipe
 from adainf.storage import NotFound, ObjectInfo, PreconditionFailed, Store
 
@@ -116,11 +120,12 @@ class _Tar:
 class TarImages:
     """Samples of many tars, of which a window is in memory: access in ascending order reads each tar only once more."""
 
-    def __init__(self, uri: str, store: Store, tars: list[ObjectInfo], rules: Rules) -> None:
+    def __init__(self, uri: str, store: Store, tars: list[ObjectInfo], rules: Rules, reading: Reading = AS_STORED) -> None:
         """Reads every tar once, to find its samples. Raises `BadData` for a corrupt one."""
         self._tars = [_Tar(store, info, rules) for info in tars]
         self._ends = list(accumulate(len(tar.keys) for tar in self._tars))
         self._current = 0
+        self._reading = reading
         self.labels, self.classes = number_labels(uri, [label for tar in self._tars for label in tar.labels], rules)
         """-1 is none."""
         self.tally = Tally(rules)
@@ -128,6 +133,11 @@ class TarImages:
             self.tally.add(tar.tally)
         contents: list[Any] = [[info.key, tar.sha256] for info, tar in zip(tars, self._tars, strict=True)]
         self.fingerprint = sha256(canonical_json([*contents, *self.tally.digest_of]))
+
+    def part(self, tars: list[int]) -> Part:
+        """The samples of some tars."""
+        starts = [0, *self._ends]
+        return Part(self, np.concatenate([np.arange(starts[number], starts[number + 1]) for number in tars]))
 
     def findings(self, uri: str) -> Findings:
         """For the data summary. Raises as `Tally.findings` does."""
@@ -141,7 +151,9 @@ class TarImages:
         """Raises `BadData`, with tar and sample, where the image cannot be decoded."""
         tar, number = self._find(index)
         try:
-            image = decode_image(tar.encoded(number))
+            image = decode_image(tar.encoded(number), reading=self._reading)
+        except SixteenBitImage as error:
+            raise BadData(f"{self.locate(index)}: {error}; a recipe scales it with real.sixteen_bit: scale") from None
         except ValueError as error:
             raise BadData(f"{self.locate(index)}: {error}; recreate the shard") from None
         label = self.labels[index]
@@ -150,8 +162,10 @@ class TarImages:
     def describe(self, index: int) -> Described:
         """As `SourceImages.describe`."""
         tar, number = self._find(index)
-        label = self.labels[index]
-        return Described(None if label < 0 else label, tar.texts[number] is not None, tar.header(number))
+        label, header = self.labels[index], tar.header(number)
+        if header is not None and not self._reading.exif_transpose:
+            header = header._replace(orientation=1)
+        return Described(None if label < 0 else label, tar.texts[number] is not None, header)
 
     def locate(self, index: int) -> str:
         tar, number = self._find(index)
@@ -166,8 +180,29 @@ class TarImages:
         return self._tars[found], index - (self._ends[found - 1] if found else 0)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the samples."""
+
+    images: TarImages
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.images[int(self.indices[index])]
+
+    def describe(self, index: int) -> Described:
+        """As `SourceImages.describe`."""
+        return self.images.describe(int(self.indices[index]))
+
+    def locate(self, index: int) -> str:
+        return self.images.locate(int(self.indices[index]))
+
+
 def open_tars(settings: Shards | ImportedImages, field: str = "real.path") -> ImageSource:
-    """All .tar files at `settings.path` as one set without a test split.
+    """All .tar files at `settings.path`; for real images with the splits that their names state (`splits_of`).
 
     Raises `BadData`, naming `field` as the setting to fix, where there is no tar or no sample in them.
     """
@@ -175,14 +210,29 @@ def open_tars(settings: Shards | ImportedImages, field: str = "real.path") -> Im
     path = settings.path
     if isinstance(settings, Shards):
         fields = Fields(settings.image_field, settings.label_field, settings.text_field)
-        rules = Rules(fields, settings.skip, of_recipe)
+        rules, reading = Rules(fields, settings.skip, of_recipe), Reading(settings.exif_transpose, settings.sixteen_bit)
     else:  # labels of generated images are not used
-        rules = Rules(Fields(label=NONE), option=of_import)
+        rules, reading = Rules(Fields(label=NONE), option=of_import), AS_STORED
     store, tars, _ = find_tars(path, fix)
-    images = TarImages(path, store, tars, rules)
+    images = TarImages(path, store, tars, rules, reading)
     if not len(images):
         raise BadData(f"{path}: its {len(tars)} .tar files contain no images; {fix}")
-    return ImageSource(images, None, images.classes, images.fingerprint, images.findings(path))
+    findings = images.findings(path)
+    splits = splits_of(path, [tar.key for tar in tars]) if isinstance(settings, Shards) else {}
+    if len(splits) < 2:
+        return ImageSource(images, None, images.classes, images.fingerprint, findings)
+    parts = {split: images.part(numbers) for split, numbers in splits.items()}
+    empty = next((split for split, part in parts.items() if not len(part)), None)
+    if empty is not None:
+        raise BadData(f"{path}: its tars named {empty} contain no images; remove them, or give a pattern of the others")
+    return ImageSource(
+        train=parts["train"],
+        test=parts.get("test"),
+        classes=images.classes,
+        fingerprint=sha256(canonical_json([images.fingerprint, *splits])),
+        findings=findings.model_copy(update={"layout": f"tars named {', '.join(splits)}"}),
+        validation=parts.get("validation"),
+    )
 
 
 def number_labels(uri: str, labels: list[int | str | None], rules: Rules) -> tuple[list[int], list[str]]:

@@ -16,4 +16,9 @@ class Found(NamedTuple):
 
 def read_tar(data: bytes) -> list[Found]:
     """Every sample with its encoded image. Raises `ValueError` as `samples` does."""
-    return [Found(key, data[at : at + size], label, text) for key, (_, at, size), label, text in samples(data)]
+    found = samples(data)
+    assert not any(isinstance(sample.label, str) for sample in found)
+    return [
+        Found(key, data[at : at + size], label if isinstance(label, int) else None, text)
+        for key, (_, at, size), label, text in found
+    ]

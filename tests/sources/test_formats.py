@@ -269,7 +269,8 @@ def test_npz(tmp_path: Path, compressed: bool, order: Any) -> None:
 def test_the_names_of_arrays_that_are_usual(tmp_path: Path, image: str, label: str) -> None:
     """The last pair is what `np.savez(path, images, labels)` writes, as ADM and its successors do."""
     images, labels = pixels(3, 5, 4), np.array([[2], [0], [-1]])
-    np.savez(tmp_path / "some.npz", **{image: images, label: labels, "z_mean": np.zeros(2)})
+    arrays: dict[str, Any] = {image: images, label: labels, "z_mean": np.zeros(2)}
+    np.savez(tmp_path / "some.npz", **arrays)
     source = open_source(Npz(kind="npz", path=str(tmp_path / "some.npz")))
     assert (np.stack([source.train[index].image for index in range(3)]) == images).all()
     assert [source.train[index].label for index in range(3)] == [2, 0, None]

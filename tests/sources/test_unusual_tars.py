@@ -7,9 +7,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
 from adainf.browse.catalog import Catalog
 from adainf.cli import main
@@ -203,6 +205,9 @@ def test_the_field_of_the_image_chooses_among_several(tmp_path: Path, capsys: py
     assert run(capsys, "index", folder, "--image-field", "jpg")[0] == OK
     assert [row[0] for row in read_set(folder)] == [1, 2]
     (folder / "manifest.json").unlink()
+    assert run(capsys, "index", folder, "--image-field", ".JPG")[0] == OK
+    assert run(capsys, "index", folder, "--image-field", " ")[0] == BAD_INPUT
+    (folder / "manifest.json").unlink()
     code, printed = run(capsys, "index", folder, "--image-field", "depth.png", "--skip")  # another index of the same tars
     assert (code, [row[0] for row in read_set(folder)]) == (OK, [9]), printed
     code, printed = run(capsys, "import", folder, tmp_path / "set", "--image-field", "gif")
@@ -215,6 +220,28 @@ def test_the_field_of_the_image_chooses_among_several(tmp_path: Path, capsys: py
     )
     with pytest.raises(BadInput, match=r"`adainf shards import SOURCE URI --image-field depth.png`"):
         open_import(generated)
+
+
+def test_orientation_and_sixteen_bits(tmp_path: Path) -> None:
+    """As in image folders: turned upright unless the recipe refuses, and 16 bits scaled where it says so."""
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, :8] = 255
+    turned, deep = io.BytesIO(), io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(turned, "JPEG", exif=exif)
+    Image.fromarray(np.full((8, 16), 65535, np.uint16)).save(deep, "PNG")
+    write(tmp_path / "tars", [("1.jpg", turned.getvalue())])
+    rules: list[tuple[dict[str, Any], tuple[int, ...]]] = [({}, (16, 8, 3)), ({"exif_transpose": False}, (8, 16, 3))]
+    for chosen, shape in rules:
+        images = open_source(Shards(kind="shards", path=str(tmp_path / "tars"), **chosen)).train
+        header = images.describe(0).header
+        assert header is not None
+        assert (images[0].image.shape, header.orientation) == (shape, 6 if shape[0] == 16 else 1)
+    write(tmp_path / "deep", [("1.png", deep.getvalue())])
+    with pytest.raises(BadData, match=r"sample 1: .* a recipe scales it with real.sixteen_bit: scale"):
+        read(tmp_path / "deep")
+    assert read(tmp_path / "deep", sixteen_bit="scale") == [(255, None, None)]
 
 
 def test_damage_of_a_set_indexed_by_rules_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

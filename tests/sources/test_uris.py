@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from adainf.cli import main
@@ -20,6 +24,7 @@ from adainf.recipe import ImportedImages, Provenance, Shards
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader.read_all import read_split
 from adainf.sources import BadData, open_import, open_source
+from adainf.sources.tar_files import find_tars
 from adainf.storage import open_store
 from tests.browse.hostile import png, tar
 
@@ -61,7 +66,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     [
         ("tars/train-002.tar", [2]),
         ("tars/train-{001..003}.tar", [1, 2, 3]),
-        ("tars/{train-004,val-000}.tar", [4, 9]),
+        ("tars/{train-004,train-000}.tar", [0, 4]),
         ("tars/train-*.tar", [0, 1, 2, 3, 4]),
         ("*/train-00[01].tar", [0, 1]),
         ("t{ars}/train-*.tar", None),
@@ -166,6 +171,68 @@ def test_brackets_in_the_name_of_a_file_are_not_a_pattern(run: Run, tmp_path: Pa
     assert run("import", folder / "b*.tar", tmp_path / "set")[0] == OK
 
 
+NAMED = {"train-0.tar": 1, "train-1.tar": 2, "val-0.tar": 3, "test-0.tar": 4}
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (NAMED, {"train": [1, 2], "validation": [3], "test": [4]}),
+        ({"Training/a.tar": 1, "validation/a.tar": 2}, {"train": [1], "validation": [2]}),
+        ({"imagenet_train_0.tar": 1, "imagenet_testing_0.tar": 2}, {"train": [1], "test": [2]}),
+        ({"test/train-0.tar": 1, "test/train-1.tar": 2}, {"train": [1, 2]}),
+        ({"some-test/0.tar": 1, "some-test/1.tar": 2}, {"train": [1, 2]}),
+    ],
+)
+def test_tars_named_by_split_are_not_mixed(
+    run: Run, tmp_path: Path, names: dict[str, int], splits: dict[str, list[int]]
+) -> None:
+    """Held-out images never become training images: by ingest, import, and index."""
+    store = open_store(f"{tmp_path}/tars")
+    for name, value in names.items():
+        store.put(name, tar({"1.png": png(value), "1.cls": b"0"}))
+    source = open_source(Shards(kind="shards", path=f"{tmp_path}/tars"))
+    for split in ("train", "validation", "test"):
+        images = getattr(source, split)
+        assert [int(images[n].image[0, 0, 0]) for n in range(len(images or ()))] == splits.get(split, [])
+    code, printed = run("import", f"{tmp_path}/tars", tmp_path / "set")
+    assert (code, run("index", f"{tmp_path}/tars")[0]) == (OK, OK), printed
+    assert ("tars named train, " in printed) is (len(splits) > 1)
+    for uri in (f"{tmp_path}/set", f"{tmp_path}/tars"):
+        opened = ShardFolder.open(uri)
+        assert {split: read_split(opened, split).images[:, 0, 0, 0].tolist() for split in opened.shards.splits} == splits
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-0.tar", "val-0.tar", "more.tar"),
+        ("val-0.tar", "test-0.tar"),
+        ("train-0.tar", "val-0.tar", "train-val.tar"),
+    ],
+)
+def test_unclear_splits_are_refused_with_the_layout(run: Run, tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        open_store(f"{tmp_path}/tars").put(name, tar({"1.png": png()}))
+    for command in (["index", f"{tmp_path}/tars"], ["import", f"{tmp_path}/tars", tmp_path / "set"]):
+        code, printed = run(*command)
+        assert (code, "its tars are named" in printed, "give a pattern (train-*.tar)" in printed) == (BAD_INPUT, True, True)
+    assert run("import", f"{tmp_path}/tars/{names[0][:3]}*-0.tar", tmp_path / "set")[0] == OK
+
+
+@given(st.text(st.sampled_from("ab{},.019*?[]!-/"), max_size=14))
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+def test_any_pattern_is_tars_or_an_error(pattern: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a.tar", "b0.tar", "b1.tar", "a/b.tar"):
+            Path(folder, name).parent.mkdir(exist_ok=True)
+            Path(folder, name).touch()
+        with suppress(BadData):
+            found = find_tars(f"{folder}/{pattern}.tar", "fix").tars
+            assert found
+            assert all(Path(folder, info.key).exists() or Path(folder, "a", info.key).exists() for info in found)
+
+
 def write_images(folder: Path) -> None:
     for number, place in enumerate(
         ("train/cat/1.png", "train/dog/2.JPG", "val/cat/3.png", "train/notes.bin", "train/.hidden.png")
@@ -199,6 +266,6 @@ def test_a_folder_of_images_on_s3(s3_env: str, run: Run, tmp_path: Path, monkeyp
     code, printed = run("import", uri, tmp_path / "again")
     assert (code, f"adainf: {uri}/train/dog/2.JPG: cannot decode the image" in printed) == (BAD_INPUT, True), printed
     assert list((tmp_path / "tmp").iterdir()) == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 0, 10))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 0, 10))
     code, printed = run("import", uri, tmp_path / "again")
     assert (code, "set TMPDIR to a larger disk" in printed) == (BAD_INPUT, True)

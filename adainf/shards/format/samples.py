@@ -113,9 +113,10 @@ class SampleScan:
 
     def __init__(self, tar: TarBytes, fields: Fields = DEFAULT_FIELDS, read_images: bool = False) -> None:
         self._tar, self._read_images = tar, read_images
-        self._fields = fields
+        self._image = None if fields.image is None else _plain(fields.image)
         self._label, _, self._label_key = (fields.label or "").partition(_KEY_SEPARATOR)
         self._text, _, self._text_key = (fields.text or "").partition(_KEY_SEPARATOR)
+        self._label, self._text = _plain(self._label), _plain(self._text)
         self._roles: dict[str, str] = {}
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._seen: dict[str, tuple[str, ...]] = {}
@@ -174,12 +175,12 @@ class SampleScan:
         return role == "text" and size <= _MAX_TEXT_BYTES
 
     def _role(self, field: str) -> str:
-        if self._fields.image == field:
+        if self._image == field:
             return "image"
         if field.endswith(("cls", "txt", "text", "json")) or field in (self._label, self._text):
             return "text"
         # The common suffixes first: Pillow imports all of its plugins to list the others.
-        is_image = self._fields.image is None and (
+        is_image = self._image is None and (
             f".{field}".endswith((*COMMON_SUFFIXES, ".npy")) or f".{field}".endswith(image_suffixes())
         )
         return "image" if is_image else "unused"
@@ -217,8 +218,8 @@ class SampleScan:
         held = ", ".join(f".{printable(name)}" for name in sorted(group))
         reason = f" has {len(plan.images)} images ({held}), expected one"
         if not plan.images:
-            if self._fields.image is not None:
-                reason = f" has no .{self._fields.image} ({held})"
+            if self._image is not None:
+                reason = f" has no .{self._image} ({held})"
             return Found(None, b"", Problem(key, "without an image", reason))
         problem = Problem(key, "with several images", reason, [printable(name) for name in plan.images])
         return Found(TarSample(key, group[plan.images[0]], label, text), contents.get(plan.images[0], b""), problem)
@@ -231,6 +232,11 @@ class SampleScan:
             f"the files of sample {printable(key)} are apart ({first}, and after other samples {second}): the tar is not "
             "sorted by name"
         )
+
+
+def _plain(field: str) -> str:
+    """The field as `SampleScan` compares it: ".JPG" is "jpg"."""
+    return field.removeprefix(".").lower()
 
 
 def _choose(names: tuple[str, ...], named: str, suffixes: tuple[str, ...]) -> str | None:
