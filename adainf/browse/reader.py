@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 from adainf.browse.catalog import SampleRef
 from adainf.browse.lru import LruCache
-from adainf.browse.sources import BrowseSource, Columns
+from adainf.browse.sources import MAX_IMAGE_BYTES, BrowseSource, Columns
 from adainf.errors import AdaInfError, BadInput
 from adainf.storage import NotFound
 
-MAX_IMAGE_BYTES = 64 * 2**20
 MAX_GAP_BYTES = 4096
 """Maximum gap between two images of one read: reading it costs less than another request."""
 MAX_RANGE_BYTES = 8 * 2**20

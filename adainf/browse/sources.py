@@ -24,6 +24,7 @@ from adainf.shards.loader.permutation import Integers
 from adainf.sources.tar_rules import Rules
 from adainf.storage import NotFound, ObjectInfo
 
+MAX_IMAGE_BYTES = 64 * 2**20
 MAX_TAR_BYTES = 2 * 2**30
 """Maximum size of a tar without index, which has to be read completely."""
 _SAMPLE_BYTES = 200
@@ -165,7 +166,7 @@ class UnindexedSource(BrowseSource):
         try:
             with self.run.store.open(self.tar_keys[shard]) as file:
                 tar = Forward(file, size)
-                for sample, data, _ in SampleScan(tar, read_images=True):
+                for sample, data, _ in SampleScan(tar, read_images=True, max_image_bytes=MAX_IMAGE_BYTES):
                     if sample is None:  # without an image there is nothing to show
                         continue
                     keys.append(sample.key)

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adainf.browse.catalog import Catalog, SampleRef
+from adainf.browse.reader import Reader, Unreadable
 from adainf.pipeline.progress import Reporter
 from adainf.shards.format import scan
 from adainf.shards.format.samples import SampleScan, samples
@@ -99,6 +101,23 @@ def test_memory_does_not_depend_on_the_size_of_tars(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 24 << 20
+
+
+def test_an_image_too_large_to_show_is_not_held(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("1.png")
+    info.size = 100 << 20
+    with (tmp_path / "0.tar").open("wb") as file:  # sparse
+        file.write(tar_of([("0.png", png(7))], tarfile.USTAR_FORMAT)[: 2 * BLOCK] + info.tobuf())
+        file.truncate(3 * BLOCK + info.size + 2 * BLOCK)
+    source = Catalog(str(tmp_path)).source(None)
+    tracemalloc.start()
+    columns = source.columns(0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24 << 20
+    assert columns.keys == ["0", "1"]
+    shown = Reader().read(source, [SampleRef(0, 0), SampleRef(0, 1)])
+    assert shown == [png(7), Unreadable("the image is too large to show (104,857,600 bytes)")]
 
 
 @pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"])

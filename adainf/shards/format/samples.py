@@ -111,8 +111,15 @@ class SampleScan:
     form two incomplete samples. Raises `ValueError` as `walk` does.
     """
 
-    def __init__(self, tar: TarBytes, fields: Fields = DEFAULT_FIELDS, read_images: bool = False) -> None:
-        self._tar, self._read_images = tar, read_images
+    def __init__(
+        self,
+        tar: TarBytes,
+        fields: Fields = DEFAULT_FIELDS,
+        read_images: bool = False,
+        max_image_bytes: int | None = None,
+    ) -> None:
+        """`max_image_bytes`: do not read larger images."""
+        self._tar, self._read_images, self._max_image_bytes = tar, read_images, max_image_bytes
         self._image = None if fields.image is None else _plain(fields.image)
         self._label, _, self._label_key = (fields.label or "").partition(_KEY_SEPARATOR)
         self._text, _, self._text_key = (fields.text or "").partition(_KEY_SEPARATOR)
@@ -171,7 +178,8 @@ class SampleScan:
         if role is None:
             role = self._roles[field] = self._role(field)
         if role == "image":
-            return self._read_images and next(name for name in group if self._roles[name] == "image") == field
+            is_small = self._max_image_bytes is None or size <= self._max_image_bytes
+            return self._read_images and is_small and next(n for n in group if self._roles[n] == "image") == field
         return role == "text" and size <= _MAX_TEXT_BYTES
 
     def _role(self, field: str) -> str:
