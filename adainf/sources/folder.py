@@ -20,7 +20,7 @@ from adainf.shards.format.summary import Findings, skip
 from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, CorruptImage, Described, ImageSource
 from adainf.sources.files import Files, list_files, sizes
-from adainf.sources.layout import Layout, SplitFiles, class_of, find_layout
+from adainf.sources.layout import Layout, SplitFiles, class_of, find_layout, role_of
 from adainf.sources.tables import Table, number_classes, read_tables
 
 _ANNOTATIONS = "val_annotations.txt"
@@ -120,7 +120,7 @@ def open_folder(settings: ImageFolder) -> ImageSource:
         if name not in used:
             skip(files.skipped, "suffix .txt", name)
     unused = [*table.unused, *([".txt beside images (numbers, such as boxes)"] if boxes else [])]
-    findings = Findings(layout=_describe(layout, table, classes), skipped=files.skipped, unused=unused)
+    findings = Findings(layout=_describe(layout, table), skipped=files.skipped, unused=unused)
     fingerprint = _fingerprint(files, layout, table, captions)
     return ImageSource(images["train"], images.get("test"), classes, fingerprint, findings, images.get("validation"))
 
@@ -186,9 +186,14 @@ def _annotated(folder: Path, split: SplitFiles, number: dict[str, int]) -> list[
     return [number[class_of_file[file]] for file in files]
 
 
-def _describe(layout: Layout, table: Table, classes: list[str]) -> str:
-    inner = f"FILE with {', '.join(table.read)}" if table.read else "CLASS/FILE" if classes else "FILE"
-    return ", ".join(f"{found.folder}{inner}" + f" as {split}" * (split != "train") for split, found in layout.splits.items())
+def _describe(layout: Layout, table: Table) -> str:
+    shown = []
+    for split, found in layout.splits.items():
+        inner = "CLASS/FILE" if found.classes and not table.labels else "FILE"
+        folder = found.folder.rstrip("/").rpartition("/")[2]
+        role = role_of(folder) or role_of(folder.replace("-", "_").rpartition("_")[2])
+        shown.append(f"{found.folder}{inner}" + f" as {split}" * (split != "train" and role != split))
+    return ", ".join(shown) + (f" with {', '.join(table.read)}" if table.read else "")
 
 
 def _fingerprint(files: Files, layout: Layout, table: Table, captions: dict[str, str]) -> str:

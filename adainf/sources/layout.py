@@ -136,7 +136,7 @@ def _stated(root: Path, names: list[str], stated: FolderSplits) -> Layout:
         left = [name for name in left if name not in taken]
         splits[split] = SplitFiles(prefix, chosen)
     classes = splits["train"].classes
-    held_out = {split: _descend(*splits[split], classes) for split in ("validation", "test") if split in splits}
+    held_out = {split: _descend(*found, classes) for split, found in splits.items() if split != "train"}
     return Layout({"train": splits["train"], **held_out}, left)
 
 

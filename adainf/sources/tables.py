@@ -59,10 +59,8 @@ def read_tables(root: Path, names: list[str], images: list[str]) -> Table:
         near = [image for image in images if image.startswith(prefix)]
         if not near or not _NAMED_LABELS.fullmatch(file.lower()):
             continue
-        if (
-            not is_metadata
-            and len({image[len(prefix) :].partition("/")[0] for image in near if "/" in image[len(prefix) :]}) > 1
-        ):
+        folders = {image[len(prefix) :].partition("/")[0] for image in near if "/" in image[len(prefix) :]}
+        if not is_metadata and len([folder for folder in folders if is_class_folder(folder)]) > 1:
             continue
         _read(root / name, prefix, near, table)
         table.read.append(name)

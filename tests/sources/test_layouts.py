@@ -68,7 +68,8 @@ def test_splits_by_any_usual_name(tmp_path: Path, folders: tuple[str, str]) -> N
     source = opened(tmp_path)
     assert (source.classes, labels(source.train), labels(source.test)) == (["cat", "dog"], [0, 1], [0, 1])
     assert source.validation is None
-    assert source.findings.layout.startswith(f"{folders[0]}/CLASS/FILE, {folders[1]}/CLASS/FILE")
+    renamed = "val" in folders[1]
+    assert source.findings.layout == f"{folders[0]}/CLASS/FILE, {folders[1]}/CLASS/FILE{' as test' if renamed else ''}"
 
 
 @pytest.mark.parametrize("folder", ["", "train/", "Training/", "x/", "x/x/", "x/x/train/", "train/train/", "images/"])
@@ -152,6 +153,7 @@ def test_files_of_operating_systems_are_no_classes(tmp_path: Path) -> None:
         ("labels.csv", "filename;label\n1.png;1\n2.png;0\n", "images/", [1, 0]),
         ("metadata.csv", "file_name,label,width\n1.png,b\n2.png,a\n", "", [1, 0]),
         ("metadata.jsonl", '{"file_name": "1.png", "label": 2}\n{"file_name": "2.png"}\n', "", [2, None]),
+        ("labels.csv", "id,label\n1,pug\n2,akita\n", "train/", [1, 0]),
         ("train/metadata.csv", "file_name,label\n1.png,b\n2.png,a\n", "train/", [1, 0]),
     ],
 )
@@ -170,6 +172,7 @@ def test_labels_in_a_table(tmp_path: Path, table: str, text: str, images: str, e
         ("file_name,x,y\n1.png,1,2\n", "no columns file_name and label"),
         ("file_name,label,split\n1.png,a,test\n", "its column split states splits"),
         ('file_name,label\n"1.png,a\n', "cannot be read as a table"),
+        ("file_name,label\n1.png,a,b\n", "more values than there are columns"),
     ],
 )
 def test_a_table_that_is_not_understood_is_refused(tmp_path: Path, text: str, said: str) -> None:

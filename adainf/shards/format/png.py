@@ -115,14 +115,14 @@ def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STOR
             mode, (width, height) = opened.mode, opened.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} px exceed the limit of {MAX_PIXELS:,} pixels")
-            image = upright(opened) if reading.exif_transpose else opened
+            turned = upright(opened) if reading.exif_transpose else opened
             if mode == "RGB":
-                return np.array(image)
+                return np.array(turned)
             if not mode.startswith(("I", "F")):
-                return np.array(image.convert("RGB"))
+                return np.array(turned.convert("RGB"))
             sixteen_bit = mode.startswith("I;16") or (mode == "I" and opened.format in ("PNG", "PPM"))
             if sixteen_bit and reading.sixteen_bit == "scale":
-                return _scaled(np.asarray(image))
+                return _scaled(np.asarray(turned))
     except Exception as error:  # corrupt bytes make Pillow raise many types, struct.error and SyntaxError among them
         raise ValueError(f"cannot decode the image ({decode_problem(error)})") from None
     raise (SixteenBitImage if sixteen_bit else ValueError)(f"the image has more than 8 bits per channel (mode {mode})")
