@@ -46,7 +46,8 @@ class Dataset:
             with in_words_of_the_command("--data"):
                 source = open_source(kind_of(uri))
             self.sha256 = source.fingerprint
-            self._images = {"train": source.train} | ({} if source.test is None else {"test": source.test})
+            found = {"train": source.train, "validation": source.validation, "test": source.test}
+            self._images = {split: images for split, images in found.items() if images is not None}
             self.splits = list(self._images)
 
     def read(self, split: str) -> KeyedImages:

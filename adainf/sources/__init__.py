@@ -77,8 +77,8 @@ def _holds_tars(uri: str) -> bool:
     return len(tars) > len(images)
 
 
-def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
-    """The images to import as generated ones, with channels in the file's order, and their fingerprint.
+def open_import(generator: ImportedImages) -> ImageSource:
+    """The images to import as generated ones, as the split `train`, with channels in the file's order.
 
     Their labels must not be used. Raises `BadInput` as `open_source` does.
     """
@@ -89,7 +89,6 @@ def open_import(generator: ImportedImages) -> tuple[SourceImages, str]:
                 return open_flat_folder(generator.path, field)
             copy = Staged(generator.path, field)
             with copy.own_names():
-                images, fingerprint = open_flat_folder(copy.path, field)
-            return StagedImages(images, copy), fingerprint
-        source = open_npz(generator, field) if generator.format == "npz" else open_tars(generator, field)
-    return source.train, source.fingerprint
+                source = open_flat_folder(copy.path, field)
+            return replace(source, train=StagedImages(source.train, copy))
+        return open_npz(generator, field) if generator.format == "npz" else open_tars(generator, field)

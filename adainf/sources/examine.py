@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,12 +13,15 @@ import numpy as np
 
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import canonical_json, sha256
+from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.png import Pixels
 from adainf.shards.format.summary import DataSummary, Findings, SplitSummary
 from adainf.sources.base import BadData
 from adainf.sources.corrupt import report_all_corrupt
+from adainf.sources.folder import FolderImages
 from adainf.sources.resize import Selection
 
+_BATCH = 1024
 _HELD_OUT_FIRST = ("test", "validation", "train")
 
 
@@ -82,6 +86,21 @@ def pixel_digest(image: Pixels) -> bytes:
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).digest()
 
 
+def _digests(split: Selection) -> Iterator[bytes]:
+    """The digest of each image, in order; files are decoded by several threads."""
+
+    def digest(position: int) -> bytes:
+        return pixel_digest(split[position].image)
+
+    positions = range(len(split))
+    if not isinstance(split.images, FolderImages):
+        yield from map(digest, positions)
+        return
+    with ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
+        for first in range(0, len(split), _BATCH):  # `map` submits everything at once
+            yield from pool.map(digest, positions[first : first + _BATCH])
+
+
 def _keep_together(splits: dict[str, Selection], reporter: Reporter) -> tuple[dict[str, Selection], list[str]]:
     """The splits, without an image of which a more held-out split has a copy.
 
@@ -98,8 +117,8 @@ def _keep_together(splits: dict[str, Selection], reporter: Reporter) -> tuple[di
     ):
         for name in (name for name in _HELD_OUT_FIRST if name in splits):
             split = splits[name]
-            for position, index in enumerate(split.indices.tolist()):
-                place = home.setdefault(pixel_digest(split[position].image), name)
+            for index, digest in zip(split.indices.tolist(), _digests(split), strict=True):
+                place = home.setdefault(digest, name)
                 if place == name or splits[place].images is split.images:
                     kept[place].append(index)
                     moved += place != name

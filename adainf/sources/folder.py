@@ -125,12 +125,15 @@ def open_folder(settings: ImageFolder) -> ImageSource:
     return ImageSource(images["train"], images.get("test"), classes, fingerprint, findings, images.get("validation"))
 
 
-def open_flat_folder(path: str, field: str) -> tuple[FolderImages, str]:
-    """All images below `path` without labels, regardless of sub-folders, and their fingerprint."""
+def open_flat_folder(path: str, field: str) -> ImageSource:
+    """All images below `path` without labels, regardless of sub-folders."""
     files = list_files(_existing(path, field))
     _require_images(files, field)
     images = FolderImages(files.root, files.images, [None] * len(files.images), {}, {})
-    return images, sha256(canonical_json(sizes(files.root, files.images)))
+    for name in (*files.tables, *files.texts.values()):
+        skip(files.skipped, f"suffix .{name.rpartition('.')[2].lower()}", name)
+    fingerprint = sha256(canonical_json(sizes(files.root, files.images)))
+    return ImageSource(images, None, [], fingerprint, Findings(layout="FILE", skipped=files.skipped))
 
 
 def _existing(path: str, field: str) -> Path:

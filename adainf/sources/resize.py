@@ -49,8 +49,6 @@ class Selection:
 
     def describe(self, position: int) -> Described:
         """What is known of the image without decoding it, before resizing."""
-        if not hasattr(self.images, "describe"):  # TODO: remove when TarImages has it
-            return Described(self[position].label, self[position].text is not None, None)
         found = self.images.describe(int(self.indices[position]))
         return found if self.labelled else found._replace(label=None)
 

@@ -14,11 +14,10 @@ from adainf.pipeline.records import Manifest
 from adainf.recipe import Generate, GeneratedSource, ImportedImages, Recipe
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet, Split
-from adainf.shards.format.summary import Findings
 from adainf.shards.format.tar import Sample
 from adainf.shards.format.writer import write_split
 from adainf.shards.loader.read_all import read_split
-from adainf.sources import BadData, SourceImages, open_import
+from adainf.sources import BadData, ImageSource, SourceImages, open_import
 from adainf.sources.channels import CHECKED_IMAGES, order_contradiction
 from adainf.sources.corrupt import report_all_corrupt
 from adainf.sources.examine import examine, pixel_digest
@@ -34,21 +33,21 @@ def import_generated(recipe: Recipe, run: Run, reporter: Reporter, source: Gener
     generator, name, label = source.generator, generated(source.name), source.label("generate")
     if not isinstance(generator, ImportedImages):
         raise TypeError(f"{source.where('generator')}.kind is {generator.kind}, not import")
-    images: SourceImages | None = None
+    opened: ImageSource | None = None
 
     def data_sha256(finished: Manifest | None) -> str | None:
-        nonlocal images
+        nonlocal opened
         if finished is not None:  # the run no longer needs the files
             return finished.request.inputs.get("data")
-        images, fingerprint = open_import(generator)
-        return fingerprint
+        opened = open_import(generator)
+        return opened.fingerprint
 
     with artifact(recipe, run, name, reporter, label, data_sha256=data_sha256, discard_on=(BadData,)) as job:
         if job.finished:
             return job.finished
-        assert images is not None
-        chosen = _choose(recipe, source, generator, images, job.inputs["real"].content_as(ShardSet))
-        _, summary, _ = examine("", Findings(), {"train": chosen}, [], reporter)
+        assert opened is not None
+        chosen = _choose(recipe, source, generator, opened.train, job.inputs["real"].content_as(ShardSet))
+        _, summary, _ = examine(opened.fingerprint, opened.findings, {"train": chosen}, [], reporter)
         check = _ContaminationCheck(chosen, ShardFolder.of(run, "real", job.inputs["real"]))
         job.claim()
         with report_all_corrupt([chosen], reporter):

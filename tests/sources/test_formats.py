@@ -362,7 +362,7 @@ def test_imported_images_in_every_form(tmp_path: Path, form: Any) -> None:
     else:
         for number, image in enumerate(images):
             save(path / ("train" if number < 2 else "val") / f"{number}.png", image)
-    opened, _ = open_import(ImportedImages(kind="import", format=form, path=str(path), provenance=NOBODY))
+    opened = open_import(ImportedImages(kind="import", format=form, path=str(path), provenance=NOBODY)).train
     assert (np.stack([opened[index].image for index in range(len(opened))]) == images).all()
 
 

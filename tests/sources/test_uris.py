@@ -255,11 +255,11 @@ def test_a_folder_of_images_on_s3(s3_env: str, run: Run, tmp_path: Path, monkeyp
     local, remote = (ShardFolder.open(str(tmp_path / target)) for target in ("local", "remote"))
     assert local.shards == remote.shards
     assert local.digest == remote.digest
-    opened, _ = open_import(
+    opened = open_import(
         ImportedImages(
             kind="import", format="folder", path=uri, provenance=Provenance(generator="a", trained_on="b", used_labels=False)
         )
-    )
+    ).train
     assert len(opened) == 3
     del opened
     open_store(uri).put("train/dog/2.JPG", b"no image")

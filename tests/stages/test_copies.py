@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
@@ -13,7 +14,7 @@ from adainf.pipeline.progress import Reporter
 from adainf.shards.format.manifest import ShardSet
 from adainf.stages.ingest import ingest
 from tests.stages.test_import import GENERATED, Workshop
-from tests.stages.test_ingest import IMAGES, recipe, splits
+from tests.stages.test_ingest import IMAGES, objects, recipe, splits, written
 
 
 def pixels_of(run: Run) -> dict[str, set[bytes]]:
@@ -54,3 +55,53 @@ def test_imported_copies_of_held_out_images_are_refused(tmp_path: Path, split: s
         workshop.bring(np.concatenate([GENERATED[:3], copies, GENERATED[3:]]))
     assert workshop.objects() == before
     workshop.bring(np.concatenate([GENERATED, splits(workshop.run)["train"].images[:1]]))  # quality measures these
+
+
+def test_an_interrupted_ingest_of_copies_and_turned_images_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    (tmp_path / "data").mkdir()
+    for number in range(30):
+        Image.fromarray(IMAGES[number % 20]).save(tmp_path / "data" / f"{number}.png", exif=exif)
+    wanted = recipe(kind="folder", path=str(tmp_path / "data"), shard_images=4)
+    complete = Run(str(tmp_path / "complete"))
+    manifest = ingest(wanted, complete, Reporter())
+    assert {image.tobytes() for split in splits(complete).values() for image in split.images} == {
+        np.ascontiguousarray(image[::-1, ::-1]).tobytes() for image in IMAGES[:20]
+    }
+    expected = objects(complete)
+    for kept in (1, 4, len(expected) - 1):
+        run = Run(str(tmp_path / f"kept-{kept}"))
+        keys = ["real/request.json", *(f"real/{one.tar.key}" for one in written(manifest))][:kept]
+        for key in keys:
+            run.store.put(key, expected[key])
+        ingest(wanted, run, Reporter())
+        assert objects(run) == expected
+
+
+def test_a_run_of_an_older_version_is_reused(tmp_path: Path) -> None:
+    """Its request lacks the new settings, its manifest the summary, and its images were not turned."""
+    (tmp_path / "data").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for number in range(30):
+        Image.fromarray(IMAGES[number]).save(tmp_path / "data" / f"{number}.png", exif=exif)
+    old = Run(str(tmp_path / "run"))
+    made = ingest(recipe(kind="folder", path=str(tmp_path / "data")), old, Reporter())
+    assert not {"splits", "exif_transpose", "sixteen_bit", "duplicates"} & made.request.settings.keys()
+    content = {name: value for name, value in made.content.items() if name != "summary"}
+    inputs = {"data": "0" * 64}
+    manifest = made.model_copy(update={"content": content, "request": made.request.model_copy(update={"inputs": inputs})})
+    old.store.put("real/manifest.json", manifest.to_json())
+    before = objects(old)
+    assert ingest(recipe(kind="folder", path=str(tmp_path / "data")), old, Reporter()) == manifest
+    assert objects(old) == before
+
+
+def test_labels_in_train_only_are_warned_of_at_ingest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        folder = tmp_path / "data" / ("train/cat" if number < 6 else "train/dog" if number < 10 else "test")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[number]).save(folder / f"{number}.png")
+    ingest(recipe(kind="folder", path=str(tmp_path / "data")), Run(str(tmp_path / "run")), Reporter())
+    assert "ingest: warning: the training images have labels and the test images have none" in capsys.readouterr().out
