@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.progress import Reporter
-from adainf.pipeline.records import Manifest, Output, Request
+from adainf.pipeline.records import Manifest, Output, Request, sha256
 from adainf.shards.format.decode import MAX_CONCURRENT_FETCHES
 from adainf.shards.format.formats import header_of
 from adainf.shards.format.manifest import PixelFacts, Shard, ShardIndex, ShardSet, Split, index_key
@@ -77,10 +77,10 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
         raise BadData(f"{uri}: a set consists of all tars of a folder; give the folder {store.uri}, or use import")
     splits = splits_of(uri, [tar.key for tar in tars])
     run = Run(store)
-    memory = _Memory(_IN_FLIGHT_BYTES)
+    memory, committed = _Memory(_IN_FLIGHT_BYTES), _committed(run)
     with reporter.track("index", total=len(tars)) as track, ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
         indexed = []
-        for one in pool.map(lambda tar: _index_one(run, tar, rules, memory), tars):
+        for one in pool.map(lambda tar: _index_one(run, tar, rules, memory, committed), tars):
             indexed.append(one)
             for problem in one.corrupt:
                 reporter.info(f"index: {problem}")
@@ -94,7 +94,7 @@ def index_tars(uri: str, reporter: Reporter, fields: Fields = DEFAULT_FIELDS, sk
     except PreconditionFailed:
         existing = run.parse(Manifest, MANIFEST, store.get(MANIFEST))
         if existing.request != manifest.request or not existing.content_as(ShardSet).has_same_images(content):
-            raise BadInput(f"{run.locate(MANIFEST)} belongs to another set; delete it to index these tars again") from None
+            raise _another_set(run) from None
     corrupt = sum(len(one.corrupt) for one in indexed)
     images, shards = (sum(map(count, content.splits.values())) for count in (lambda split: split.images, len))
     reporter.info(
@@ -147,8 +147,24 @@ def _split(every: list[_Indexed]) -> Split:
     return Split.of([one.shard for one in indexed], labelled, *channel_moments(facts, len(indexed)))
 
 
-def _index_one(run: Run, tar: ObjectInfo, rules: Rules, memory: _Memory) -> _Indexed:
-    """Write the index of one tar, or keep an existing one that fits."""
+def _committed(run: Run) -> dict[str, str]:
+    """Key → SHA-256 of the indexes that an existing manifest lists."""
+    try:
+        shards = run.parse(Manifest, MANIFEST, run.store.get(MANIFEST)).content_as(ShardSet)
+    except (NotFound, BadInput):  # what is there is compared at the end
+        return {}
+    return {shard.index.key: shard.index.sha256 for split in shards.splits.values() for shard in split.shards}
+
+
+def _another_set(run: Run) -> BadInput:
+    return BadInput(f"{run.locate(MANIFEST)} belongs to another set; delete it to index these tars again")
+
+
+def _index_one(run: Run, tar: ObjectInfo, rules: Rules, memory: _Memory, committed: dict[str, str]) -> _Indexed:
+    """Write the index of one tar, or keep an existing one that fits.
+
+    Raises `BadInput` where that would replace an index of `committed`, whose set would then be corrupt.
+    """
     existing = _existing(run, tar)
     if existing is not None:
         index, corrupt, seen = _read(run, tar, rules, memory, decode=False)
@@ -156,6 +172,8 @@ def _index_one(run: Run, tar: ObjectInfo, rules: Rules, memory: _Memory) -> _Ind
             return _indexed(*existing, corrupt, seen)
     index, corrupt, seen = _read(run, tar, rules, memory, decode=True)
     text = index.to_json()
+    if committed.get(index_key(tar.key), sha256(text)) != sha256(text):
+        raise _another_set(run)
     run.store.put(index_key(tar.key), text)
     return _indexed(index, text, corrupt, seen)
 

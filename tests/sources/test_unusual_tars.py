@@ -287,6 +287,8 @@ def test_a_set_of_an_older_version_keeps_its_labels_and_its_manifest(
     code, printed = run(capsys, "index", folder)
     assert (code, "belongs to another set; delete it to index these tars again" in printed) == (BAD_INPUT, True)
     assert (folder / "manifest.json").read_text() == manifest
+    assert read_set(folder) == [(1, None, None), (2, None, None)]  # its indexes are not replaced
+    assert run(capsys, "verify", folder)[0] == OK
 
 
 # --------------------------------------------------------------------------------------------------------------- fuzzing
