@@ -20,6 +20,7 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
+from adainf.recipe.sections import ALL_SETTINGS
 from adainf.runtime import environment, signals
 
 
@@ -69,7 +70,8 @@ def _show_recipe(parsed: argparse.Namespace) -> None:
     if parsed.view == "schema":
         print(json.dumps(Recipe.model_json_schema(), indent=2))
     else:
-        print(yaml.safe_dump(load_recipe(parsed.recipe).model_dump(mode="json"), sort_keys=False), end="")
+        settings = load_recipe(parsed.recipe).model_dump(mode="json", context=ALL_SETTINGS)
+        print(yaml.safe_dump(settings, sort_keys=False), end="")
 
 
 def _shards(command: str, view: str, uri: str, **options: Any) -> None:

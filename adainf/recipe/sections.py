@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -17,6 +17,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Precision = Literal["no", "bf16", "fp16"]
 
 
+ALL_SETTINGS = "all settings"
+"""Context of `model_dump` that keeps settings which are omitted from requests."""
+
+
 class Section(BaseModel):
     """A section of the recipe: immutable, and unknown settings are errors. The docstring of a field is its description."""
 
@@ -25,11 +29,11 @@ class Section(BaseModel):
     """Settings that are omitted from requests where they have their default: those of older versions stay valid."""
 
     @model_serializer(mode="wrap")
-    def _omit_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         dumped: dict[str, Any] = handler(self)
         fields = type(self).model_fields
         return {
             name: value
             for name, value in dumped.items()
-            if name not in self.added_later or getattr(self, name) != fields[name].default
+            if info.context == ALL_SETTINGS or name not in self.added_later or getattr(self, name) != fields[name].default
         }

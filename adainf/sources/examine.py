@@ -137,4 +137,6 @@ def _keep_together(splits: dict[str, Selection], reporter: Reporter) -> tuple[di
     what = " and ".join(
         filter(None, (f"{moved:,} moved to it" if moved else "", f"{left_out:,} left out of the others" if left_out else ""))
     )
-    return together, [f"{moved + left_out:,} exact copies across splits are kept in the held-out split: {what} ({example})."]
+    count = moved + left_out
+    copies = f"{count:,} exact {'copies' if count > 1 else 'copy'} across splits"
+    return together, [f"{copies}, kept in the held-out split only: {what} ({example})."]

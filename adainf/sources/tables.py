@@ -55,9 +55,11 @@ def read_tables(root: Path, names: list[str], images: list[str]) -> Table:
     for name in names:
         prefix, _, file = name.rpartition("/")
         prefix = f"{prefix}/" if prefix else ""
+        if not _NAMED_LABELS.fullmatch(file.lower()):
+            continue
         is_metadata = file.lower().startswith("metadata.")
         near = [image for image in images if image.startswith(prefix)]
-        if not near or not _NAMED_LABELS.fullmatch(file.lower()):
+        if not near:
             continue
         folders = {image[len(prefix) :].partition("/")[0] for image in near if "/" in image[len(prefix) :]}
         if not is_metadata and len([folder for folder in folders if is_class_folder(folder)]) > 1:
