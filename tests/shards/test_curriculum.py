@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -177,6 +178,39 @@ def test_any_sequence_of_mixtures_continues_every_source(mixtures: list[list[int
         np.testing.assert_array_equal(images[sources == number], alone.at(np.arange(drawn[number]))[1])
 
 
+@pytest.mark.parametrize("left_out", [{"weights": {"a": 0}}, {"shares": {"a": 0}}])
+def test_zero_leaves_a_source_out(sets: dict[str, Made], left_out: dict[str, Any]) -> None:
+    with opened(sets) as stream:
+        stream.continue_with(**left_out, step=np.int64(1))
+        stream.seek(np.int64(1))  # type: ignore[arg-type]
+        assert stream.shares == {"b": 1}
+        assert set(next(stream).sources.tolist()) == {1}
+        json.dumps(stream.state_dict())
+
+
+def test_the_weights_of_a_state_are_those_that_were_used(sets: dict[str, Made]) -> None:
+    """Also fractions that are decimals, and whose denominators exceed those of floats."""
+    weights = {"a": Fraction("0.851151160"), "b": Fraction("3.954778917"), "c": Fraction("1.00780964")}
+    with opened(sets) as stream, opened(sets) as resumed:
+        stream.continue_with(sources={"c": Source(sets["c"].uri, weights.pop("c"))}, weights=weights)
+        resumed.load_state_dict(json.loads(json.dumps(stream.state_dict())))
+        assert resumed.shares == stream.shares
+
+
+def test_thousands_of_changes_and_the_way_back(sets: dict[str, Made]) -> None:
+    """A schedule of weights changes them every few steps."""
+    counts, steps = [30, 60], 1500
+    mixture = first = MixtureSchedule(counts, [3, 1], 0, global_batch=BATCH)
+    for step in range(1, steps):
+        mixture = replace(mixture, weights=[3, 1 + step % 5], earlier=mixture, first=step * BATCH)
+    positions = np.arange(steps * BATCH)
+    sources, images = mixture.at(positions)
+    np.testing.assert_array_equal(images[:BATCH], first.at(positions[:BATCH])[1])
+    assert mixture.drawn(0) == [0, 0]
+    assert mixture.drawn(steps * BATCH) == np.bincount(sources).tolist()
+    assert mixture.active(0) == [0, 1]
+
+
 @pytest.mark.parametrize("resident", [False, True])
 def test_on_a_device(sets: dict[str, Made], resident: bool) -> None:
     def batches() -> Iterator[Any]:
@@ -209,6 +243,10 @@ def test_invalid_changes_are_refused_and_the_stream_stays(sets: dict[str, Made],
         ({"weights": {"a": -1}}, "source a has weight -1"),
         ({"weights": {"a": "2"}}, "source a has weight '2'"),
         ({"weights": {"a": 0, "b": 0}}, "no source has both images and weight"),
+        ({"weights": {"a": True}}, "source a has weight True"),
+        ({"sources": {3: sets["c"].uri}}, "a source has the name 3; give it a string"),
+        ({"sources": {"": sets["c"].uri}}, "a source has the name ''; give it a string"),
+        ({"weights": {"a": 1}, "step": True}, "a change at step True is invalid"),
         ({"shares": {"a": 1.5}}, "source a has share 1.5"),
         ({"shares": {"a": 1}}, "the shares of a sum to 1"),
         ({"shares": {"a": 0.5}, "weights": {"a": 2}}, "source a has weight 2 and share 0.5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,9 +14,11 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import torch
 
 from adainf.errors import BadInput
 from adainf.shards import Stream
+from adainf.shards.loader.device import DeviceStream
 from tests.shards.sets import Mixture, make_mixture
 
 STEPS = 8
@@ -84,6 +87,20 @@ def test_an_interrupt_neither_skips_nor_repeats_a_batch(mixture: Mixture, prefet
             assert stream.state_dict()["step"] == STEPS + 1
 
 
+@pytest.mark.parametrize("resident", [False, True])
+def test_an_interrupted_copy_to_the_device_loses_no_batch(
+    mixture: Mixture, resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mixture.open() as stream:
+        batches = DeviceStream(stream, torch.device("cpu"), resident)
+        seen = [next(batches).step]
+        with monkeypatch.context() as patch:
+            patch.setattr("adainf.shards.loader.device.to_device", lambda *_: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                next(batches)
+        assert seen + [next(batches).step for _ in range(STEPS)] == list(range(STEPS + 1))
+
+
 def test_a_second_close_leaves_the_files_of_others_open(mixture: Mixture) -> None:
     with mixture.open() as stream:
         next(stream)
@@ -96,6 +113,9 @@ def test_a_second_close_leaves_the_files_of_others_open(mixture: Mixture) -> Non
         next(stream)
     with pytest.raises(BadInput, match="the stream is closed"):
         stream.seek(0)
+    for call in (stream.wait_until_filled, stream.all_images, stream.all_labels):
+        with pytest.raises(BadInput, match="the stream is closed"):
+            call()
 
 
 @pytest.mark.parametrize("window_shards", [None, 2])
@@ -143,7 +163,8 @@ def _switches_in(seconds: float, threads: list[int | None]) -> int:
     return count() - before
 
 
-def test_a_fork_of_the_process_is_refused(mixture: Mixture) -> None:
+@pytest.mark.parametrize("call", [next, Stream.wait_until_filled, Stream.all_images, Stream.all_labels])
+def test_a_fork_of_the_process_is_refused(mixture: Mixture, call: Callable[[Stream], object]) -> None:
     """Threads do not survive a fork: without the check a forked DataLoader worker waits for ever."""
     with mixture.open() as stream:
         next(stream)
@@ -152,7 +173,7 @@ def test_a_fork_of_the_process_is_refused(mixture: Mixture) -> None:
         if pid == 0:
             message = "no error"
             try:
-                next(stream)
+                call(stream)
             except BadInput as error:
                 message = str(error)
             finally:

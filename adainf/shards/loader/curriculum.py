@@ -82,7 +82,7 @@ class Curriculum:
         mixed = {name: Source("", weights.get(name, current[name]), share=shares.get(name)) for name in self.names}
         for name in shares:
             mixed[name] = replace(mixed[name], weight=weights.get(name, 1))
-        mixed = {name: one for name, one in mixed.items() if not (is_number(one.weight) and one.weight == 0)} | new
+        mixed = {name: one for name, one in mixed.items() if not (_is_zero(one.weight) or _is_zero(one.share))} | new
         check_weights(mixed)
         added = [Added(name, source.open(), source.split) for name, source in new.items()]
         counts = self._counts(added)
@@ -120,7 +120,7 @@ class Curriculum:
             raise BadInput(
                 f"the saved position weighs {min(unknown)}, which is no source; restore the file that it was loaded from"
             )
-        weights = {name: Fraction(w) if isinstance(w, str) else w for name, w in record.weights.items()}
+        weights = {name: Fraction(str(weight)) for name, weight in record.weights.items()}  # exactly the weights that were used
         return self._with(record, self._continued(record.step, weights, added, opener), added)
 
     def _counts(self, added: list[Added]) -> dict[str, int]:
@@ -146,3 +146,7 @@ class Curriculum:
     def _with(self, record: _Record, schedule: MixtureSchedule, added: list[Added]) -> Curriculum:
         names = (*self.names, *(one.name for one in added))
         return Curriculum(names, schedule, (*self.changes, record.model_dump(mode="json")), (*self.added, *added))
+
+
+def _is_zero(value: object) -> bool:
+    return is_number(value) and value == 0

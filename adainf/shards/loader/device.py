@@ -82,13 +82,17 @@ class DeviceStream:
         return self
 
     def __next__(self) -> DeviceBatch:
-        """The next batch. Raises `BadInput` as the stream does."""
+        """The next batch. Raises `BadInput` as the stream does. An interrupted copy neither skips nor repeats a batch."""
         if self._resident:
             return self._gathered(self._resident)
         batch = next(self._stream)
-        assert not isinstance(batch.images, list)
-        labels = to_device(torch.from_numpy(batch.labels), self._device)
-        return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
+        try:
+            assert not isinstance(batch.images, list)
+            labels = to_device(torch.from_numpy(batch.labels), self._device)
+            return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
+        except BaseException:
+            self._stream.seek(batch.step)
+            raise
 
     def _hold_all(self) -> None:
         """Copy the images and labels of sources that are not on the device yet."""
@@ -107,7 +111,7 @@ class DeviceStream:
         return copy
 
     def _gathered(self, resident: list[_Resident]) -> DeviceBatch:
-        step, self._step = self._step, self._step + 1
+        step = self._step
         sources, indices = self._stream.plan(step)
         images = torch.empty((len(sources), *resident[0].images.shape[1:]), dtype=torch.uint8, device=self._device)
         labels = torch.empty(len(sources), dtype=torch.int64, device=self._device)
@@ -115,6 +119,7 @@ class DeviceStream:
             rows = to_device(torch.from_numpy(np.flatnonzero(sources == number)), self._device)
             selected = to_device(torch.from_numpy(indices[sources == number]), self._device)
             images[rows], labels[rows] = source.images[selected], source.labels[selected]
+        self._step = step + 1
         return DeviceBatch(step, images, sources, indices, labels)
 
 

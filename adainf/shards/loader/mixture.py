@@ -58,11 +58,21 @@ class MixtureSchedule:
 
     def at(self, positions: Integers) -> tuple[Integers, Integers]:
         """(source, image index) of each position, as two arrays of the shape of `positions`."""
-        if self.earlier and (old := positions < self.first).any():
-            sources, images = np.empty_like(positions), np.empty_like(positions)
-            sources[old], images[old] = self.earlier.at(positions[old])
-            sources[~old], images[~old] = self.at(positions[~old])
-            return sources, images
+        if not self.earlier or (positions >= self.first).all():
+            return self._own(positions)
+        sources, images = np.empty_like(positions), np.empty_like(positions)
+        mixture: MixtureSchedule | None = self
+        left = np.arange(len(positions))
+        while mixture and len(left):  # not recursive: there may be thousands of changes
+            own = positions[left] >= mixture.first
+            rows, left = left[own], left[~own]
+            if len(rows):
+                sources[rows], images[rows] = mixture._own(positions[rows])
+            mixture = mixture.earlier
+        return sources, images
+
+    def _own(self, positions: Integers) -> tuple[Integers, Integers]:
+        """`at` for positions of this mixture, not of an earlier one."""
         sources, draws = self._apportionment.draws(positions - self.first if self.first else positions)
         if any(self._before):
             draws += np.array(self._before)[sources]
@@ -74,20 +84,25 @@ class MixtureSchedule:
 
     def drawn(self, position: int) -> list[int]:
         """The number of images of each source before `position`."""
-        if self.earlier and position < self.first:
-            drawn = self.earlier.drawn(position)
-            return drawn + [0] * (len(self.counts) - len(drawn))
-        drawn = self._apportionment.drawn(position - self.first)
-        return [before + more for before, more in zip(self._before, drawn, strict=True)]
+        mixture = self.mixture_at(position)
+        inside = mixture._apportionment.drawn(position - mixture.first)
+        drawn = [before + more for before, more in zip(mixture._before, inside, strict=True)]
+        return drawn + [0] * (len(self.counts) - len(drawn))
 
     def mixture_at(self, position: int) -> MixtureSchedule:
         """The mixture of that position."""
-        return self.earlier.mixture_at(position) if self.earlier and position < self.first else self
+        mixture = self
+        while mixture.earlier and position < mixture.first:
+            mixture = mixture.earlier
+        return mixture
 
     def active(self, position: int) -> list[int]:
         """The sources that have weight at that position or later."""
-        own = {source for source, share in enumerate(self.shares) if share}
-        return sorted(own.union(self.earlier.active(position) if self.earlier and position < self.first else ()))
+        mixture, found = self, {source for source, share in enumerate(self.shares) if share}
+        while mixture.earlier and position < mixture.first:
+            mixture = mixture.earlier
+            found.update(source for source, share in enumerate(mixture.shares) if share)
+        return sorted(found)
 
     def _image(self, source: int, draws: Integers) -> Integers:
         """The k-th image ever drawn of a source: its element of the permutation of that pass."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from numbers import Integral
 from pathlib import Path
 
 from adainf.errors import BadInput
@@ -17,7 +16,7 @@ from adainf.shards.loader.fingerprint import APPORTIONMENT, Fingerprint
 from adainf.shards.loader.mixture import MixtureSchedule
 from adainf.shards.loader.source import Opener, Sources, named
 from adainf.shards.loader.stream import Stream
-from adainf.shards.loader.weights import as_json, check_weights, resolved, shown
+from adainf.shards.loader.weights import as_json, check_weights, is_whole, resolved, shown
 
 
 def open_stream(
@@ -57,20 +56,20 @@ def open_stream(
     rank = _number("RANK", 0) if rank is None else rank
     world = _number("WORLD_SIZE", 1) if world is None else world
     for option, number in (("rank", rank), ("world", world), ("global_batch", global_batch)):
-        if not _is_whole(number):
+        if not is_whole(number):
             raise BadInput(f"{option} is {shown(number)}; give a whole number")
     if not 0 <= rank < world:
         raise BadInput(f"rank {rank} of world {world} is invalid; give a rank of 0 … world - 1, or unset RANK and WORLD_SIZE")
     if global_batch < world:
         raise BadInput(f"global_batch is {global_batch}, fewer than the {world} ranks; give at least one image per rank")
-    if not _is_whole(seed) or not 0 <= seed < 1 << 64:
+    if not is_whole(seed) or not 0 <= seed < 1 << 64:
         raise BadInput(f"seed is {shown(seed)}; set a whole number of 0 … 2^64 - 1")
     for option, value, least in (
         ("window_shards", window_shards, 1),
         ("size_px", size_px, 1),
         ("prefetch_batches", prefetch_batches, 0),
     ):
-        if value is not None and (not _is_whole(value) or value < least):
+        if value is not None and (not is_whole(value) or value < least):
             raise BadInput(f"{option} is {shown(value)}; set a whole number of {least} or more")
     check_weights(given)
     folders = {name: source.open() for name, source in given.items()}
@@ -106,10 +105,6 @@ def open_stream(
     if is_balanced(mixture.shares):
         fingerprint["apportionment"] = APPORTIONMENT
     return Stream(fetcher, Curriculum(tuple(given), mixture), opener, fingerprint, global_batch, rank, world, prefetch_batches)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _number(variable: str, default: int) -> int:

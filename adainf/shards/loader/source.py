@@ -48,6 +48,9 @@ def named(sources: Sources) -> dict[str, Source]:
     """By name. A bare address has weight 1. Raises `BadInput` for anything but a mapping."""
     if not isinstance(sources, Mapping):
         raise BadInput(f"sources is {shown(sources)}; give a dict of NAME: ADDRESS or NAME: Source(ADDRESS, weight)")
+    for name in sources:
+        if not isinstance(name, str) or not name:
+            raise BadInput(f"a source has the name {shown(name)}; give it a string that is not empty")
     return {name: source if isinstance(source, Source) else Source(source) for name, source in sources.items()}
 
 

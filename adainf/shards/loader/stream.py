@@ -27,7 +27,7 @@ from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import Fingerprint, check_ranks, check_same, hash_of, slice_hash
 from adainf.shards.loader.permutation import Integers
 from adainf.shards.loader.source import Opener, Sources
-from adainf.shards.loader.weights import Weight
+from adainf.shards.loader.weights import Weight, is_whole
 
 _PLANNED = 8192
 """Positions planned together, to amortize numpy's overhead."""
@@ -111,13 +111,13 @@ class Stream:
     def seek(self, step: int) -> None:
         """Continue with the batch of that step. Raises `BadInput` for anything but a number of 0 or more."""
         self._check_usable()
-        if not isinstance(step, int) or step < 0:
+        if not is_whole(step) or step < 0:
             raise BadInput(f"seek to step {step!r} is invalid; give a whole number of 0 or more")
         for batch in self._batches.values():
             batch.cancel()
         self._batches.clear()
         self._producer.submit(self._fetcher.reset)
-        self._step = step
+        self._step = int(step)
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -144,9 +144,9 @@ class Stream:
         """
         self._check_usable()
         step = self._step if step is None else step
-        if not isinstance(step, int) or step < self._step:
+        if not is_whole(step) or step < self._step:
             raise BadInput(f"a change at step {step!r} is invalid; give the next step, {self._step}, or a later one")
-        self._adopt(self._curriculum.change(step, weights, shares, sources, self._opener))
+        self._adopt(self._curriculum.change(int(step), weights, shares, sources, self._opener))
 
     def _adopt(self, curriculum: Curriculum) -> None:
         opened = [split.identity for split in self._fetcher.splits[len(self._first.names) :]]
@@ -189,7 +189,7 @@ class Stream:
         stream."""
         check_same({key: value for key, value in state.items() if key not in ("step", "changes")}, self._fingerprint)
         step, changes = state.get("step"), state.get("changes", [])
-        if not isinstance(step, int) or step < 0:
+        if not isinstance(step, int) or not is_whole(step) or step < 0:
             raise BadInput(f"the saved position has step {step!r}, not a step number; restore the file that it was loaded from")
         self._check_usable()
         if changes != list(self._curriculum.changes):
@@ -235,6 +235,7 @@ class Stream:
 
     def all_labels(self) -> list[Integers]:
         """The labels of those images."""
+        self.wait_until_filled()
         return [split.all_labels() for split in self._fetcher.in_memory_splits()]
 
     @property
@@ -262,6 +263,7 @@ class Stream:
 
     def wait_until_filled(self) -> None:
         """Block until every shard is fetched and verified (at once for a windowed stream, which never holds all)."""
+        self._check_usable()
         self._producer.submit(self._fetcher.wait_for_all, self._step * self.global_batch).result()
 
     @property

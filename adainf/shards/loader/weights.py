@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from numbers import Rational
+from numbers import Integral, Rational
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -119,7 +119,11 @@ def resolved(sources: Mapping[str, Weighted], counts: Sequence[int]) -> list[Wei
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, _NUMBERS)
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def as_json(weight: Fraction) -> float | str:
