@@ -78,18 +78,24 @@ _COMPILER_FOLLOWED = (
 def check_launch() -> None:
     """Raise `BadInput` for values that accelerate and torch cannot read. Call it before they are imported: some fail there."""
     for name in _READ_AT_IMPORT:
-        _require(name, _TRUTH, "set it to true or false, or unset it", _UNREADABLE)
+        if os.environ.get(name, "0").lower() not in _TRUTH:
+            raise _refused(name, "set it to true or false, or unset it", _UNREADABLE)
     if os.environ.get("ACCELERATE_LOG_LEVEL", "INFO").upper() not in logging.getLevelNamesMapping():
         raise _refused("ACCELERATE_LOG_LEVEL", "set it to a level such as INFO, or unset it", _UNREADABLE)
     for name in _RANKS:
         if not os.environ.get(name, "0").isdecimal():
             raise _refused(name, "let a launcher set it, or unset it", _UNREADABLE)
+    if int(os.environ.get("MASTER_PORT", "0")) >= 1 << 16:
+        raise _refused("MASTER_PORT", "set it to a port below 65536", "which is not a port")
     missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if "LOCAL_RANK" in os.environ and missing:
         raise BadInput(
             f"LOCAL_RANK is set in the environment without {', '.join(missing)}, so the processes cannot find each other: "
             "start them by a launcher, or unset LOCAL_RANK for one process"
         )
+    if "LOCAL_RANK" in os.environ and int(os.environ["RANK"]) >= int(os.environ["WORLD_SIZE"]):  # it would wait for ever
+        wrong = f"but WORLD_SIZE is {os.environ['WORLD_SIZE']}"
+        raise _refused("RANK", "start the processes by a launcher, or unset LOCAL_RANK for one process", wrong)
 
 
 def check_accelerate(precision: str | None = None) -> None:
@@ -104,11 +110,12 @@ def check_accelerate(precision: str | None = None) -> None:
         _require("ACCELERATE_MIXED_PRECISION", ("", "no", precision), "set pretrain.precision in the recipe, or unset it")
     import torch  # takes seconds, and commands without it check the launch, too
 
-    try:
-        torch.device(os.environ.get("ACCELERATE_TORCH_DEVICE", "cpu"))
-    except RuntimeError:
+    if "ACCELERATE_TORCH_DEVICE" in os.environ:
         fix = "set it to a device such as cuda:1, or unset it"
-        raise _refused("ACCELERATE_TORCH_DEVICE", fix, _UNREADABLE) from None
+        try:
+            torch.zeros(1, device=os.environ["ACCELERATE_TORCH_DEVICE"]).item()
+        except (RuntimeError, AssertionError):  # NotImplementedError and torch.AcceleratorError are RuntimeErrors
+            raise _refused("ACCELERATE_TORCH_DEVICE", fix, "which torch cannot use here") from None
     for name in list(os.environ):
         if name in ACCELERATE_SWITCHES or name.startswith(ACCELERATE_DETAILS):
             del os.environ[name]

@@ -142,10 +142,13 @@ def test_no_value_of_any_variable_changes_the_accelerator(value: str, monkeypatc
 
 UNREADABLE = {
     "ACCELERATE_USE_CPU": "",
+    "ACCELERATE_CPU_AFFINITY": "True ",
     "FORK_LAUNCHED": "maybe",
+    "USE_TORCH_XLA": " no",
     "ACCELERATE_TORCH_DEVICE": "gpu0",
     "ACCELERATE_LOG_LEVEL": "loud",
     "RANK": "x",
+    "MASTER_PORT": "70000",
 }
 
 
@@ -155,6 +158,22 @@ def test_a_value_that_accelerate_cannot_read_is_refused(monkeypatch: pytest.Monk
             patch.setenv(name, value)
             with pytest.raises(BadInput, match=f"{name} is '{value}'"):
                 distributed.init()
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu:9", "cuda:99"])
+def test_a_device_that_torch_cannot_use_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
+    with pytest.raises(BadInput, match=f"ACCELERATE_TORCH_DEVICE is '{device}', .*, which torch cannot use here: set it"):
+        distributed.init()
+
+
+@pytest.mark.parametrize(("rank", "world"), [("3", "2"), ("2", "2"), ("0", "0")])
+def test_a_rank_beyond_the_processes_does_not_wait_for_them(rank: str, world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", rank), ("WORLD_SIZE", world), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with pytest.raises(BadInput, match=f"RANK is '{rank}', from the environment, but WORLD_SIZE is {world}: start"):
+        distributed.init()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 Fault = Literal[
-    "400", "409", "429", "500", "501", "503",
+    "400", "405", "409", "429", "500", "501", "503",
     "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "PermanentRedirect", "RequestTimeTooSkewed", "moved", "page",
     "cut", "stall", "trickle", "silence", "lose", "corrupt", "long", "short", "etag", "elsewhere",
     "anonymous", "unconditional", "unranged",
@@ -30,7 +30,7 @@ the headers state; "etag": another ETag; "elsewhere": the headers state a range 
 "unranged": also without Range (and signature).
 """
 
-_STATUSES = {name: int(name) for name in ("400", "409", "429", "500", "501", "503")}
+_STATUSES = {name: int(name) for name in ("400", "405", "409", "429", "500", "501", "503")}
 _STATUSES |= {"AccessDenied": 403, "ExpiredToken": 400, "InvalidAccessKeyId": 403}
 _STATUSES |= {"PermanentRedirect": 301, "RequestTimeTooSkewed": 403}
 _DROPPED = {

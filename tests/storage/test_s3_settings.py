@@ -49,8 +49,33 @@ def test_every_call_names_the_reason_of_a_refusal(behind: Behind, fault: Fault) 
 
 def test_an_object_that_may_be_got_and_not_headed(behind: Behind) -> None:
     with behind(lambda request: "AccessDenied" if request.method == "HEAD" else None) as (store, _):
-        put = store.put("a", b"12345")
+        for key, data in (("a", b"12345"), ("empty", b"")):
+            put = store.put(key, data)
+            assert store.head(key) == put
+        assert store.head("none") is None
+
+
+@pytest.mark.parametrize("data", [None, b"", b"12345"])
+def test_credentials_that_are_renewed_during_a_head(behind: Behind, data: bytes | None) -> None:
+    """The refusal of the HEAD names no reason, and the GET for the reason succeeds."""
+    with behind(lambda _: None) as (store, proxy):
+        put = None if data is None else store.put("a", data)
+        remaining: list[Fault] = ["ExpiredToken"]
+        proxy.plan = lambda _: remaining.pop() if remaining else None
         assert store.head("a") == put
+        assert not remaining
+
+
+@pytest.mark.parametrize("answer", ["405", "409"])
+def test_a_store_that_refuses_conditions_in_another_way(behind: Behind, answer: Fault) -> None:
+    """With a status that other stores use for conflicts or methods, for each conditional put."""
+    conditional = {"if-match", "if-none-match"}
+    with behind(lambda request: answer if conditional & request.headers.keys() else None) as (store, _):
+        with pytest.warns(RuntimeWarning, match="ignores conditional writes"):
+            store.put_if_absent("a", b"1")
+        with pytest.raises(PreconditionFailed):
+            store.put_if_absent("a", b"2")
+        assert store.get("a") == b"1"
 
 
 @pytest.mark.parametrize("fault", ["ExpiredToken", "InvalidAccessKeyId"])

@@ -130,9 +130,19 @@ class S3Store:
                 return self._head_by_get(key)
             return ObjectInfo(key, response["ContentLength"], etag_of(response))
 
-    def _head_by_get(self, key: str) -> ObjectInfo:
-        """`head` after a refusal without a reason: the body of the same refusal of a GET names it."""
-        response = self._s3.call(lambda client: client.get_object(**self._address(key), Range="bytes=0-0"))
+    def _head_by_get(self, key: str) -> ObjectInfo | None:
+        """`head` after a refusal without a reason: the body of the same refusal of a GET names it.
+
+        The GET may succeed, after credentials are renewed and where a store refuses HEAD.
+        """
+        try:
+            response = self._s3.call(lambda client: client.get_object(**self._address(key), Range="bytes=0-0"))
+        except ClientError as error:
+            if code_of(error) in NO_KEY:
+                return None
+            if status_of(error) != 416:
+                raise
+            response = self._s3.call(lambda client: client.get_object(**self._address(key)))  # empty: it has no first byte
         response["Body"].close()
         headers = read_headers(response)
         return ObjectInfo(key, headers.total_bytes, headers.etag)

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from adainf.storage.base import PROBE
 from adainf.storage.s3.client import S3Client
-from adainf.storage.s3.errors import CONDITION_FAILED, code_of, is_unsupported
+from adainf.storage.s3.errors import CONDITION_FAILED, code_of, is_unsupported, status_of
 from adainf.storage.s3.response import etag_of
 
 MULTIPART_OVER_BYTES = 64 << 20
@@ -102,7 +102,8 @@ class Uploader:
         except ClientError as error:
             if code_of(error) in CONDITION_FAILED:
                 return True
-            if not is_unsupported(error):  # some stores report an unknown header
+            # Some stores report an unknown header, or refuse in another way. A conflict is impossible: the key is random.
+            if not is_unsupported(error) and status_of(error) not in (304, 405, 409):
                 raise
         return False
 
