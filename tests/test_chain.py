@@ -359,7 +359,7 @@ def test_a_stop_while_images_are_read_is_not_mistaken_for_corruption(tmp_path: P
     images.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     for number in range(60):
-        Image.fromarray(noise).save(images / f"{number:03d}.png")
+        Image.fromarray(np.roll(noise, number, axis=0)).save(images / f"{number:03d}.png")  # no copies of each other
     text = RECIPE.replace("{kind: digits, train_limit_images: 256}", f"{{kind: folder, path: {images}, shard_images: 2}}")
     recipe, run = write_recipe(tmp_path, text), tmp_path / "run"
     for attempt in range(4):

@@ -21,7 +21,8 @@ from adainf.sources.corrupt import report_all_corrupt
 from adainf.sources.folder import FolderImages
 from adainf.sources.resize import Selection
 
-_BATCH = 1024
+_BATCH = 64
+"""Images that are decoded ahead, which a stop waits for."""
 _HELD_OUT_FIRST = ("test", "validation", "train")
 
 
