@@ -1,5 +1,5 @@
 """Forwards signals to the stage: SIGTERM, upon which it saves within the pod's grace period, and SIGUSR1 and SIGUSR2, which
-request a checkpoint."""
+request a checkpoint. SIGINT and SIGHUP are forwarded as SIGTERM: the stage is in a session of its own and does not get them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 from adainf.kubernetes.launcher import tree
 
-_STOP, _SAVE = (signal.SIGTERM, signal.SIGINT), (signal.SIGUSR1, signal.SIGUSR2)
+_STOP, _SAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), (signal.SIGUSR1, signal.SIGUSR2)
 
 
 @contextmanager
@@ -25,12 +25,13 @@ def blocked() -> Iterator[None]:
 
 
 class Stop:
-    """Whether this process received SIGTERM or SIGINT. Forwards it once: a second signal would interrupt the save."""
+    """Whether this process was asked to stop. Forwards it once: a second signal would interrupt the save."""
 
     def __init__(self) -> None:
         self.received = self.passed_on = False
         for number in _STOP:
-            signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup ignores SIGHUP
+                signal.signal(number, self._handle)
         for number in _SAVE:
             signal.signal(number, self._forward)
 

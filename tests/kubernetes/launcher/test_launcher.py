@@ -135,11 +135,13 @@ def test_a_request_for_a_checkpoint_is_forwarded_to_processes_that_handle_it(tmp
     assert (process.returncode, out) == (128 + signal.SIGTERM, "saved None\n")
 
 
-def test_sigterm_before_the_stage_handles_it_is_an_interruption(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_before_the_stage_handles_it_is_an_interruption(tmp_path: Path, number: signal.Signals) -> None:
+    """The stage is in another session: without the launcher, it would outlive a terminal that closes."""
     process = start(tmp_path, "fit", "import time; print('ready', flush=True); time.sleep(60)")
     assert process.stdout is not None
     process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert process.wait(30) == INTERRUPTED
     assert below(process.pid) == []
 
@@ -188,7 +190,7 @@ def test_a_first_pod_that_does_not_resolve_is_explained(monkeypatch: pytest.Monk
         raise OSError(-2, "Name or service not known")
 
     monkeypatch.setattr("adainf.kubernetes.launcher.gang.socket.getaddrinfo", unknown)
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     handlers = [signal.getsignal(number) for number in numbers]
     environment = {"JOB_NAME": "job", "JOB_COMPLETION_INDEX": "1", "ADAINF_NNODES": "2", "POD_NAMESPACE": "ns"}
     try:
