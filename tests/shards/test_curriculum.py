@@ -181,7 +181,7 @@ def test_any_sequence_of_mixtures_continues_every_source(mixtures: list[list[int
 @pytest.mark.parametrize("left_out", [{"weights": {"a": 0}}, {"shares": {"a": 0}}])
 def test_zero_leaves_a_source_out(sets: dict[str, Made], left_out: dict[str, Any]) -> None:
     with opened(sets) as stream:
-        stream.continue_with(**left_out, step=np.int64(1))
+        stream.continue_with(**left_out, step=np.int64(1))  # type: ignore[arg-type]
         stream.seek(np.int64(1))  # type: ignore[arg-type]
         assert stream.shares == {"b": 1}
         assert set(next(stream).sources.tolist()) == {1}
@@ -244,6 +244,7 @@ def test_invalid_changes_are_refused_and_the_stream_stays(sets: dict[str, Made],
         ({"weights": {"a": "2"}}, "source a has weight '2'"),
         ({"weights": {"a": 0, "b": 0}}, "no source has both images and weight"),
         ({"weights": {"a": True}}, "source a has weight True"),
+        ({"weights": {"a": np.complex64(1)}}, "source a has weight"),
         ({"sources": {3: sets["c"].uri}}, "a source has the name 3; give it a string"),
         ({"sources": {"": sets["c"].uri}}, "a source has the name ''; give it a string"),
         ({"weights": {"a": 1}, "step": True}, "a change at step True is invalid"),

@@ -20,7 +20,7 @@ SHARE_LIMIT = 1 << 40
 """Denominators of the shares of one or two sources are below this: exact in 64-bit integers."""
 
 
-_NUMBERS = (int, float, Fraction, np.number)
+_NUMBERS = (int, float, Fraction, np.integer, np.floating)
 
 
 class Weighted(Protocol):
