@@ -103,7 +103,7 @@ def test_every_source_has_artifacts_of_its_own(finished: tuple[Recipe, Run]) -> 
     assert all(run.find(name) for name in names)
     assert tasks(recipe)["generate"] == tuple(f"generated/{name}" for name in ("drawn", "good", "mixed", "noise"))
     done, wrong = RunState(run, recipe).finished()
-    assert (done, wrong) == (frozenset(names | {"report"}), "")
+    assert (done, wrong) == (frozenset(names | {"report"}), {})
 
 
 def test_noise_is_refused_and_the_others_weigh_as_they_cover(finished: tuple[Recipe, Run]) -> None:

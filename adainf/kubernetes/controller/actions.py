@@ -32,13 +32,15 @@ class RecordProgress:
 
 @dataclass(frozen=True)
 class EmitEvent:
-    """Emit an Event on the controller's Job, at most once for each reason and subject."""
+    """Emit an Event on the controller's Job, at most once for each reason, subject and `since`."""
 
     reason: str
     subject: str
-    """Name of the Job or pod that the Event is about."""
+    """Name of the Job, pod or task that the Event is about."""
     note: str
     warning: bool = True
+    since: float | None = None
+    """Start of a condition that lasts: its Event is repeated, as the cluster keeps an Event for an hour."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -32,6 +34,8 @@ _TIMEOUT_S = (5, 20)
 """Connect and read time-out."""
 _WATCH_S = 60
 _TRIES = 5
+_CLOCK_RESOLUTION_S = 2
+"""A smaller difference from the clock of the API server is not corrected: its header has whole seconds."""
 _CONNECTION_ERRORS = (HTTPError, OSError, ApiException)
 """What the client raises without a response. `ApiException` is a TLS failure."""
 
@@ -55,6 +59,11 @@ class Api:
         self.namespace = namespace
         self._configuration, self._sleep = configuration, sleep
         self._rest = RESTClientObject(configuration)
+        self._offset_s = 0.0
+
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the API server, which the times of its objects are from."""
+        return time.time() + self._offset_s
 
     def get(self, group: str, kind: str, name: str) -> Object:
         """One object. Raises `ApiStatusError` (404) if it does not exist."""
@@ -123,7 +132,11 @@ class Api:
             if setting["value"]:
                 headers[setting["key"]] = setting["value"]
         url = f"{self._configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
-        return self._rest.request(method, url, headers, body, _request_timeout=timeout_s).response
+        response = self._rest.request(method, url, headers, body, _request_timeout=timeout_s).response
+        with suppress(TypeError, ValueError):  # no valid header
+            offset_s = parsedate_to_datetime(response.headers.get("Date")).timestamp() - time.time()
+            self._offset_s = offset_s if abs(offset_s) > _CLOCK_RESOLUTION_S else 0.0
+        return response
 
 
 def _lines(response: Any) -> Iterator[bytes]:

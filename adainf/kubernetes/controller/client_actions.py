@@ -12,12 +12,14 @@ from adainf.errors import OK, BadInput
 from adainf.kubernetes.controller import labels
 from adainf.kubernetes.controller.actions import Action, Create, EmitEvent, Finish, RecordProgress, Terminate
 from adainf.kubernetes.controller.api import EVENTS, JOBS, Api, ApiStatusError
-from adainf.kubernetes.controller.tasks import Task
+from adainf.kubernetes.controller.scrape import duration
 from adainf.kubernetes.controller.templates import Object, Owner, RecipeRef, Template, make_job
 from adainf.pipeline.records import sha256
 
 _MAX_NOTE = 1024
 """Maximum length of an Event's note, in characters."""
+_REPEAT_S = 1800
+"""Interval at which the Event of a lasting condition is repeated. The cluster keeps an Event for an hour."""
 
 
 class Executor:
@@ -26,7 +28,7 @@ class Executor:
     def __init__(self, api: Api, owner: Owner, written: Callable[[Object], None], log: Callable[[str], None]) -> None:
         self._api, self._owner, self._written, self._log = api, owner, written, log
         self._emitted: set[str] = set()
-        self._task_summary = ""
+        self._published: dict[str, str] = {}
 
     def apply(self, action: Action, templates: Mapping[str, Template], recipe: RecipeRef) -> None:
         """Execute one action. Raises `BadInput` if the API server rejects a Job, and the errors of `Api`."""
@@ -53,13 +55,12 @@ class Executor:
         """Create the task's Job with `dryRun=All`. Raises `BadInput` with the reason if the API server rejects it."""
         self._post(make_job(template, self._owner, task, 0, recipe, ""), dry_run=True)
 
-    def publish_task_summary(self, tasks: Mapping[str, Task], done: frozenset[str]) -> None:
-        """Annotate the owner with what each task waits for, for `adainf status`: tasks of an earlier Job have no Job here."""
-        waits = {name: None if name in done else sorted(task.after - done) for name, task in tasks.items()}
-        summary = json.dumps(waits)
-        if summary != self._task_summary:
-            self._patch(self._owner.name, {"metadata": {"annotations": {labels.TASK_SUMMARY: summary}}})
-            self._task_summary = summary
+    def publish(self, summary: Mapping[str, object]) -> None:
+        """Annotate the owner with JSON, for `adainf status`. The keys are annotations."""
+        changed = {key: text for key, value in summary.items() if self._published.get(key) != (text := json.dumps(value))}
+        if changed:
+            self._patch(self._owner.name, {"metadata": {"annotations": changed}})
+            self._published |= changed
 
     def _create(self, job: Object) -> None:
         name = job["metadata"]["name"]
@@ -86,8 +87,8 @@ class Executor:
                 return None
             stage = job["metadata"]["labels"][labels.STAGE]
             raise BadInput(
-                f"the API server rejects the Job of stage {stage} ({error}): fix CronJob/adainf-{stage}, or the quota or "
-                "policy that the message names"
+                f"the API server rejects the Job of stage {stage} ({error}): fix CronJob/{self._owner.name}-{stage}, or the "
+                "quota or policy that the message names"
             ) from None
 
     def _patch(self, job: str, change: Object) -> None:
@@ -98,12 +99,16 @@ class Executor:
                 raise
 
     def emit_event(self, event: EmitEvent) -> None:
-        """Emit an Event on the owner and log its note, once for each reason and subject."""
-        key = f"{self._owner.uid} {event.reason} {event.subject}".encode()
-        name = f"{self._owner.name}.{sha256(key)[:16]}"
+        """Emit an Event on the owner and log its note: once, or each half hour for a condition that lasts."""
+        key, note = f"{self._owner.uid} {event.reason} {event.subject}", event.note
+        if event.since is not None:
+            repeated = int(max(self._api.now() - event.since, 0) // _REPEAT_S)
+            key += f" {event.since:.0f} {repeated}"
+            note += f" (for {duration(repeated * _REPEAT_S)}, reported {repeated + 1} times)" if repeated else ""
+        name = f"{self._owner.name}.{sha256(key.encode())[:16]}"
         if name in self._emitted:
             return
-        self._log(event.note)
+        self._log(note)
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -120,7 +125,7 @@ class Executor:
             },
             "action": "Reconcile",
             "reason": event.reason,
-            "note": event.note[:_MAX_NOTE],
+            "note": note[:_MAX_NOTE],
             "type": "Warning" if event.warning else "Normal",
         }
         try:

@@ -22,6 +22,8 @@ RELEASED = f"{PREFIX}released"
 """On the Job of an attempt that the controller terminated."""
 TASK_SUMMARY = f"{PREFIX}outline"
 """On the controller's Job: task → the tasks it waits for, or null if it is done. JSON."""
+CONDITIONS = f"{PREFIX}conditions"
+"""On the controller's Job: task, or empty for the pipeline → reason, message and start of its worst condition. JSON."""
 
 JOB_NAME = "batch.kubernetes.io/job-name"
 INDEX = "batch.kubernetes.io/job-completion-index"

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adainf.errors import AdaInfError, BadInput, Stopped
+from adainf.kubernetes.controller import labels
 from adainf.kubernetes.controller.actions import Action, Create, EmitEvent, Finish
 from adainf.kubernetes.controller.api import Api, ApiStatusError, Unavailable, connect
 from adainf.kubernetes.controller.client_actions import Executor
+from adainf.kubernetes.controller.pods import current_conditions
 from adainf.kubernetes.controller.reconcile import Timeouts, reconcile
 from adainf.kubernetes.controller.snapshot import ClusterSnapshot, StoreUnreachable
-from adainf.kubernetes.controller.state import ClusterState
+from adainf.kubernetes.controller.state import ClusterState, Problem
 from adainf.kubernetes.controller.templates import Owner
 from adainf.pipeline.artifacts import Run
 from adainf.runtime import signals
@@ -42,32 +44,36 @@ class Controller:
     """The controller of one run."""
 
     def __init__(self, api: Api, owner: Owner, run_uri: str, recipe_file: Path) -> None:
-        self._wake, self._owner = threading.Event(), owner
+        self._wake, self._api, self._owner = threading.Event(), api, owner
         self._snapshot = ClusterSnapshot(api, owner, Run(run_uri), recipe_file, self._wake.set)
         self._executor = Executor(api, owner, self._snapshot.jobs.put, log)
         self._timeouts = Timeouts(
             backoff_s=_seconds("ADAINF_BACKOFF_S", Timeouts.backoff_s),
             termination_timeout_s=_seconds("ADAINF_STUCK_S", Timeouts.termination_timeout_s),
+            fix_s=_seconds("ADAINF_FIX_S", Timeouts.fix_s),
         )
         self._dry_run_passed = False
+        self._store_lost_at = 0.0
+        """Since when the store has been unreachable. 0 while it is reachable."""
 
     def run(self) -> Finish:
-        """Loop until the pipeline ends. Raises `BadInput` if the Role lacks a right that the loop itself needs."""
-        problem = ""
+        """Loop until the pipeline ends. Raises `BadInput` if the Role lacks a right, and is not fixed in time."""
+        problem, refused_at = "", 0.0
         while True:
             try:
                 end = self._step()
-                problem = ""
+                problem, refused_at = "", time.monotonic()
                 if end is not None:
                     return end
-            except Unavailable as error:
+            except (Unavailable, ApiStatusError) as error:
+                refused = isinstance(error, ApiStatusError)
+                if refused and time.monotonic() >= refused_at + self._timeouts.fix_s:
+                    raise BadInput(
+                        f"the API server rejects a request ({error}): apply the manifests again, whose Role has all verbs"
+                    ) from None
                 if str(error) != problem:
                     log(f"{error}; retrying")
                 problem = str(error)
-            except ApiStatusError as error:
-                raise BadInput(
-                    f"the API server rejects a request ({error}): apply jobs/adainf.yaml again, whose Role has all verbs"
-                ) from None
             if self._wake.wait(_POLL_S):
                 time.sleep(_COALESCE_S)
             self._wake.clear()
@@ -77,42 +83,64 @@ class Controller:
         state = self._take_snapshot()
         if not self._wake.is_set():
             self._snapshot.scrape()
-        try:
-            self._dry_run(state)
+        state = self._dry_run(state)
+        actions = reconcile(state, self._timeouts)
+        if any(isinstance(action, Create) for action in actions):
+            state = self._snapshot.take(refresh_templates=True)
             actions = reconcile(state, self._timeouts)
-            if any(isinstance(action, Create) for action in actions):
-                state = self._snapshot.take(refresh_templates=True)
-                actions = reconcile(state, self._timeouts)
-            return self._execute(state, actions)
-        except BadInput as error:
-            state = replace(state, bad_input=str(error))
-            return self._execute(state, reconcile(state, self._timeouts))
+        self._publish(state)
+        for action in actions:
+            self._execute(action, state)
+        return next((action for action in actions if isinstance(action, Finish)), None)
 
     def _take_snapshot(self) -> ClusterState:
-        """As `ClusterSnapshot.take`. Emits an Event if the store is unreachable."""
+        """As `ClusterSnapshot.take`. Reports a store that is unreachable."""
         try:
-            return self._snapshot.take()
+            state = self._snapshot.take()
         except StoreUnreachable as error:
-            self._executor.emit_event(EmitEvent("StoreUnreachable", self._owner.name, f"{error}; the controller waits for it"))
+            self._store_lost_at = self._store_lost_at or self._api.now()
+            note = f"{error}; the controller waits for it"
+            self._executor.emit_event(EmitEvent("StoreUnreachable", self._owner.name, note, since=self._store_lost_at))
+            self._executor.publish({labels.CONDITIONS: {"": ("StoreUnreachable", note, self._store_lost_at)}})
             raise
+        self._store_lost_at = 0.0
+        return state
 
-    def _dry_run(self, state: ClusterState) -> None:
-        """Once, before the first Job: dry-run the creation of all Jobs. Raises `BadInput` if the API server rejects one."""
-        if self._dry_run_passed or state.bad_input:
-            return
+    def _dry_run(self, state: ClusterState) -> ClusterState:
+        """Before the first Job: dry-run the creation of all Jobs. A rejection is a problem of its task."""
+        if self._dry_run_passed or state.attempts or state.problems or state.recipe_problem:
+            return state
         for name, task in state.tasks.items():
             if name in state.done:
                 log(f"{name}: already done")
-            else:
+                continue
+            try:
                 self._executor.dry_run(name, state.templates[task.stage], self._snapshot.recipe_ref)
+            except BadInput as error:
+                return replace(state, problems={name: Problem("JobRejected", str(error), state.now)})
         self._dry_run_passed = True
+        return state
 
-    def _execute(self, state: ClusterState, actions: list[Action]) -> Finish | None:
-        if state.tasks:
-            self._executor.publish_task_summary(state.tasks, state.done)
-        for action in actions:
+    def _publish(self, state: ClusterState) -> None:
+        """Publish what each task waits for, and the conditions of the attempts, for `adainf status`."""
+        summary: dict[str, object] = {
+            labels.CONDITIONS: current_conditions(state, self._timeouts.termination_timeout_s),
+        }
+        if state.tasks:  # those of an earlier Job have no Job here
+            summary[labels.TASK_SUMMARY] = {
+                name: None if name in state.done else sorted(task.after - state.done) for name, task in state.tasks.items()
+            }
+        self._executor.publish(summary)
+
+    def _execute(self, action: Action, state: ClusterState) -> None:
+        try:
             self._executor.apply(action, state.templates, self._snapshot.recipe_ref)
-        return next((action for action in actions if isinstance(action, Finish)), None)
+        except BadInput as error:
+            rejected = str(error)
+        else:
+            rejected = ""
+        if isinstance(action, Create):
+            self._snapshot.created(action.task, rejected)
 
 
 def log(text: str) -> None:

@@ -1,7 +1,8 @@
-"""Parses API objects: Jobs into attempts, and pods."""
+"""Parses API objects: Jobs into attempts, pods, and Events of the Job controller."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from adainf.kubernetes.controller import labels
@@ -16,6 +17,9 @@ _STATES: dict[str, AttemptState] = {
     "SuccessCriteriaMet": "ending",
 }
 """Condition of a Job → state of the attempt. The first condition that is true counts."""
+
+_EVIDENCE_S = 600
+"""Validity of a `FailedCreate` Event. The Job controller retries at least each minute, and reports at least each five."""
 
 
 def seconds(timestamp: str) -> float:
@@ -32,12 +36,10 @@ def read_attempt(job: Object) -> Attempt:
     """Parse a child Job."""
     metadata, spec = job["metadata"], job["spec"]
     label, note = metadata.get("labels", {}), metadata.get("annotations", {})
-    created = seconds(metadata["creationTimestamp"])
-    conditions = {
-        condition["type"]: condition
-        for condition in job.get("status", {}).get("conditions") or []
-        if condition["status"] == "True"
-    }
+    status = job.get("status", {})
+    created = seconds(status.get("startTime") or metadata["creationTimestamp"])
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or [] if condition["status"] == "True"}
+    parallelism, suspended = int(spec.get("parallelism", 1)), spec.get("suspend", False)
     state, condition = _state(conditions)
     return Attempt(
         job=metadata["name"],
@@ -46,11 +48,15 @@ def read_attempt(job: Object) -> Attempt:
         created=created,
         state=state,
         since=seconds(condition["lastTransitionTime"]) if condition else created,
+        uid=metadata.get("uid", ""),
         reason=condition.get("reason", ""),
         message=condition.get("message", ""),
         grace_s=spec["template"]["spec"].get("terminationGracePeriodSeconds", 30),
         gang=labels.GANG in spec["template"]["metadata"].get("labels", {}),
-        pods_wanted=int(spec.get("parallelism", 1)),
+        pods_wanted=0
+        if suspended
+        else min(parallelism, int(spec.get("completions", parallelism)) - status.get("succeeded", 0)),
+        pods_ready=status.get("ready", 0),
         template_hash=note.get(labels.TEMPLATE_HASH, ""),
         recipe_sha256=note.get(labels.RECIPE, ""),
         started_with=note.get(labels.STARTED_WITH, ""),
@@ -79,12 +85,18 @@ def read_pod(pod: Object) -> Pod:
         phase=status.get("phase", "Pending"),
         created=seconds(metadata["creationTimestamp"]),
         deleted=_deleted(metadata, status),
+        ended_at=max((_ended_at(container) for container in containers), default=0),
         node=pod.get("spec", {}).get("nodeName", ""),
         ip=status.get("podIP", ""),
         waiting=waiting,
         message=message,
         oom=any(container.get("state", {}).get("terminated", {}).get("reason") == "OOMKilled" for container in containers),
     )
+
+
+def _ended_at(container: Object) -> float:
+    finished = container.get("state", {}).get("terminated", {}).get("finishedAt")
+    return seconds(finished) if finished else 0
 
 
 def _deleted(metadata: Object, status: Object) -> float | None:
@@ -106,3 +118,35 @@ def _waiting(status: Object, containers: list[Object]) -> tuple[str, str]:
         if (condition["type"], condition["status"]) == ("PodScheduled", "False"):
             return condition.get("reason", ""), condition.get("message", "")
     return "", ""
+
+
+def create_failures(events: Iterable[Object], attempts: Iterable[Attempt], pods: Sequence[Pod], now: float) -> dict[str, str]:
+    """Job → why the API server rejects its pods now, from `FailedCreate` Events: the only place that shows it.
+
+    An Event lives for an hour. It counts only if it is about this attempt, which lacks pods, and if it is younger than the
+    attempt's newest pod and ten minutes.
+    """
+    latest: dict[str, tuple[float, str]] = {}
+    for event in events:
+        seen = (_event_time(event), event.get("note", ""))
+        uid = event.get("regarding", {}).get("uid", "")
+        latest[uid] = max(seen, latest.get(uid, seen))
+    found = {}
+    for attempt in attempts:
+        own = [pod for pod in pods if pod.job == attempt.job]
+        lacks_pods = attempt.state == "active" and sum(not pod.ended for pod in own) < attempt.pods_wanted
+        time, note = latest.get(attempt.uid, (0.0, ""))
+        if lacks_pods and time >= max([attempt.created, now - _EVIDENCE_S, *(pod.created for pod in own)]):
+            found[attempt.job] = note
+    return found
+
+
+def _event_time(event: Object) -> float:
+    """When the Event was last seen. The Job controller writes Events of the old API, with `deprecatedLastTimestamp`."""
+    times = (
+        (event.get("series") or {}).get("lastObservedTime"),
+        event.get("deprecatedLastTimestamp"),
+        event.get("eventTime"),
+        event["metadata"].get("creationTimestamp"),
+    )
+    return next((seconds(time) for time in times if time), 0.0)

@@ -21,13 +21,13 @@ class RunState:
         self._run, self._recipe = run, recipe
         self._records: dict[str, tuple[TerminationRecord, ...]] = {}
 
-    def finished(self) -> tuple[frozenset[str], str]:
-        """The committed artifacts that match the recipe, and the first error in a committed artifact (empty if there is none).
+    def finished(self) -> tuple[frozenset[str], dict[str, str]]:
+        """The committed artifacts that match the recipe, and artifact → error of those that conflict with it or are corrupt.
 
         A set of generated images with fewer images than the recipe asks for is not finished.
         """
         found: dict[str, Manifest] = {}
-        problem = ""
+        conflicts = {}
         for name, node in {**build_graph(self._recipe), REPORT: None}.items():
             if node is not None and not all(before in found for before in node.inputs):
                 continue
@@ -37,8 +37,8 @@ class RunState:
                 if manifest and self._matches(name, node, manifest, found):
                     found[name] = manifest
             except BadInput as error:
-                problem = problem or str(error)
-        return frozenset(found), problem
+                conflicts[name] = str(error)
+        return frozenset(found), conflicts
 
     def _stored(self, key: str) -> bytes | None:
         try:
@@ -81,9 +81,14 @@ class RunState:
 
     def store_recipe(self, data: bytes) -> str:
         """Store a copy of the recipe and return its URI, so that a replaced pod reads the recipe of its attempt."""
-        key = f"recipes/{sha256(data)[:12]}.yaml"
+        key = recipe_key(sha256(data))
         self._run.compare_and_swap(key, data, may_replace=lambda there: True)
         return self._run.locate(key)
+
+
+def recipe_key(digest: str) -> str:
+    """The key of a recipe's copy in the run, by the SHA-256 of the recipe."""
+    return f"recipes/{digest[:12]}.yaml"
 
 
 def done_tasks(tasks: Mapping[str, Task], finished: frozenset[str]) -> frozenset[str]:

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from adainf.errors import AdaInfError, BadInput
 from adainf.kubernetes.controller import labels
 from adainf.kubernetes.controller.api import EVENTS, JOBS, PODS, Api, ApiStatusError, Unavailable
 from adainf.kubernetes.controller.informer import Informer
-from adainf.kubernetes.controller.parse import is_child, read_attempt, read_pod
-from adainf.kubernetes.controller.run_state import RunState, done_tasks
+from adainf.kubernetes.controller.parse import create_failures, is_child, read_attempt, read_pod
+from adainf.kubernetes.controller.recipes import RecipeSource, Selection
+from adainf.kubernetes.controller.run_state import done_tasks
 from adainf.kubernetes.controller.scrape import scrape
-from adainf.kubernetes.controller.state import Attempt, ClusterState, Pod
+from adainf.kubernetes.controller.state import Attempt, ClusterState, Pod, Problem
 from adainf.kubernetes.controller.tasks import Task, tasks_of
-from adainf.kubernetes.controller.templates import Owner, RecipeRef, Template, read_template
+from adainf.kubernetes.controller.templates import Object, Owner, RecipeRef, Template, read_template
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import tasks
-from adainf.pipeline.load_recipe import load_recipe
-from adainf.pipeline.records import sha256
 from adainf.recipe import Recipe
 
 _TEMPLATES_S = 60
 _EVENTS_S = 15
 _SCRAPE_S = 5
-_STORE_STARTUP_S = 900
-"""Time-out for a store that is still starting: after it, a store that never responded is bad input."""
+_REJECTED_S = 60
+"""Time until the creation of a rejected Job is tried again."""
 
 
 class StoreUnreachable(Unavailable):
@@ -37,17 +36,21 @@ class ClusterSnapshot:
     """The source of the observed state. `wake` is called after each change in the cluster."""
 
     def __init__(self, api: Api, owner: Owner, run: Run, recipe_file: Path, wake: Callable[[], None]) -> None:
-        self._api, self._owner, self._run, self._recipe_file = api, owner, run, recipe_file
+        self._api, self._owner = api, owner
+        self._recipes = RecipeSource(run, owner, recipe_file)
         selector = f"{labels.RUN}={owner.name}"
         self.jobs = Informer(api, JOBS, "jobs", selector, wake)
         self._pods = Informer(api, PODS, "pods", selector, wake)
         self.recipe_ref = RecipeRef("", "")
-        self._recipe: Recipe | None = None
-        self._run_state: RunState | None = None
+        self._stages: set[str] = set()
         self._templates: dict[str, Template] = {}
-        self._began = time.monotonic()
+        self._invalid_templates: dict[str, str] = {}
+        """Stage → what is wrong with its template."""
+        self._rejected: dict[str, tuple[Problem, float]] = {}
+        """Task → why the API server rejects its Job, and when to try again."""
+        self._problems: dict[str, Problem] = {}
         self._templates_at = self._events_at = self._scraped_at = float("-inf")
-        self._create_failures: dict[str, str] = {}
+        self._events: list[Object] = []
         self._progress: dict[str, str] = {}
 
     def take(self, *, refresh_templates: bool = False) -> ClusterState:
@@ -61,35 +64,47 @@ class ClusterSnapshot:
         known = {attempt.job for attempt in attempts}
         pods = tuple(pod for pod in map(read_pod, self._pods.objects()) if pod.job in known)
         try:
-            recipe, run_state = self._read_recipe(first=not attempts)
-            templates = self._read_templates(recipe, refresh_templates)
-            tasks = tasks_of(recipe, templates)
-        except BadInput as error:
-            return ClusterState(time.time(), {}, {}, "", frozenset(), attempts, bad_input=str(error))
+            selected = self._recipes.select(attempts)
+        except (AdaInfError, OSError) as error:
+            raise _unreachable(error) from None
+        if selected.loaded is None:
+            problem = self._problems_of({}, frozenset(), selected, "")[""]
+            return ClusterState(self._api.now(), {}, {}, "", frozenset(), attempts, pods, recipe_problem=problem)
+        recipe, self.recipe_ref, run_state = selected.loaded.recipe, selected.loaded.ref, selected.loaded.run_state
+        self._read_templates(recipe, refresh_templates)
+        tasks, cycle = self._tasks(recipe)
+        done = done_tasks(tasks, selected.finished)
+        problems = self._problems_of(tasks, done, selected, cycle)
         try:
-            finished, problem = run_state.finished()
-            done = done_tasks(tasks, finished)
-            tokens = {
-                name: run_state.token(task, finished) for name, task in tasks.items() if self._is_startable(name, task, done)
-            }
+            startable = [task for name, task in tasks.items() if name not in done and task.after <= done]
+            tokens = {task.name: run_state.token(task, selected.finished) for task in startable}
             ended = [attempt for attempt in attempts if attempt.state != "active" and attempt.task not in done]
             records = {attempt.job: run_state.records(attempt.job, attempt.state != "ending") for attempt in ended}
         except (AdaInfError, OSError) as error:
-            raise StoreUnreachable(f"the run's store is unreachable: {error}") from None
+            raise _unreachable(error) from None
+        now = self._api.now()
         return ClusterState(
-            now=time.time(),
+            now=now,
             tasks=tasks,
-            templates=templates,
+            templates=self._templates,
             recipe_sha256=self.recipe_ref.sha256,
             done=done,
             attempts=attempts,
             pods=pods,
             tokens=tokens,
             records=records,
-            create_failures=self._read_create_failures(attempts, pods),
+            create_failures=create_failures(self._read_events(attempts, pods), attempts, pods, now),
             progress=self._progress,
-            bad_input=problem,
+            recipe_problem=problems.pop("", None),
+            problems=problems,
         )
+
+    def created(self, task: str, rejected: str) -> None:
+        """Remember whether the API server accepted the Job of a task. A rejected one is tried again after a minute."""
+        before = self._rejected.pop(task, None)
+        if rejected:
+            since = before[0].since if before else self._api.now()
+            self._rejected[task] = (Problem("JobRejected", rejected, since), time.monotonic() + _REJECTED_S)
 
     def scrape(self) -> None:
         """Read the progress of the running pods. Called only when no change is pending, as it can take a second."""
@@ -97,72 +112,69 @@ class ClusterSnapshot:
             self._progress = scrape(map(read_pod, self._pods.objects()))
             self._scraped_at = time.monotonic()
 
-    def _read_recipe(self, first: bool) -> tuple[Recipe, RunState]:
-        """The current recipe. Stores a copy of it in the run.
+    def _problems_of(
+        self, tasks: Mapping[str, Task], done: frozenset[str], selected: Selection, cycle: str
+    ) -> dict[str, Problem]:
+        """Task → why its next attempt cannot be created. The key of a problem of the recipe is empty."""
+        found = {"": ("RecipeInvalid", selected.problem)} if selected.problem else {}
+        rejected = {}
+        for name, task in tasks.items():
+            conflicts = [selected.conflicts[each] for each in task.artifacts if each in selected.conflicts]
+            if name in done:
+                continue
+            if conflicts:
+                found[name] = ("ArtifactInvalid", conflicts[0])
+            elif cycle or task.stage in self._invalid_templates:
+                found[name] = ("TemplateInvalid", self._invalid_templates.get(task.stage, cycle))
+            elif name in self._rejected and time.monotonic() < self._rejected[name][1]:
+                rejected[name] = self._rejected[name][0]
+        before, now = self._problems, self._api.now()
+        self._problems = {
+            name: Problem(reason, message, before[name].since if name in before else now)
+            for name, (reason, message) in found.items()
+        }
+        return self._problems | rejected
 
-        Raises `BadInput` for an invalid recipe, and for a store that rejects the copy before the first Job. Afterwards, and for
-        a store that may still be starting (that of jobs/adainf-cpu.yaml), raises `StoreUnreachable`.
-        """
+    def _tasks(self, recipe: Recipe) -> tuple[Mapping[str, Task], str]:
+        """The tasks of a recipe, and what is wrong with their dependencies: then none but those of the pipeline graph apply."""
         try:
-            data = self._recipe_file.read_bytes()
-        except OSError as error:
-            raise BadInput(f"cannot read {self._recipe_file} ({error.strerror}): apply ConfigMap/adainf-recipe") from None
-        digest = sha256(data)
-        if self._recipe is None or self._run_state is None or digest != self.recipe_ref.sha256:
-            recipe = load_recipe(self._recipe_file)
-            run_state = RunState(self._run, recipe)
-            uri = self._store_recipe(run_state, data, first)
-            self._recipe, self._run_state, self.recipe_ref = recipe, run_state, RecipeRef(uri, digest)
-        return self._recipe, self._run_state
+            return tasks_of(recipe, self._templates), ""
+        except BadInput as error:
+            return tasks_of(recipe, {}), str(error)
 
-    def _store_recipe(self, run_state: RunState, recipe: bytes, first: bool) -> str:
-        """Store a copy of the recipe in the run. Returns its URI. Raises as `_read_recipe`."""
-        try:
-            return run_state.store_recipe(recipe)
-        except (AdaInfError, OSError) as error:
-            permanent = isinstance(error, BadInput | OSError) or time.monotonic() >= self._began + _STORE_STARTUP_S
-            if not (first and permanent):
-                raise StoreUnreachable(f"the run's store is unreachable: {error}") from None
-            raise BadInput(
-                f"the run's store cannot be used: {error}. Fix its address in ConfigMap/adainf-store and its keys in "
-                f"Secret/adainf-s3, then delete Job/{self._owner.name} and apply again"
-            ) from None
-
-    def _read_templates(self, recipe: Recipe, refresh: bool) -> Mapping[str, Template]:
-        """Stage → template. Raises `BadInput` if one that the recipe needs is missing."""
+    def _read_templates(self, recipe: Recipe, refresh: bool) -> None:
+        """Read the templates that the recipe needs. The last valid one of a stage stays."""
         stages = {name.partition(".")[0] for name in tasks(recipe)}
-        if refresh or not stages <= set(self._templates) or time.monotonic() >= self._templates_at + _TEMPLATES_S:
-            self._templates = {stage: read_template(stage, self._cronjob(stage)) for stage in sorted(stages)}
-            self._templates_at = time.monotonic()
-        return self._templates
+        if not refresh and stages <= self._stages and time.monotonic() < self._templates_at + _TEMPLATES_S:
+            return
+        self._invalid_templates = {}
+        for stage in sorted(stages):
+            try:
+                self._templates[stage] = read_template(stage, self._cronjob(stage))
+            except BadInput as error:
+                self._invalid_templates[stage] = str(error)
+        self._stages, self._templates_at = stages, time.monotonic()
 
-    def _cronjob(self, stage: str) -> dict[str, object]:
-        name = f"adainf-{stage}"
+    def _cronjob(self, stage: str) -> Object:
+        name = f"{self._owner.name}-{stage}"
         try:
             return self._api.get(JOBS, "cronjobs", name)
         except ApiStatusError as error:
             if error.status != 404:
                 raise
             raise BadInput(
-                f"CronJob/{name}, the Job template of stage {stage}, does not exist: apply jobs/adainf.yaml again"
+                f"CronJob/{name}, the Job template of stage {stage}, does not exist: apply the manifests again"
             ) from None
 
-    def _is_startable(self, name: str, task: Task, done: frozenset[str]) -> bool:
-        """Whether the controller may create or evaluate an attempt now, which needs the task's progress token."""
-        return name not in done and task.after <= done
-
-    def _read_create_failures(self, attempts: tuple[Attempt, ...], pods: tuple[Pod, ...]) -> Mapping[str, str]:
-        """Job → why its pods cannot be created. Only Events of the Job controller report that."""
+    def _read_events(self, attempts: Sequence[Attempt], pods: Sequence[Pod]) -> list[Object]:
+        """The `FailedCreate` Events, which are read only while an attempt lacks pods."""
         running = [pod.job for pod in pods if not pod.ended]
-        incomplete = {
-            attempt.job
-            for attempt in attempts
-            if attempt.state == "active" and running.count(attempt.job) < (attempt.pods_wanted if attempt.gang else 1)
-        }
+        incomplete = [a for a in attempts if a.state == "active" and running.count(a.job) < a.pods_wanted]
         if incomplete and time.monotonic() >= self._events_at + _EVENTS_S:
-            events = self._api.list(EVENTS, "events", fieldSelector="reason=FailedCreate")["items"]
-            self._create_failures = {
-                event["regarding"]["name"]: event.get("note", "") for event in events if "regarding" in event
-            }
+            self._events = self._api.list(EVENTS, "events", fieldSelector="reason=FailedCreate")["items"]
             self._events_at = time.monotonic()
-        return {job: note for job, note in self._create_failures.items() if job in incomplete}
+        return self._events
+
+
+def _unreachable(error: Exception) -> StoreUnreachable:
+    return StoreUnreachable(f"the run's store is unreachable: {error}")

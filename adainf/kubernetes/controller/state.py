@@ -22,16 +22,19 @@ class Attempt:
     task: str
     number: int
     created: float
+    """When it was created, or last resumed by a queue."""
     state: AttemptState
     since: float
     """Time of the transition to `state`."""
+    uid: str = ""
     reason: str = ""
     message: str = ""
     """`reason` and `message` of the condition that ends the Job."""
     grace_s: float = 30
     gang: bool = False
     pods_wanted: int = 1
-    """`parallelism` of the Job."""
+    """Number of pods that should exist now: `parallelism` of the Job, or fewer when few completions are left."""
+    pods_ready: int = 0
     template_hash: str = ""
     recipe_sha256: str = ""
     started_with: str = ""
@@ -39,6 +42,10 @@ class Attempt:
     progress: str = ""
     stop_requested: bool = False
     """Whether the controller terminated it."""
+
+    @property
+    def stage(self) -> str:
+        return self.task.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Pod:
     created: float
     deleted: float | None = None
     """Of a terminating pod: end of its grace period, or the start of it if the node is unreachable. Else None."""
+    ended_at: float = 0
+    """Of an ended pod: its end, as its kubelet reports it."""
     node: str = ""
     ip: str = ""
     waiting: str = ""
@@ -65,13 +74,26 @@ class Pod:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Bad input that the user can fix while the pipeline runs."""
+
+    reason: str
+    """Reason of its Event."""
+    message: str
+    since: float
+    """When the controller first saw it."""
+
+
+@dataclass(frozen=True)
 class ClusterState:
     """Everything that the controller's actions depend on."""
 
     now: float
+    """Time of the API server."""
     tasks: Mapping[str, Task]
     """In topological order."""
     templates: Mapping[str, Template]
+    """Stage → its last valid template. A stage whose template has never been valid has none."""
     recipe_sha256: str
     done: frozenset[str]
     """Tasks whose artifacts are all committed and match the recipe."""
@@ -85,8 +107,10 @@ class ClusterState:
     """Job → why the API server rejects its pods (`FailedCreate`)."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Job → progress that its first pod reports."""
-    bad_input: str = ""
-    """A permanent error in the recipe, the templates or the run. Empty if there is none."""
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+    """Task → why its next attempt cannot be created."""
+    recipe_problem: Problem | None = None
+    """Why the last valid recipe is used, not the applied one. `tasks` is empty if there is no valid one."""
 
     def attempts_of(self, task: str) -> list[Attempt]:
         """In order of their numbers."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import get_args
 
 from adainf.errors import BadInput
 from adainf.kubernetes.controller import labels
 from adainf.kubernetes.controller.templates import Template
 from adainf.pipeline.graph import REPORT, build_graph, tasks
-from adainf.pipeline.stages import STAGES
-from adainf.recipe import Arm, Recipe
+from adainf.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,14 @@ class Task:
 
 
 def tasks_of(recipe: Recipe, templates: Mapping[str, Template]) -> dict[str, Task]:
-    """The tasks by name, in topological order. Raises `BadInput` for an unknown name or a cycle."""
+    """The tasks by name, in topological order. Raises `BadInput` for a cycle. A stage without a template has no annotation."""
     graph, made = build_graph(recipe), tasks(recipe)
     found = {}
     for name, artifacts in made.items():
         stage, _, arm = name.partition(".")
         reads = set(made) if name == REPORT else {graph[i].task for artifact in artifacts for i in graph[artifact].inputs}
-        declared = templates[stage].after
-        waits = {task for word in declared.get(arm or None, declared[None]) for task in _resolve(word, stage, made)}
+        declared = templates[stage].after if stage in templates else {}
+        waits = {task for word in declared.get(arm or None, declared.get(None, ())) for task in _resolve(word, made)}
         found[name] = Task(name, stage, arm or None, artifacts, frozenset((reads | waits) - {name}))
     try:
         order = list(TopologicalSorter({name: task.after for name, task in found.items()}).static_order())
@@ -51,12 +49,6 @@ def tasks_of(recipe: Recipe, templates: Mapping[str, Template]) -> dict[str, Tas
     return {name: found[name] for name in order}
 
 
-def _resolve(word: str, stage: str, made: Mapping[str, object]) -> list[str]:
+def _resolve(word: str, made: Mapping[str, object]) -> list[str]:
     """The tasks that a word of an annotation names. Empty if the recipe does not have it."""
-    head, dot, arm = word.partition(".")
-    if head not in STAGES or (dot and (head != "pretrain" or arm not in get_args(Arm))):
-        raise BadInput(
-            f"CronJob/adainf-{stage}: annotation {labels.AFTER} names {word!r}, which is not a task: "
-            f"use {', '.join(STAGES)} or pretrain.ARM"
-        )
     return [task for task in made if task == word or (word == "pretrain" and task.startswith("pretrain."))]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from adainf.errors import BadInput
 from adainf.kubernetes.controller import labels
 from adainf.pipeline.records import canonical_json, sha256
+from adainf.pipeline.stages import STAGES
+from adainf.recipe import Arm
 
 Object = dict[str, Any]
 """A Kubernetes API object as parsed JSON."""
@@ -39,6 +41,8 @@ class Template:
     """The Job template of a stage."""
 
     stage: str
+    name: str
+    """Name of the CronJob."""
     after: dict[str | None, tuple[str, ...]]
     """Arm → names of tasks to wait for. The key None is for arms without an entry."""
     start_timeout_s: float
@@ -55,12 +59,20 @@ class Template:
 
 def read_template(stage: str, cronjob: Object) -> Template:
     """Parse a CronJob. Raises `BadInput` for an invalid annotation or a template without the stage's container."""
-    where = f"CronJob/{cronjob['metadata']['name']}"
+    name = cronjob["metadata"]["name"]
+    where = f"CronJob/{name}"
     annotations = cronjob["metadata"].get("annotations", {})
     after: dict[str | None, tuple[str, ...]] = {None: tuple(annotations.get(labels.AFTER, "").split())}
     for key, value in annotations.items():
         if key.startswith(f"{labels.AFTER}."):
             after[key.removeprefix(f"{labels.AFTER}.")] = tuple(value.split())
+    for word in {word for words in after.values() for word in words}:
+        head, dot, arm = word.partition(".")
+        if head not in STAGES or (dot and (head != "pretrain" or arm not in get_args(Arm))):
+            raise BadInput(
+                f"{where}: annotation {labels.AFTER} names {word!r}, which is not a task: "
+                f"use {', '.join(STAGES)} or pretrain.ARM"
+            )
     timeout = re.fullmatch(r"([0-9]+)([smh]?)", annotations.get(labels.START_TIMEOUT, "15m"))
     attempts = annotations.get(labels.ATTEMPTS, "4")
     if timeout is None:
@@ -70,7 +82,7 @@ def read_template(stage: str, cronjob: Object) -> Template:
     job = cronjob["spec"]["jobTemplate"]
     if stage not in [container["name"] for container in job["spec"]["template"]["spec"]["containers"]]:
         raise BadInput(f"{where} has no container {stage!r}, which its podFailurePolicy refers to: rename its container")
-    return Template(stage, after, int(timeout[1]) * _UNITS[timeout[2]], int(attempts), job)
+    return Template(stage, name, after, int(timeout[1]) * _UNITS[timeout[2]], int(attempts), job)
 
 
 def job_name(owner: Owner, task: str, attempt: int) -> str:

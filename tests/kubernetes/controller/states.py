@@ -27,7 +27,9 @@ def task(name: str) -> Task:
 
 
 TASKS = {name: task(name) for name in AFTER}
-TEMPLATES = {t.stage: Template(t.stage, {None: ()}, 900, ALLOWED, {"stage": t.stage}) for t in TASKS.values()}
+TEMPLATES = {
+    t.stage: Template(t.stage, f"adainf-{t.stage}", {None: ()}, 900, ALLOWED, {"stage": t.stage}) for t in TASKS.values()
+}
 
 
 def attempt(task: str, number: int = 1, **fields: Any) -> Attempt:

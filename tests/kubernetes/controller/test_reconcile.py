@@ -9,7 +9,7 @@ import pytest
 
 from adainf.kubernetes.controller.actions import Create, EmitEvent, Finish, RecordProgress, Terminate
 from adainf.kubernetes.controller.reconcile import Timeouts, reconcile
-from adainf.kubernetes.controller.state import ClusterState, Pod
+from adainf.kubernetes.controller.state import ClusterState, Pod, Problem
 from adainf.kubernetes.termination_record import TerminationRecord
 from tests.kubernetes.controller.states import ALLOWED, NOW, TASKS, attempt, cluster_state
 
@@ -48,19 +48,23 @@ def test_it_finishes_when_all_tasks_are_done() -> None:
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [(64, 64), (65, 65)])
-def test_permanent_causes_end_the_pipeline_and_free_the_nodes(code: int, exit_code: int) -> None:
+def test_permanent_causes_end_the_pipeline_once_nothing_else_can_run(code: int, exit_code: int) -> None:
     failed = attempt("fit", **FAILED)
     records = {failed.job: (TerminationRecord(75, "stopped"), TerminationRecord(code, "the recipe asks for a cat"))}
     other = attempt("pretrain.none")
-    actions = reconcile(cluster_state(failed, other, done="ingest", records=records), Timeouts())
-    assert actions[-1] == Finish(exit_code, f"fit failed permanently in attempt 1 ({failed.job}): the recipe asks for a cat")
-    assert Terminate(other.job) in actions
+    state = cluster_state(failed, other, done="ingest", records=records)
+    actions = reconcile(state, Timeouts())
+    assert not any(isinstance(action, Terminate | Finish) for action in actions), "a stage that makes progress is stopped"
+    message = f"fit failed permanently in attempt 1 ({failed.job}): the recipe asks for a cat"
+    assert events(state)["TaskFailed"].startswith(message)
+    ended = replace(state, attempts=(failed, replace(other, state="complete")), done=frozenset({"ingest", "pretrain.none"}))
+    assert reconcile(ended, Timeouts())[-1] == Finish(exit_code, message)
 
 
 def test_the_exit_code_in_the_condition_suffices() -> None:
     message = "Container fit for pod ns/x-0-abc failed with exit code 64 matching FailJob rule at index 1"
     failed = attempt("fit", **{**FAILED, "reason": "PodFailurePolicy", "message": message})
-    ended = end(cluster_state(failed, done="ingest"))
+    ended = end(cluster_state(failed, done="ingest pretrain.none"))
     assert ended is not None
     assert ended.code == 64
 
@@ -173,6 +177,36 @@ def test_a_pod_on_a_lost_node(gang: bool, terminated: bool) -> None:
     assert reconcile(replace(state, now=NOW - 2), Timeouts()) == []
 
 
-def test_bad_input_ends_the_pipeline() -> None:
-    actions = reconcile(cluster_state(attempt("ingest"), bad_input="real/ was written by another recipe"), Timeouts())
-    assert actions == [Terminate(attempt("ingest").job), Finish(64, "real/ was written by another recipe")]
+PROBLEM = Problem("RecipeInvalid", "real/ was written by another recipe", NOW)
+
+
+def test_bad_input_ends_a_pipeline_in_which_nothing_runs() -> None:
+    finish = Finish(64, PROBLEM.message)
+    assert reconcile(cluster_state(recipe_problem=PROBLEM), Timeouts()) == [finish]
+    assert reconcile(cluster_state(problems={"fit": PROBLEM}), Timeouts()) == [finish]
+    running = cluster_state(attempt("ingest"), recipe_problem=PROBLEM)
+    assert not any(isinstance(action, Terminate | Finish) for action in reconcile(running, Timeouts()))
+    assert "continues with the last valid recipe" in events(running)["RecipeInvalid"]
+    complete = replace(running, attempts=(attempt("ingest", state="complete"),), done=frozenset(TASKS))
+    assert end(complete) is None, "there is time for a fix"
+    assert end(replace(complete, now=NOW + 900)) == finish
+
+
+def test_a_problem_of_a_task_matters_when_its_attempt_is_due() -> None:
+    before = attempt("ingest", state="complete")
+    state = cluster_state(before, done="ingest", problems={"fit": PROBLEM}, now=NOW + 1000)
+    assert created(state) == ["pretrain.none#1"]
+    assert end(state) is None
+    assert end(replace(state, done=frozenset({"ingest", "pretrain.none"}))) == Finish(64, PROBLEM.message)
+    assert created(replace(state, problems={})) == ["fit#1", "pretrain.none#1"]
+
+
+def test_a_pending_worker_stops_no_running_one() -> None:
+    one = attempt("ingest", pods_wanted=2)
+    waits = pod(name="p-1", index=1, created=NOW - 5000, waiting="Unschedulable", message="0/2 nodes")
+    state = cluster_state(one, pods=(pod(phase="Running"), waits))
+    assert Terminate(one.job) not in reconcile(state, Timeouts())
+    assert "0/2 nodes" in events(state)["Unschedulable"]
+    just_ended = replace(state, pods=(pod(phase="Succeeded", ended_at=NOW - 10), waits))
+    assert Terminate(one.job) not in reconcile(just_ended, Timeouts()), "its node is free for the other since 10 s"
+    assert Terminate(one.job) in reconcile(replace(just_ended, now=NOW + 900), Timeouts())

@@ -58,6 +58,7 @@ class Cluster:
         elif isinstance(action, Terminate):
             self.attempts[action.job] = replace(self.attempts[action.job], stop_requested=True)
         elif isinstance(action, Finish):
+            assert not self.active(), "a stage that could continue is left without the controller"
             self.end = action
 
     def check(self, action: Create) -> None:

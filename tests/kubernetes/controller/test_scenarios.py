@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,40 @@ def test_another_image_mid_run(pipeline: Pipeline, cluster: Cluster) -> None:
     images = {name: spec["containers"][0]["image"] for name, spec in pods.items()}
     assert images["fit"] != "fit:2"
     assert images["report"] == "report:2"
+
+
+def test_an_invalid_recipe_mid_run(pipeline: Pipeline, cluster: Cluster) -> None:
+    """All stages run by the last valid recipe, which a new process takes from the run. Then the pipeline names the error."""
+    pipeline.env["ADAINF_FIX_S"] = "1"
+    pipeline.play = hold("fit")
+    pipeline.apply()
+    pod = pipeline.pod("fit")
+    cluster.until(lambda: "pretrain.none-1" in pipeline.jobs(), 30)
+    typo = {"data": {"recipe.yaml": f"{RECIPE.read_text()}armz: [none]\n"}}
+    cluster.kubectl("patch", "configmap/adainf-recipe", "--type=merge", "-p", json.dumps(typo))
+    pipeline.kill_controller()  # the new process mounts the new ConfigMap
+    cluster.until(lambda: "RecipeInvalid" in pipeline.notes(), 30)
+    assert pipeline.pod("fit")["metadata"]["uid"] == pod["metadata"]["uid"]
+    pipeline.finish(pod)
+    assert pipeline.end()["type"] == "Failed"
+    assert "armz is not a setting" in pipeline.notes()["Failed"]
+    assert pipeline.jobs() == ONCE
+
+
+def test_a_template_deleted_mid_run(pipeline: Pipeline, cluster: Cluster) -> None:
+    """The running stage continues, and so does the pipeline once the template is back."""
+    pipeline.play = hold("fit")
+    pipeline.apply()
+    pod = pipeline.pod("fit")
+    cluster.kubectl("delete", "cronjob/adainf-report")
+    pipeline.kill_controller()  # the new process reads the templates at once
+    cluster.until(lambda: "TemplateInvalid" in pipeline.notes(), 30)
+    assert pipeline.pod("fit")["metadata"]["uid"] == pod["metadata"]["uid"]
+    pipeline.apply()
+    pipeline.kill_controller()
+    pipeline.finish(pod)
+    assert pipeline.end()["type"] == "Complete"
+    assert pipeline.jobs() == ONCE
 
 
 def hold_first(name: str) -> Play:
