@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import secrets
 import struct
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, get_args
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from adainf.browse import images
+from adainf.browse.access import Guard
 from adainf.browse.catalog import Catalog, Page, SampleRef, page, page_of_rows
 from adainf.browse.map import ByRealism, MapReader
 from adainf.browse.overview import Overview
@@ -29,23 +29,11 @@ from adainf.errors import AdaInfError, BadInput
 
 MAX_SAMPLES = 240
 """Maximum number of samples per request."""
-COOKIE = "adainf"
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_000) -> ASGIApp:
-    """The application for one URI. With a `token`, every request needs it. Without one, only requests with a loopback host name
-    are accepted, which prevents DNS rebinding."""
+    """The application for one URI, behind `access.Guard` with this `token`."""
     api = _Api(catalog, cache_bytes)
     routes = [
         Route("/", _static("index.html")),
@@ -54,7 +42,7 @@ def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_0
     ]
     handlers: Any = {AdaInfError: _adainf_error, HTTPException: _http_error, Exception: _server_error}
     app = Starlette(routes=routes, exception_handlers=handlers)
-    return _Guard(app, token)  # outermost, so that it also covers error responses
+    return Guard(app, token)  # outermost, so that it also covers error responses
 
 
 class _Api:
@@ -163,44 +151,6 @@ class _Api:
 
     def _source(self, query: QueryParams) -> BrowseSource:
         return self._catalog.source(query.get("source"))
-
-
-class _Guard:
-    """Middleware: rejects unauthorized requests, and adds security headers to every response."""
-
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        rejection = self._reject(HTTPConnection(scope), scope)
-        return await (rejection or self._app)(scope, receive, guarded)
-
-    def _reject(self, request: HTTPConnection, scope: Scope) -> Response | None:
-        if scope["method"] not in ("GET", "HEAD"):
-            return JSONResponse({"error": "the server is read-only; use GET or HEAD"}, 405, {"Allow": "GET, HEAD"})
-        if self._token is None:
-            host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0]
-            return None if host in _LOOPBACK else JSONResponse({"error": "unknown host name; open the page as localhost"}, 421)
-        if secrets.compare_digest(request.cookies.get(COOKIE, "").encode(), self._token.encode()):
-            return None
-        if secrets.compare_digest(request.query_params.get("token", "").encode(), self._token.encode()):
-            response = RedirectResponse("/", 303)  # removes the token from the browser history and from logs
-            response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
-            return response
-        return JSONResponse(
-            {"error": "missing or invalid token; open the address that `adainf shards serve` printed, or append ?token=TOKEN"},
-            401,
-        )
 
 
 def _files() -> dict[str, bytes]:

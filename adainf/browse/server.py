@@ -29,7 +29,7 @@ def serve(uri: str, host: str, port: int, reporter: Reporter) -> None:
     configured = _configured_token()
     token = configured or (None if _is_loopback(host) else secrets.token_urlsafe(24))
     listener = _listen(host, port)
-    name = f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     query = f"?token={token}" if token and not configured else ""  # logs must not contain a configured token
     address = f"http://{name}:{listener.getsockname()[1]}/{query}"
     reporter.info(f"serve: {catalog.uri} at {address} (press Ctrl-C to stop)")

@@ -43,7 +43,9 @@ def made(s3_server: Any) -> Iterator[tuple[Made, Served]]:
         made = make_set(f"{RUNS_ON_S3}/real", IMAGES, SHARD, size_px=4)
         run = Run(RUNS_ON_S3)
         plan = make_plan(
-            Inputs(real_images=IMAGES, sources={"generated": SourceStats(images=10)}), Plan(), default_views(Augmentation())
+            Inputs(real_images=IMAGES, sources={"generated": SourceStats(images=10)}, reference_images=IMAGES),
+            Plan(),
+            default_views(Augmentation()),
         )
         run.commit("plan", Manifest(request=Request(stage="plan", settings={}), content=plan.model_dump(mode="json")))
         lines = [{"event": "progress", "label": "pretrain none (seed 0)", "done": n, "loss": 5 / n} for n in (1, 2, 3)]

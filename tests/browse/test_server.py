@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -74,12 +76,48 @@ def test_with_a_token_requests_without_it_are_rejected(tmp_path: Path) -> None:
         for path in ("/", "/app.js", "/api/catalog", "/?token=", "/?token=another", "/api/page?token=%00"):
             assert server.request(path).status == 401
             assert server.request(path, cookie="adainf=another").status == 401
-        response = server.request(f"/?token={TOKEN}")
+            assert server.request(path, authorization="Bearer another").status == 401
+        response = server.request(f"/?token={TOKEN}&source=set")
         cookie = response.headers["set-cookie"]
-        assert (response.status, response.headers["location"]) == (303, "/")
+        assert (response.status, response.headers["location"]) == (303, "/?source=set")
         assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
+        assert "SameSite=lax" in cookie
         assert server.request("/api/catalog", cookie=cookie.split(";")[0], host="pod.example:8080").status == 200
+
+
+def test_scripts_give_the_token_in_a_header(tmp_path: Path) -> None:
+    with served(make_set(f"{tmp_path}/set", 4, 2).uri, TOKEN) as server:
+        assert server.request("/api/catalog", authorization=f"Bearer {TOKEN}").status == 200
+        assert server.request("/api/catalog", authorization=f"bearer {TOKEN}").status == 200
+        assert server.request("/api/catalog", authorization=f"Basic {TOKEN}").status == 401
+        rejected = server.request("/api/catalog")
+        assert rejected.headers["www-authenticate"] == "Bearer"
+        assert "token" in json.loads(rejected.body)["error"]
+
+
+def test_a_browser_without_the_token_gets_a_form_for_it(tmp_path: Path) -> None:
+    """Its action is the address that accepts the token, and the policy of the page lets it be sent."""
+    with served(make_set(f"{tmp_path}/set", 4, 2).uri, TOKEN) as server:
+        form = server.request("/", accept="text/html,application/xhtml+xml")
+        assert (form.status, form.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert b'<form action="/">' in form.body
+        assert "form-action 'self'" in form.headers["content-security-policy"]
+        assert b"<script" not in form.body
+
+
+def test_two_servers_of_a_host_keep_their_own_cookies(tmp_path: Path) -> None:
+    """A browser sends all cookies of a host to each of its ports: none logs another out, and none contains a token."""
+    tokens, uri = (TOKEN, f"{TOKEN}-2"), make_set(f"{tmp_path}/set", 4, 2).uri
+    with served(uri, tokens[0]) as one, served(uri, tokens[1]) as other:
+        cookies = [
+            server.request(f"/?token={token}").headers["set-cookie"].split(";")[0]
+            for server, token in zip((one, other), tokens, strict=True)
+        ]
+        assert len({cookie.split("=")[0] for cookie in cookies}) == 2
+        assert not any(TOKEN in cookie for cookie in cookies)
+        for server in (one, other):
+            assert server.request("/api/catalog", cookie="; ".join(cookies)).status == 200
+        assert one.request("/api/catalog", cookie=cookies[1]).status == 401
 
 
 def test_without_a_token_only_loopback_hosts_are_served(tmp_path: Path) -> None:
@@ -235,6 +273,7 @@ def test_beyond_loopback_a_token_is_generated_and_required(tmp_path: Path) -> No
         line = process.stdout.readline()
         process.terminate()
     assert "?token=" in line
+    assert f"http://{socket.gethostname()}:" in line, "0.0.0.0 is not an address that a browser can open"
     assert len(line.split("?token=")[1].split()[0]) >= 32
     environment = {**os.environ, "ADAINF_BROWSE_TOKEN": "abc"}
     short = subprocess.run([*command, "127.0.0.1"], env=environment, capture_output=True, check=False)

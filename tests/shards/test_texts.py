@@ -105,7 +105,9 @@ def test_a_caption_that_is_not_utf_8_names_its_sample(tmp_path: Path) -> None:
     with webdataset.TarWriter(str(path / "x.tar"), encoder=False) as writer:
         writer.write({"__key__": "1", "png": b"", "txt": "café".encode("latin-1")})
     for made in (ingested, indexed):
-        with pytest.raises(BadInput, match=r"x\.tar: sample 1: its \.txt is not UTF-8 \(at byte 3\); correct it, read no captions"):
+        with pytest.raises(
+            BadInput, match=r"x\.tar: sample 1: its \.txt is not UTF-8 \(at byte 3\); correct it, read no captions"
+        ):
             made(path)
 
 

@@ -65,9 +65,9 @@ def written(folder: Path) -> Recipe:
 
 
 def save_images(folder: Path, real: ShardFolder) -> None:
-    """240 digits that are neither training nor validation images; 240 others, the later half of them noise; 120 of noise."""
+    """240 digits that are not real images of the run; 240 others, the later half of them noise; 120 of noise."""
     digits = np.repeat(np.rint(load_digits().images * 15.9375).astype(np.uint8)[..., None], 3, axis=3)
-    seen = {image.tobytes() for split in ("train", "validation") for image in read_split(real, split).images}
+    seen = {image.tobytes() for split in real.shards.splits for image in read_split(real, split).images}
     fresh = np.stack([image for image in digits if image.tobytes() not in seen])
     noise = np.random.default_rng(0).integers(0, 256, (240, 8, 8, 3), np.uint8)
     np.savez(folder / "good.npz", image=fresh[:240])
