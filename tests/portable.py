@@ -43,9 +43,9 @@ def outcomes(environment: dict[str, str], paths: list[str]) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", f"--junitxml={report}", "--numprocesses", "2"]
-        subprocess.run(
-            [*command, "--dist", "loadfile", *paths], env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, check=False
-        )
+        # A cache of its own: torch.compile does not recognize what it compiled for another instruction set.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled", **environment}
+        subprocess.run([*command, "--dist", "loadfile", *paths], env=environment, check=False)
         cases = ElementTree.parse(report).iter("testcase")
         return {f"{case.get('classname')}::{case.get('name')}": _outcome(case) for case in cases}
 

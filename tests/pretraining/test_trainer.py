@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +114,6 @@ def test_two_processes_go_on_as_four_and_end_as_one(data: str, name: str) -> Non
     assert np.mean([each for _, each in halves], axis=0) == pytest.approx(losses[:3], abs=1e-4)
 
 
-@pytest.mark.skipif(
-    os.environ.get("ATEN_CPU_CAPABILITY") == "default", reason="torch.compile generates vector code in spite of this setting"
-)
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_compiled_it_trains_the_same_within_tolerance(data: str, precision: str) -> None:
     _, expected = train(data, config("simclr", 6, precision=precision), None, 4)
