@@ -331,7 +331,12 @@ def test_invalid_sources_are_refused(mixture: Mixture, tmp_path: Path) -> None:
 def test_a_source_may_have_a_share(mixture: Mixture) -> None:
     real, generated = mixture.real.uri, mixture.generated.uri
     by_weight = open_stream({"real": Source(real, 20), "generated": generated}, 48, 0)
-    for given in ({"real": 0.5}, {"generated": 0.5}, {"real": Fraction(1, 2), "generated": 0.5}):
+    cases: tuple[dict[str, float | Fraction], ...] = (
+        {"real": 0.5},
+        {"generated": 0.5},
+        {"real": Fraction(1, 2), "generated": 0.5},
+    )
+    for given in cases:
         sources = {name: Source(address, share=given.get(name)) for name, address in (("real", real), ("generated", generated))}
         with open_stream(sources, 48, 0) as stream:
             assert stream.shares == {"real": Fraction(1, 2), "generated": Fraction(1, 2)}
