@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
 import tempfile
 import time
@@ -18,6 +19,11 @@ from tests import markers
 from tests.seaweed import seaweed
 
 START_S = 60
+
+
+def pytest_configure() -> None:
+    """Handle SIGINT although background jobs of scripts ignore it: tests send it to themselves and to their processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -20,4 +20,4 @@ def test_each_arm_is_judged_by_one_worker(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(stage, "_evaluate_one", lambda recipe, run, reporter, arm: judged.append(arm))
     for worker in range(workers):
         stage.evaluate(load_recipe(write_recipe(tmp_path)), Run(str(tmp_path)), Reporter(), worker=(worker, workers))
-    assert sorted(judged) == ["adainf", "none", "untrained", "vanilla"]
+    assert sorted(judged) == ["adainf", "none", "none-weak", "untrained", "vanilla"]
