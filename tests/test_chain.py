@@ -256,7 +256,9 @@ def test_bad_commands_are_bad_input(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     assert "invalid choice: 'trian'" in sentence("trian")
     assert "no such recipe" in sentence("run", tmp_path / "nothing.yaml")
-    assert "--arm best is not one of the recipe's arms (none, none-weak, vanilla, adainf)" in sentence("pretrain", recipe, "--arm", "best")
+    assert "--arm best is not one of the recipe's arms (none, none-weak, vanilla, adainf)" in sentence(
+        "pretrain", recipe, "--arm", "best"
+    )
     assert "--seed 7 is not one of pretrain.seeds (0)" in sentence("pretrain", recipe, "--seed", "7")
     assert "is missing: run `adainf ingest RECIPE`" in sentence("fit", recipe, "--run", tmp_path / "empty")
     assert not (tmp_path / "empty").exists() or not artifact_hashes(tmp_path / "empty")
