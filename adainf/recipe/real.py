@@ -20,7 +20,7 @@ class RealImages(Section):
     image_size_px: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Resize (bilinear, after a centre crop to a square) to this height and width; null keeps the size of the images."""
     validation_fraction: Fraction = 0.1
-    """Fraction of the training images held out for decisions; only `evaluate` reads the test split."""
+    """Fraction of the training images held out for decisions; only `evaluate` scores on the test split."""
     split_seed: Seed = 0
     """Seed of the permutation that selects the held-out splits."""
     train_limit_images: PositiveInt | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adainf.shards.format.fields import is_utf8
 from adainf.shards.format.formats import image_suffixes
 from adainf.shards.format.summary import Skipped, skip
 from adainf.sources.base import BadData
@@ -53,7 +54,7 @@ def _walk(folder: Path, inner: str, parents: tuple[str, ...], skipped: dict[str,
     except OSError as error:
         raise BadData(f"{folder}: {error.strerror}; make the folder readable") from None
     for name in names:
-        if not _is_text(name):
+        if not is_utf8(name):
             raise BadData(f"{folder}: the name {name!a} is not UTF-8; rename it")
         if name.startswith(".") or name.lower() in _JUNK:
             skip(skipped, "hidden", inner + name)
@@ -66,14 +67,6 @@ def _walk(folder: Path, inner: str, parents: tuple[str, ...], skipped: dict[str,
             yield from _walk(entry, f"{inner}{name}/", (*parents, real), skipped)
         else:
             yield inner + name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8 become lone surrogates, which a manifest cannot hold
-        return False
-    return True
 
 
 def sizes(root: Path, names: list[str]) -> list[list[str | int]]:
