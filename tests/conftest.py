@@ -21,8 +21,10 @@ from tests.seaweed import seaweed
 START_S = 60
 
 
-def pytest_configure() -> None:
-    """Handle SIGINT although background jobs of scripts ignore it: tests send it to themselves and to their processes."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Each test starts with Python's handler of SIGINT: background jobs of scripts ignore the signal, and a command that ran
+    in this process leaves its own handler."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
