@@ -26,7 +26,7 @@ FIXES = {
 
 _START_TIMEOUT_S = 900
 """Of a stage without a template."""
-_GRACE_S = 30
+GRACE_S = 30
 """`Unschedulable` and `Pending` are reported after this time: most cases resolve before."""
 
 
@@ -69,7 +69,7 @@ def _conditions(cluster: ClusterState, attempt: Attempt, termination_timeout_s: 
         yield Condition("PodCreationFailed", attempt.job, problem, since)
     for pod in filter(_is_pending, pods):
         reason = pod.waiting if pod.waiting in FIXES else "Pending"
-        if reason not in ("Unschedulable", "Pending") or cluster.now >= pod.created + _GRACE_S:
+        if reason not in ("Unschedulable", "Pending") or cluster.now >= pod.created + GRACE_S:
             yield Condition(reason, pod.name, f"pod {pod.name} does not start: {pod.message or reason}", pod.created)
 
 

@@ -182,7 +182,7 @@ def test_a_permanent_failure(
     assert main(["status"]) == 0
     rows = table(capsys.readouterr().out)
     assert rows["ingest", ""][1:2] == ["failed"]
-    assert rows["generate", ""] == ["", "waiting", "", "", "", "for fit, ingest"]
+    assert rows["generate", ""] == ["", "waiting", "", "", "", "", "for fit, ingest"]
 
 
 def test_status_shows_tasks_of_an_earlier_run_of_the_controller(
