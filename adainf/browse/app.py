@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, get_args
 
@@ -22,18 +23,21 @@ from adainf.browse.catalog import Catalog, Page, SampleRef, page, page_of_rows
 from adainf.browse.map import ByRealism, MapReader
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
-from adainf.browse.reader import Reader, ReadResult, Unreadable
+from adainf.browse.reader import Reader, Unreadable
 from adainf.browse.sources import BrowseSource, IndexedSource
 from adainf.browse.statistics import label_counts, read_plan, source_weight
+from adainf.browse.thumbnails import Thumbnails
 from adainf.errors import AdaInfError, BadInput
 
 MAX_SAMPLES = 240
 """Maximum number of samples per request."""
+_WAIT_S = 1.0
+"""Time that a page waits for tars without index, before it answers with what is known of them."""
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-def application(catalog: Catalog, token: str | None, cache_bytes: int = 64_000_000) -> ASGIApp:
-    """The application for one URI, behind `access.Guard` with this `token`."""
+def application(catalog: Catalog, token: str | None, cache_bytes: int = 40_000_000) -> ASGIApp:
+    """The application for one URI, behind `access.Guard` with this `token`. `cache_bytes`: of thumbnails."""
     api = _Api(catalog, cache_bytes)
     routes = [
         Route("/", _static("index.html")),
@@ -51,8 +55,8 @@ class _Api:
     ENDPOINTS = ("catalog", "labels", "page", "sample", "image", "map", "run", "curves")
 
     def __init__(self, catalog: Catalog, cache_bytes: int) -> None:
-        self._catalog, self._reader, self._overview = catalog, Reader(cache_bytes), Overview(catalog.run)
-        self._map = MapReader(catalog)
+        self._catalog, self._reader, self._overview = catalog, Reader(), Overview(catalog.run)
+        self._thumbnails, self._map = Thumbnails(self._reader, cache_bytes), MapReader(catalog)
 
     def catalog(self, query: QueryParams) -> Response:
         self._catalog.refresh()
@@ -76,8 +80,8 @@ class _Api:
         first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MAX_SAMPLES)
         shards, label, rows = self._shards(source, query), _number(query, "label"), self._map.select(source, query)
         selection = (first, count, shards, label)
-        found = page(source, *selection) if rows is None else page_of_rows(source, rows, *selection)
-        return Response(_pack(source, found, self._reader.read(source, found.samples)), media_type="application/octet-stream")
+        found = page(source, *selection, _WAIT_S) if rows is None else page_of_rows(source, rows, *selection)
+        return Response(_pack(source, found, self._thumbnails.of(source, found.samples)), media_type="application/octet-stream")
 
     def sample(self, query: QueryParams) -> Response:
         source = self._source(query)
@@ -189,23 +193,24 @@ def _describe(source: BrowseSource) -> dict[str, Any]:
     return described
 
 
-def _pack(source: BrowseSource, found: Page, results: list[ReadResult]) -> bytes:
+def _pack(source: BrowseSource, found: Page, results: list[images.EncodedImage | Unreadable]) -> bytes:
     samples: list[dict[str, Any]] = []
     data: list[bytes] = []
-    for ref, result in zip(found.samples, results, strict=True):
+    for ref, image in zip(found.samples, results, strict=True):
         described: dict[str, Any] = {"shard": ref.shard, "number": ref.number}
-        try:
-            if isinstance(result, Unreadable):
-                raise ValueError(result.reason)
+        with suppress(AdaInfError, IndexError):  # of an unreadable shard, or one that has been replaced: the reason is shown
             columns = source.columns(ref.shard)
             described |= {"key": columns.keys[ref.number], "label": int(columns.labels[ref.number])}
-            image = images.thumbnail(result)
+        if isinstance(image, Unreadable):
+            described["error"] = image.reason
+        else:
             described |= {"type": image.media_type, "bytes": len(image.data)}
             data.append(image.data)
-        except ValueError as error:
-            described["error"] = str(error)
         samples.append(described)
-    header = json.dumps({"total": found.total, "complete": found.complete, "samples": samples}).encode()
+    known = source.known
+    page = {"total": found.total, "complete": found.complete, "reading": found.reading, "samples": samples}
+    source_known = {"samples": sum(known), "complete": len(known) == source.shards}
+    header = json.dumps(page | {"source": source_known}).encode()
     return b"".join([struct.pack("<I", len(header)), header, *data])
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from adainf.browse.sources import BrowseSource, IndexedSource, UnindexedSource
+from adainf.browse.sources import UNREADABLE, BrowseSource, IndexedSource, UnindexedSource
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.shards.format.folder import ShardFolder
@@ -84,31 +86,60 @@ class Page(NamedTuple):
     """Number of samples of the selection, as far as the shards are known."""
     complete: bool
     """Whether all shards are known. Tars without indexes become known one by one, in order."""
+    reading: str | None = None
+    """The tar that is being read for more of the requested samples; None if they are complete."""
 
 
-def page(source: BrowseSource, first: int, count: int, shards: Sequence[int] | None = None, label: int | None = None) -> Page:
+def page(
+    source: BrowseSource,
+    first: int,
+    count: int,
+    shards: Sequence[int] | None = None,
+    label: int | None = None,
+    wait_s: float | None = None,
+) -> Page:
     """Samples `first` to `first` + `count` of `shards` in that order (None: all) with `label` (None: any).
 
-    If `shards` is None, reads further shards until the requested samples are known. Raises `BadInput`.
+    If `shards` is None, reads further tars until the requested samples are known, or for about `wait_s` seconds. A shard that
+    cannot be read counts as one sample, or as those that its manifest lists. Raises `BadInput` if `shards` names such a tar.
     """
+    deadline_s = None if wait_s is None else time.monotonic() + wait_s
+
+    def settled(shard: int) -> bool:
+        return source.settle(shard, None if deadline_s is None else max(0.0, deadline_s - time.monotonic()))
+
+    reading = None
     if shards is None:
-        while first + count > sum(source.known) and len(source.known) < source.shards:
-            source.columns(len(source.known))
-        shards = range(len(source.known))
-        complete = len(shards) == source.shards
+        while (shard := len(source.known)) < source.shards and _found(source, label) < first + count:
+            if not settled(shard):
+                reading = source.reading or "reading"
+                break
+        known = source.known
+        shards, complete = range(len(known)), len(known) == source.shards
     else:
-        complete = True
-    starts = _starts([source.count(shard) for shard in shards])
+        if not all(settled(shard) for shard in shards):
+            return Page([], 0, False, source.reading or "reading")
+        known, complete = [source.count(shard) for shard in shards], True
+    starts = _starts(known)
     if label is None:
         total = int(starts[-1])
         selected = np.arange(min(first, total), min(first + count, total))
     else:
-        matching = np.flatnonzero(_labels(source, shards) == label)
+        matching = np.flatnonzero(_matches(_labels(source, shards), label))
         total, selected = len(matching), matching[first : first + count]
     positions = shard_of(starts, selected)
     numbers = selected - starts[positions]
     samples = [SampleRef(shards[position], int(number)) for position, number in zip(positions, numbers, strict=True)]
-    return Page(samples, total, complete)
+    return Page(samples, total, complete, reading)
+
+
+def _found(source: BrowseSource, label: int | None) -> int:
+    """Number of known samples with this label (None: any)."""
+    return sum(source.known) if label is None else int(np.count_nonzero(_matches(source.labels(), label)))
+
+
+def _matches(labels: Integers, label: int) -> NDArray[np.bool_]:
+    return (labels == label) | (labels == UNREADABLE)
 
 
 def page_of_rows(
@@ -123,7 +154,7 @@ def page_of_rows(
         ranks = ranks[shard_of(_starts(source.known), rows)]
         rows = rows[np.argsort(ranks, kind="stable")][np.count_nonzero(ranks < 0) :]
     if label is not None:
-        rows = rows[source.labels()[rows] == label]
+        rows = rows[_matches(source.labels()[rows], label)]
     return Page(samples_at(source, rows[first : first + count]), len(rows), True)
 
 
@@ -154,16 +185,23 @@ def _labels(source: BrowseSource, shards: Sequence[int]) -> Integers:
 def find(source: BrowseSource, key_or_row: str) -> SampleRef:
     """The sample with this key, or else with this row number. Raises `BadInput` if there is none.
 
-    Searches the indexes for the key in order, from the first one.
+    Searches the indexes for the key in order, from the first one. Shards that cannot be read are skipped.
     """
+    problem = ""
     for shard in range(source.shards):
-        keys = source.columns(shard).keys
+        source.settle(shard)
+        try:
+            keys = source.columns(shard).keys
+        except BadInput as error:
+            problem = problem or f" (not searched: {error})"
+            continue
         if key_or_row in keys:
             return SampleRef(shard, keys.index(key_or_row))
     if key_or_row.isdecimal():
         found = page(source, int(key_or_row), 1).samples
         if found:
             return found[0]
+    below = sum(source.known)
     raise BadInput(
-        f"{source.name} of {source.run.uri} has no sample {key_or_row!r}; pass a key, or an index below {sum(source.known)}"
+        f"{source.name} of {source.run.uri} has no sample {key_or_row!r}; pass a key, or an index below {below}{problem}"
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from adainf.browse.catalog import SampleRef
 from adainf.browse.images import decode
-from adainf.browse.reader import Reader, Unreadable
+from adainf.browse.reader import MAX_RANGE_BYTES, Reader, Unreadable
 from adainf.browse.sources import BrowseSource
 from adainf.errors import StageFailed
 from adainf.pipeline.progress import Reporter
@@ -71,8 +71,9 @@ def _images(source: BrowseSource, count: int, reporter: Reporter) -> Iterator[_E
         for shard, samples in enumerate(source.known):
             selected = min(samples, count)
             columns = source.columns(shard)
-            for first in range(0, selected, _BATCH):
-                refs = [SampleRef(shard, number) for number in range(first, min(first + _BATCH, selected))]
+            batch = max(1, min(_BATCH, MAX_RANGE_BYTES // max(1, int(columns.sizes_bytes.max(initial=0)))))
+            for first in range(0, selected, batch):
+                refs = [SampleRef(shard, number) for number in range(first, min(first + batch, selected))]
                 for ref, data in zip(refs, reader.read(source, refs), strict=True):
                     key, label = columns.keys[ref.number], int(columns.labels[ref.number])
                     where = f"{source.locate(shard)}: sample {key}"

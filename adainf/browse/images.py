@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import io
 import struct
-import threading
 from typing import NamedTuple
 
 from PIL import Image
 
+from adainf.browse.budget import Budget
 from adainf.shards.format.png import MAX_PIXELS, Pixels, decode_image, decode_problem
 
 SMALL_BYTES = 16_384
 """An image of at most this size needs no thumbnail."""
+EXACT_PX = 64
+"""An image with sides of at most this size is shown with its exact pixels, however it is encoded."""
 THUMBNAIL_PX = 160
+_JPEG_QUALITY = 80
 MAX_SHOWN_PIXELS = 4096 * 4096
 """Maximum size of an image that a viewer's browser or this server decodes."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 """Formats that every browser shows. The bytes determine the format, never a name in the data."""
-_decoding = threading.Lock()
-"""Only one large image at a time is in memory."""
+_decoding = Budget(64 * 2**20)
+"""Of pixels that are decoded: small images concurrently, large ones one at a time."""
+_PIXEL_BYTES = 10
+"""Of a pixel while it is decoded: Pillow's four, and two copies of three."""
 
 
 class ImageHeader(NamedTuple):
@@ -59,37 +64,61 @@ def read_header(data: bytes) -> ImageHeader:
 
 def decode(data: bytes) -> Pixels:
     """H x W x 3, uint8. Raises `ValueError` as `read_header` and `decode_image` do, and above `MAX_SHOWN_PIXELS`."""
-    _, width, height = read_header(data)
-    if width * height > MAX_SHOWN_PIXELS:
-        raise ValueError(f"the image is too large to show ({width:,} × {height:,} px)")
+    _check_shown(read_header(data))
     return decode_image(data)
 
 
+def _check_shown(header: ImageHeader) -> int:
+    """The number of pixels. Raises `ValueError` above `MAX_SHOWN_PIXELS`."""
+    pixels = header.width_px * header.height_px
+    if pixels > MAX_SHOWN_PIXELS:
+        raise ValueError(f"the image is too large to show ({header.width_px:,} × {header.height_px:,} px)")
+    return pixels
+
+
 def thumbnail(data: bytes) -> EncodedImage:
-    """The image itself if it is small, else a PNG with sides of at most `THUMBNAIL_PX`. Raises as `decode` does."""
-    kind, width, height = read_header(data)
-    if kind in _TYPES and len(data) <= SMALL_BYTES and width * height <= MAX_SHOWN_PIXELS:
-        return EncodedImage(_TYPES[kind], data)
-    with _decoding:
-        image = _small_jpeg(data) if kind == "JPEG" else Image.fromarray(decode(data))
+    """The image itself if it is small; a PNG of the same pixels up to `EXACT_PX`; else a JPEG of at most `THUMBNAIL_PX`.
+
+    The bytes match a checksum already. Raises as `decode` does.
+    """
+    header = read_header(data)
+    pixels = _check_shown(header)
+    if header.kind in _TYPES and len(data) <= SMALL_BYTES:
+        return EncodedImage(_TYPES[header.kind], data)
+    if header.kind == "JPEG" and max(header[1:]) > EXACT_PX:
+        pixels //= _jpeg_scale(header) ** 2
+    with _decoding.take(_PIXEL_BYTES * pixels):
+        if max(header[1:]) <= EXACT_PX:
+            return _png(Image.fromarray(decode_image(data)))
+        image = _small_jpeg(data) if header.kind == "JPEG" else Image.fromarray(decode_image(data, verified=True))
         image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        return _png(image)
+        written = io.BytesIO()
+        image.save(written, "JPEG", quality=_JPEG_QUALITY)
+        return EncodedImage("image/jpeg", written.getvalue())
 
 
 def full_size(data: bytes) -> EncodedImage:
     """The image itself, or a PNG of it if browsers do not support its format. Raises as `decode` does."""
-    kind, width, height = read_header(data)
-    if kind in _TYPES and width * height <= MAX_SHOWN_PIXELS:
-        return EncodedImage(_TYPES[kind], data)
-    with _decoding:
-        return _png(Image.fromarray(decode(data)))
+    header = read_header(data)
+    pixels = _check_shown(header)
+    if header.kind in _TYPES:
+        return EncodedImage(_TYPES[header.kind], data)
+    with _decoding.take(_PIXEL_BYTES * pixels):
+        return _png(Image.fromarray(decode_image(data)))
+
+
+def _jpeg_scale(header: ImageHeader) -> int:
+    """1, 2, 4 or 8: how much smaller libjpeg decodes a JPEG so that it is not smaller than a thumbnail."""
+    return next((scale for scale in (8, 4, 2) if max(header[1:]) >= scale * THUMBNAIL_PX), 1)
 
 
 def _small_jpeg(data: bytes) -> Image.Image:
-    """A JPEG decoded at about twice the size of a thumbnail, which is fast."""
+    """A JPEG decoded at less than twice the size of a thumbnail, or at most an eighth of its own: fast, and little memory."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
+            header = ImageHeader("JPEG", *image.size)
+            scale = _jpeg_scale(header)
+            image.draft("RGB", (header.width_px // scale, header.height_px // scale))
             return image.convert("RGB")
     except Exception as error:
         raise ValueError(f"cannot decode the image ({decode_problem(error)})") from None

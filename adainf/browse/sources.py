@@ -7,7 +7,8 @@ import zlib
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from adainf.storage import NotFound, ObjectInfo
 MAX_IMAGE_BYTES = 64 * 2**20
 MAX_TAR_BYTES = 2 * 2**30
 """Maximum size of a tar without index, which has to be read completely."""
+UNREADABLE = -2
+"""The label of the first sample of a shard whose labels cannot be read: every filter by label selects it, so it is seen."""
 _SAMPLE_BYTES = 200
 """Approximate memory of a sample in `Columns`: four integers and one or two Python strings."""
 _COLUMNS_CACHE_BYTES = 40_000_000
@@ -59,6 +62,8 @@ class BrowseSource(ABC):
         self.classes: list[str] = []
         self.digest: str | None = None
         """SHA-256 of the manifest; None without a manifest."""
+        self.problems: dict[int, str] = {}
+        """Why tars without index cannot be read. Each counts as one sample, which is shown as unreadable."""
         self._columns: LruCache[Columns] = LruCache(_COLUMNS_CACHE_BYTES)
         self._labels: Integers | None = None
 
@@ -83,13 +88,28 @@ class BrowseSource(ABC):
     def _read_columns(self, shard: int) -> Columns: ...
 
     def labels(self) -> Integers:
-        """The labels of all samples of known shards, read once from the indexes. Raises as `columns` does."""
+        """The labels of all samples of known shards, read once from the indexes; see `UNREADABLE`."""
         known = self.known
         if self._labels is None or len(self._labels) < sum(known):
             with ThreadPoolExecutor(MAX_CONCURRENT_FETCHES) as pool:
-                found = list(pool.map(lambda shard: self.columns(shard).labels.astype(np.int32), range(len(known))))
+                found = list(pool.map(self._labels_of, known, range(len(known))))
             self._labels = np.concatenate([np.empty(0, np.int32), *found]).astype(np.int32)
         return self._labels
+
+    def _labels_of(self, count: int, shard: int) -> Integers:
+        try:
+            return self.columns(shard).labels.astype(np.int32)
+        except BadInput:
+            return np.array([UNREADABLE, *[-1] * (count - 1)][:count], np.int32)
+
+    def settle(self, shard: int, wait_s: float | None = None) -> bool:
+        """Whether the number of samples of a shard is known, after reading its tar for at most `wait_s` seconds."""
+        return True
+
+    @property
+    def reading(self) -> str | None:
+        """The tar that is being read, and how far; None if there is none."""
+        return None
 
     @property
     def known(self) -> list[int]:
@@ -102,7 +122,9 @@ class BrowseSource(ABC):
         return known
 
     def count(self, shard: int) -> int:
-        """Number of samples of a shard. Raises as `columns` does."""
+        """Number of samples of a shard. Raises as `columns` does for a tar without index."""
+        if shard in self.problems:
+            raise BadInput(self.problems[shard])
         known = self.counts[shard] if 0 <= shard < self.shards else None
         return len(self.columns(shard)) if known is None else known
 
@@ -146,13 +168,50 @@ class UnindexedSource(BrowseSource):
 
     def __init__(self, name: str, run: Run, tars: list[ObjectInfo]) -> None:
         super().__init__(name, run, [tar.key for tar in tars], [tar.size_bytes for tar in tars], [None] * len(tars))
-        self._scan_lock = threading.Lock()
+        self._scan_lock, self._start_lock = threading.Lock(), threading.Lock()
+        self._scans: dict[int, Future[None]] = {}
+        self._position: tuple[int, int] | None = None
 
     def columns(self, shard: int) -> Columns:
         with self._scan_lock:  # concurrent requests for one tar read it once
+            if shard in self.problems:
+                raise BadInput(self.problems[shard])
             found = super().columns(shard)
             self.counts[shard] = len(found)
             return found
+
+    def settle(self, shard: int, wait_s: float | None = None) -> bool:
+        if not 0 <= shard < self.shards or self.counts[shard] is not None:
+            return True
+        with self._start_lock:
+            scan = self._scans.get(shard)
+            if scan is None:
+                scan = self._scans[shard] = Future()
+                threading.Thread(target=self._scan, args=(shard, scan), daemon=True).start()
+        if not wait([scan], wait_s).done:
+            return False
+        self._scans.pop(shard, None)
+        scan.result()
+        return True
+
+    def _scan(self, shard: int, scan: Future[None]) -> None:
+        try:
+            self.columns(shard)
+        except BadInput as error:
+            self.problems[shard] = str(error)
+            self.counts[shard] = 1
+        except BaseException as error:  # the store does not respond, say: the next request tries again
+            scan.set_exception(error)
+            return
+        scan.set_result(None)
+
+    @property
+    def reading(self) -> str | None:
+        position = self._position
+        if position is None:
+            return None
+        shard, done = position
+        return f"reading {PurePosixPath(self.tar_keys[shard]).name}, {100 * done // max(1, self.tar_sizes_bytes[shard])} %"
 
     def _read_columns(self, shard: int) -> Columns:
         where, size = self.locate(shard), self.tar_sizes_bytes[shard]
@@ -163,12 +222,14 @@ class UnindexedSource(BrowseSource):
         keys: list[str] = []
         texts: list[str | None] = []
         numbers = array("q")
+        self._position = shard, 0
         try:
             with self.run.store.open(self.tar_keys[shard]) as file:
                 tar = Forward(file, size)
                 for sample, data, _ in SampleScan(tar, read_images=True, max_image_bytes=MAX_IMAGE_BYTES):
                     if sample is None:  # without an image there is nothing to show
                         continue
+                    self._position = shard, sample.image.offset
                     keys.append(sample.key)
                     texts.append(sample.text)
                     numbers.extend((sample.image.offset, sample.image.size, zlib.crc32(data), number_of(sample)))
@@ -177,5 +238,7 @@ class UnindexedSource(BrowseSource):
             raise BadInput(f"{where} has been deleted; reload the page or run the command again") from None
         except ValueError as error:
             raise BadInput(f"{where}: {error}; {Rules().fix(error)}") from None
+        finally:
+            self._position = None
         offsets, sizes, crc32s, labels = np.array(numbers, np.int64).reshape(-1, 4).T
         return Columns(keys, offsets, sizes, crc32s, labels, texts)

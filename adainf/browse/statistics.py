@@ -65,9 +65,9 @@ def exact_duplicates(source: BrowseSource, reader: Reader) -> list[list[SampleRe
     by_digest: dict[str, list[SampleRef]] = {}
     for first in range(0, len(candidates), 256):
         batch = candidates[first : first + 256]
-        for sample, data in zip(batch, reader.read(source, batch), strict=True):
-            if isinstance(data, bytes):
-                by_digest.setdefault(sha256(data), []).append(sample)
+        for sample, digest in zip(batch, reader.each(source, batch, sha256), strict=True):
+            if isinstance(digest, str):
+                by_digest.setdefault(digest, []).append(sample)
     return sorted((group for group in by_digest.values() if len(group) > 1), key=lambda group: (-len(group), group))
 
 
@@ -86,10 +86,9 @@ def shared_images(sources: Mapping[str, BrowseSource], reader: Reader) -> dict[t
         mine: dict[str, SampleRef] = {}
         for first in range(0, len(candidates), 256):
             batch = candidates[first : first + 256]
-            for sample, data in zip(batch, reader.read(source, batch), strict=True):
-                if not isinstance(data, bytes):
+            for sample, digest in zip(batch, reader.each(source, batch, sha256), strict=True):
+                if not isinstance(digest, str):
                     continue
-                digest = sha256(data)
                 mine[digest] = sample
                 for other, known in digests.items():
                     if digest in known:

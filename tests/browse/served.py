@@ -59,9 +59,11 @@ class Served:
 
 
 @contextmanager
-def served(uri: str, token: str | None = None) -> Iterator[Served]:
+def served(uri: str | Catalog, token: str | None = None) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application(Catalog(uri), token), log_level="critical", lifespan="off")
+    config = uvicorn.Config(
+        application(uri if isinstance(uri, Catalog) else Catalog(uri), token), log_level="critical", lifespan="off"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -8,9 +8,8 @@ import json
 import math
 import tarfile
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +24,9 @@ from adainf.recipe import Augmentation, Plan
 from tests.browse.conftest import Open
 from tests.browse.hostile import entry, huge_png, png, tar
 from tests.browse.mapped import inside, make_mapped
+from tests.browse.page import LOADED, NUMBER, POSITION, axe, images, press, wait
 from tests.browse.served import Served, served
 from tests.shards.sets import Made, make_set
-
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
 
 IMAGES, SHARD = 3000, 500
 RUNS_ON_S3 = "s3://runs/browsed"
@@ -54,58 +51,30 @@ def made(s3_server: Any) -> Iterator[tuple[Made, Served]]:
             yield made, server
 
 
-def _wait(browser: Chrome, script: str, seconds: float = 10) -> Any:
-    """Wait until the expression is true in the page; returns its value."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, seconds, 0.05).until(lambda driver: driver.execute_script(f"return {script}"), script)
-
-
-def _press(browser: Chrome, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-LOADED = """(() => { const all = [...document.querySelectorAll('.cell img')];
-  return all.length && all.every((image) => image.naturalWidth) && all.length })()"""
-NUMBER = "document.querySelector('#sample tr:nth-child(4) td').textContent"
-POSITION = "document.getElementById('position').textContent"
-SHOWN = """[...document.querySelectorAll('.cell img')].map((i) => { const c = document.createElement('canvas');
-  c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0);
-  return [i.alt, [...x.getImageData(0, 0, c.width, c.height).data]] })"""
-
-
-def _images(browser: Chrome) -> dict[str, np.ndarray]:
-    """The images that the page shows, by their alternative text."""
-    found = browser.execute_script(f"return {SHOWN}")
-    return {alt: np.array(values, np.uint8).reshape(4, 4, 4)[..., :3] for alt, values in found}
-
-
 def test_the_grid_shows_the_images_and_scrolls_to_the_last(made: tuple[Made, Served], open_page: Open) -> None:
     browser = open_page(f"{made[1].address}/#/images/real%2Ftrain")
-    count = _wait(browser, LOADED)
+    count = wait(browser, LOADED)
     assert 60 < count < 400  # only visible ones, not three thousand
-    shown = _images(browser)
+    shown = images(browser)
     assert len(shown) == count
     assert all(np.array_equal(image, made[0].images[int(alt.split()[1])]) for alt, image in shown.items())
     browser.execute_script("const g = document.getElementById('grid'); g.scrollTop = g.scrollHeight")
-    _wait(browser, f"{POSITION}.includes('–3,000 of 3,000')")
-    _wait(browser, f"{LOADED} && document.querySelector('[alt=\"Sample 002999\"]')")
-    shown = _images(browser)
+    wait(browser, f"{POSITION}.includes('–3,000 of 3,000')")
+    wait(browser, f"{LOADED} && document.querySelector('[alt=\"Sample 002999\"]')")
+    shown = images(browser)
     assert np.array_equal(shown["Sample 002999"], made[0].images[2999])
     assert all(np.array_equal(image, made[0].images[int(alt.split()[1])]) for alt, image in shown.items())
 
 
 def test_filters_select_and_the_url_keeps_them(made: tuple[Made, Served], open_page: Open) -> None:
     browser = open_page(f"{made[1].address}/#/images/real%2Ftrain?shard=5&label=3")
-    _wait(browser, LOADED)
+    wait(browser, LOADED)
     wanted = np.flatnonzero((made[0].labels == 3) & (np.arange(IMAGES) >= 5 * SHARD))
-    assert _wait(browser, POSITION).endswith(f"of {len(wanted)}")
-    assert {int(alt.split()[1]) for alt in _images(browser)} == set(wanted.tolist())
+    assert wait(browser, POSITION).endswith(f"of {len(wanted)}")
+    assert {int(alt.split()[1]) for alt in images(browser)} == set(wanted.tolist())
     assert browser.execute_script("return document.getElementById('label').selectedOptions[0].text") == "3 (300)"
     browser.execute_script("const s = document.getElementById('shard'); s.value = ''; s.dispatchEvent(new Event('change'))")
-    _wait(browser, f"{POSITION}.endsWith('of 300')")
+    wait(browser, f"{POSITION}.endsWith('of 300')")
     assert browser.current_url.endswith("real%2Ftrain?label=3")
 
 
@@ -113,27 +82,27 @@ def test_everything_works_by_keyboard(made: tuple[Made, Served], open_page: Open
     from selenium.webdriver.common.keys import Keys
 
     browser = open_page(f"{made[1].address}/#/images/real%2Ftrain")
-    _wait(browser, LOADED)
-    _press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
-    _wait(browser, "location.hash.endsWith('/0/2')")
-    _wait(browser, "document.getElementById('sample-title')?.textContent === 'Sample 000002'")
-    _press(browser, Keys.ARROW_RIGHT)
-    _wait(browser, "document.getElementById('sample-title').textContent === 'Sample 000003'")
+    wait(browser, LOADED)
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    wait(browser, "location.hash.endsWith('/0/2')")
+    wait(browser, "document.getElementById('sample-title')?.textContent === 'Sample 000002'")
+    press(browser, Keys.ARROW_RIGHT)
+    wait(browser, "document.getElementById('sample-title').textContent === 'Sample 000003'")
     text = browser.execute_script("return document.getElementById('sample').innerText")
     for expected in ("real/train", f"{RUNS_ON_S3}/real/train-000000.tar", "PNG, 4 × 4 px", "3 of 500 in shard 0"):
         assert expected in text
-    _press(browser, Keys.ESCAPE)
-    _wait(browser, "!document.getElementById('images').hidden")
-    _press(browser, Keys.END)
-    _wait(browser, f"{POSITION}.includes('–3,000 of')")
-    _wait(browser, "document.querySelector('.cell.selected img')?.alt === 'Sample 002999'")
-    _press(browser, "?")
-    _wait(browser, "document.getElementById('help').open")
+    press(browser, Keys.ESCAPE)
+    wait(browser, "!document.getElementById('images').hidden")
+    press(browser, Keys.END)
+    wait(browser, f"{POSITION}.includes('–3,000 of')")
+    wait(browser, "document.querySelector('.cell.selected img')?.alt === 'Sample 002999'")
+    press(browser, "?")
+    wait(browser, "document.getElementById('help').open")
 
 
 def test_the_overview_is_refreshed_while_a_run_trains(made: tuple[Made, Served], open_page: Open) -> None:
     browser = open_page(f"{made[1].address}/")
-    _wait(browser, "document.querySelector('#overview svg')")
+    wait(browser, "document.querySelector('#overview svg')")
     text = browser.execute_script("return document.getElementById('overview').innerText")
     for expected in ("real/train", "3,000", "real weight", "our prior", "plan"):
         assert expected in text
@@ -141,29 +110,22 @@ def test_the_overview_is_refreshed_while_a_run_trains(made: tuple[Made, Served],
     assert before.endswith("pretrain none (seed 0) 1.67")
     line = json.dumps({"event": "progress", "label": "pretrain none (seed 0)", "done": 4, "loss": 1.25})
     Run(RUNS_ON_S3).store.put("logs/run/2.jsonl", f"{line}\nno json\n".encode())
-    _wait(browser, "document.querySelector('svg').getAttribute('aria-label').endsWith(' 1.25')", 15)
+    wait(browser, "document.querySelector('svg').getAttribute('aria-label').endsWith(' 1.25')", 15)
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("place", ["", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"])
 def test_axe_finds_nothing_serious(made: tuple[Made, Served], open_page: Open, place: str, dark: bool) -> None:
     browser = open_page(f"{made[1].address}/#/{place}", dark=dark)
-    _wait(browser, "document.querySelector('main img, main svg')")
+    wait(browser, "document.querySelector('main img, main svg')")
     assert browser.execute_script("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
-    _axe(browser)
-
-
-def _axe(browser: Chrome) -> None:
-    browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found = browser.execute_async_script("const done = arguments[0]; axe.run(document).then((r) => done(r.violations))")
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert not [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
+    axe(browser)
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(made: tuple[Made, Served], open_page: Open) -> None:
     for place in ("", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"):
         browser = open_page(f"{made[1].address}/#/{place}", width=360, height=740)
-        _wait(browser, "document.querySelector('main img, main svg')")
+        wait(browser, "document.querySelector('main img, main svg')")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
         wide = "[...document.querySelectorAll('main section:not([hidden])')].some((e) => e.scrollWidth > e.clientWidth)"
         assert not browser.execute_script(f"return {wide}")
@@ -175,19 +137,19 @@ def test_the_map_of_another_source_is_rendered_again(tmp_path: Path, open_page: 
     region = "-1.5_-1_1.2_-1.1_0_0_1_1.5_-1_1"
     with served(run.uri) as server:
         browser = open_page(f"{server.address}/#/images/generated%2Fa%2Ftrain?map=all")
-        _wait(browser, "document.querySelectorAll('#map-counts a').length === 2")
+        wait(browser, "document.querySelectorAll('#map-counts a').length === 2")
         links = browser.execute_script(
             "return [...document.querySelectorAll('#sources a[href*=map]')].map((one) => one.innerText)"
         )
         assert [text.split("\n")[1] for text in links] == [f"embedding of real and generated/{name}/train" for name in "ab"]
         browser.execute_script(f"location.hash = '#/images/generated%2Fb%2Ftrain?map={region}'")
         chosen = int(inside(of_b.generated_xy, region).sum())
-        _wait(browser, f"document.getElementById('map-counts').innerText.includes('{chosen} generated')")
-        _wait(browser, f"{POSITION}.endsWith('of {chosen}')")
+        wait(browser, f"document.getElementById('map-counts').innerText.includes('{chosen} generated')")
+        wait(browser, f"{POSITION}.endsWith('of {chosen}')")
         real = int(inside(of_b.real_xy, region).sum())
         assert f"{real} real" in browser.execute_script("return document.getElementById('map-counts').innerText")
         browser.execute_script("document.querySelector('#map-counts a').click()")
-        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.endsWith('&of=generated%2Fb%2Ftrain')")
+        wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.endsWith('&of=generated%2Fb%2Ftrain')")
 
 
 def test_a_region_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Open) -> None:
@@ -198,14 +160,14 @@ def test_a_region_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Ope
     run, embedding = make_mapped(str(tmp_path))
     with served(run.uri) as server:
         browser = open_page(f"{server.address}/#/images/generated%2Ftrain?map=all")
-        _wait(browser, f"{POSITION}.endsWith('of 30')")
+        wait(browser, f"{POSITION}.endsWith('of 30')")
         buffer = "document.querySelector('#map canvas').getContext('2d').getImageData(0, 0, 500, 500).data.buffer"
-        assert _wait(browser, f"new Set(new Uint32Array({buffer})).size > 2"), "both kinds of points, and the background"
+        assert wait(browser, f"new Set(new Uint32Array({buffer})).size > 2"), "both kinds of points, and the background"
         canvas = browser.find_element("css selector", "#map canvas")
         right, up = canvas.size["width"] // 2 - 3, 3 - canvas.size["height"] // 2
         drag = ActionChains(browser, duration=20).move_to_element(canvas).click_and_hold()
         drag.move_by_offset(right, 0).move_by_offset(0, up).move_by_offset(-right, 0).release().perform()
-        _wait(browser, "location.hash.includes('_')")
+        wait(browser, "location.hash.includes('_')")
         region = browser.current_url.partition("map=")[2]
         chosen, points = inside(embedding.generated_xy, region), np.concatenate([embedding.real_xy, embedding.generated_xy])
         middle, pixels = (points.min(0) + points.max(0)) / 2, 0.05
@@ -213,29 +175,29 @@ def test_a_region_of_the_map_is_shown_in_the_grid(tmp_path: Path, open_page: Ope
         assert chosen[(embedding.generated_xy > middle + pixels).all(1)].all()
         real, wanted = inside(embedding.real_xy, region).sum(), embedding.generated_rows[chosen]
         assert 0 < len(wanted) < 30
-        _wait(browser, f"{POSITION}.endsWith('of {len(wanted)}') && {LOADED}")
-        assert sorted(int(alt.split()[1]) for alt in _images(browser)) == wanted.tolist()
+        wait(browser, f"{POSITION}.endsWith('of {len(wanted)}') && {LOADED}")
+        assert sorted(int(alt.split()[1]) for alt in images(browser)) == wanted.tolist()
         counts = browser.execute_script("return document.getElementById('map-counts').innerText").split()
         assert counts == [str(real), "real", str(len(wanted)), "generated"]
-        _axe(browser)
+        axe(browser)
         browser.execute_script("document.querySelector('#map-counts a').click()")
-        _wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.includes('real%2Ftrain?map=')")
+        wait(browser, f"{POSITION}.endsWith('of {real}') && location.hash.includes('real%2Ftrain?map=')")
 
         browser.execute_script("document.querySelector('#map canvas').focus()")
-        _press(browser, Keys.ESCAPE)
-        _wait(browser, f"{POSITION}.endsWith('of 30')")
-        _press(browser, "+", "+", "+", Keys.ARROW_LEFT, Keys.ENTER)
-        _wait(browser, "location.hash.includes('_')")
+        press(browser, Keys.ESCAPE)
+        wait(browser, f"{POSITION}.endsWith('of 30')")
+        press(browser, "+", "+", "+", Keys.ARROW_LEFT, Keys.ENTER)
+        wait(browser, "location.hash.includes('_')")
         near = int(inside(embedding.real_xy, browser.current_url.partition("map=")[2]).sum())
         assert 0 < near < 30
-        _wait(browser, f"{POSITION}.endsWith('of {near}')")
+        wait(browser, f"{POSITION}.endsWith('of {near}')")
 
         browser.get(f"{server.address}/#/sample/generated%2Ftrain/0/3")
-        href = _wait(browser, "document.querySelector('#nearest a')?.getAttribute('href')")
+        href = wait(browser, "document.querySelector('#nearest a')?.getAttribute('href')")
         assert href == f"#/sample/real%2Ftrain/{'/'.join(map(str, divmod(int(embedding.nearest_rows[1]), 25)))}"
-        _wait(browser, "document.querySelector('#nearest img').naturalWidth")
+        wait(browser, "document.querySelector('#nearest img').naturalWidth")
         browser = open_page(f"{server.address}/#/images/generated%2Ftrain?map=all", width=360, height=740)
-        _wait(browser, LOADED)
+        wait(browser, LOADED)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
         assert browser.execute_script("return document.querySelector('#map canvas').clientHeight") > 100
 
@@ -244,7 +206,7 @@ def test_a_million_rows_scroll_to_the_last_pixel(tmp_path: Path, open_page: Open
     """A grid higher than the maximum height of an element: the end is reachable, and small steps are small."""
     with served(make_set(f"{tmp_path}/set", 20, 10).uri) as server:
         browser = open_page(f"{server.address}/")
-        _wait(browser, LOADED)
+        wait(browser, LOADED)
         script = """const { Grid } = await import('./grid.js'); const element = document.createElement('div');
           element.style.cssText = 'height: 500px; width: 400px; overflow-y: scroll'; document.body.append(element);
           let seen; const grid = new Grid(element, { onMove: (...all) => { seen = all; }, onOpen() {}, hrefOf: () => '#' });
@@ -266,24 +228,24 @@ def test_hostile_names_and_images_are_text_and_tiles(tmp_path: Path, open_page: 
     (tmp_path / "b.tar").write_bytes(tar({"0.png": png()}, entry("s.png", tarfile.SYMTYPE, "/etc/passwd")))
     with served(str(tmp_path)) as server:
         browser = open_page(f"{server.address}/#/images/tars?shard=0")
-        _wait(browser, "document.querySelectorAll('.cell.unreadable').length === 2")
-        _wait(browser, "document.querySelectorAll('.cell img').length === 2")
+        wait(browser, "document.querySelectorAll('.cell.unreadable').length === 2")
+        wait(browser, "document.querySelectorAll('.cell img').length === 2")
         assert browser.execute_script("return document.querySelector('.cell img').alt") == f"Sample {script}"
         for number in (0, 3):
             browser.get(f"{server.address}/#/sample/tars/0/{number}")
-            _wait(browser, f"document.querySelector('#sample img')?.naturalWidth && {NUMBER}.startsWith('{number} of')")
+            wait(browser, f"document.querySelector('#sample img')?.naturalWidth && {NUMBER}.startsWith('{number} of')")
             assert script in browser.execute_script("return document.getElementById('sample').innerText")
         browser.get(f"{server.address}/#/sample/tars/0/1")
-        _wait(browser, "document.querySelector('#sample .error')?.textContent.includes('60,000')")
+        wait(browser, "document.querySelector('#sample .error')?.textContent.includes('60,000')")
         browser.execute_script("document.body.append(Object.assign(document.createElement('p'), {id: 'mark'}))")
         browser.execute_script("location.hash = '#/images/tars?shard=0'")
-        _wait(browser, "!document.getElementById('images').hidden && document.getElementById('mark')")
+        wait(browser, "!document.getElementById('images').hidden && document.getElementById('mark')")
 
 
 def test_no_request_goes_to_another_host(made: tuple[Made, Served], open_page: Open) -> None:
     for place in ("", "images/real%2Ftrain", "sample/real%2Ftrain/0/7"):
         browser = open_page(f"{made[1].address}/#/{place}")
-        _wait(browser, "document.querySelector('main img, main svg')")
+        wait(browser, "document.querySelector('main img, main svg')")
         names = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
         assert names
         assert all(name.startswith((made[1].address, f"blob:{made[1].address}")) for name in names)

@@ -5,7 +5,7 @@ import { $, copy, el, formatCount, showStatus } from "./dom.js";
 import { Grid } from "./grid.js";
 import { ImageMap, REAL } from "./map.js";
 import { showOverview } from "./overview.js";
-import { sampleHref, showSample } from "./sample.js";
+import { sampleHref, showProblem, showSample } from "./sample.js";
 
 const POLL_MS = 5000;
 const THEMES = ["auto", "light", "dark"];
@@ -21,8 +21,15 @@ const mapped = () => catalog.sources.filter((one) => one.map && one.name !== REA
 const hrefOf = (name, query) => `#/images/${encodeURIComponent(name)}${query.size ? `?${query}` : ""}`;
 
 const grid = new Grid($("grid"), {
-  onMove: (from, to, total, complete) => {
-    $("position").textContent = total ? `${formatCount(from + 1)}–${formatCount(to)} of ${formatCount(total)}${complete ? "" : " so far"}` : "no images";
+  onMove: (from, to, total, complete, reading) => {
+    const count = total ? `${formatCount(from + 1)}–${formatCount(to)} of ${formatCount(total)}${complete ? "" : " so far"}` : complete ? "no images" : "";
+    $("position").textContent = [count, reading && `${reading} …`].filter(Boolean).join(" · ");
+  },
+  onSource: (known) => {
+    const one = source();
+    if (!one || (one.samples === known.samples && one.complete === known.complete)) return;
+    Object.assign(one, known);
+    showSources();
   },
   onOpen: (sample) => { location.hash = sampleHref(view.source, sample.shard, sample.number); },
   hrefOf: (sample) => sampleHref(view.source, sample.shard, sample.number),
@@ -43,11 +50,14 @@ function showView(name) {
   for (const id of ["overview", "images", "sample"]) $(id).hidden = id !== name;
 }
 
+// Of a tar without index, nothing is known before it has been read.
+const countOf = (one) => (one.complete ? `${formatCount(one.samples)} · ` : one.samples ? `${formatCount(one.samples)} so far · ` : "");
+
 function showSources() {
   const here = (current) => (current ? "page" : null);
   const links = catalog.sources.map((one) => el("a", {
     href: hrefOf(one.name, ""), "aria-current": here(view.name !== "overview" && !view.map && one.name === view.source),
-  }, one.name, el("small", {}, `${formatCount(one.samples)}${one.complete ? "" : " so far"} · ${formatCount(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
+  }, el("bdi", {}, one.name), el("small", {}, `${countOf(one)}${formatCount(one.shards)} shard${one.shards === 1 ? "" : "s"}`)));
   links.push(...mapped().map((name, at, all) => el("a", {
     href: hrefOf(name, withRegion(name, "all")), "aria-current": here(view.name !== "overview" && view.map && view.of === name),
   }, "Map", el("small", {}, `embedding of real and ${all.length > 1 ? name : "generated"}`))));
@@ -59,6 +69,7 @@ function showSources() {
 
 async function showImages(name, query) {
   view.source = name;
+  if (!source() && catalog.sources.length) throw new Error(`There is no source ${name}; choose one of the list.`);
   showView("images");
   const key = `${name}?${query}`;
   const [shard, label, quality, region] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
@@ -139,7 +150,7 @@ async function route() {
   navigation += 1;
   const current = navigation;
   const [path, query = ""] = location.hash.slice(2).split("?");
-  const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  const [name, ...rest] = path.split("/").map(decoded);
   try {
     if (name === "images") await showImages(rest[0], new URLSearchParams(query));
     else if (name === "sample") {
@@ -154,9 +165,22 @@ async function route() {
       await showOverview(catalog);
     }
   } catch (error) {
-    showStatus(error.message);
+    if (current !== navigation) return;
+    if (name === "images" || name === "sample") {
+      showProblem(error.message);
+      showView("sample");
+    } else showStatus(error.message);
   }
   showSources();
+}
+
+// A part of the URL. People type a % that is no escape.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 async function poll() {
@@ -180,7 +204,7 @@ function keys(event) {
   else if (event.key === "?") $("help").showModal();
   else if (event.key === "/" && view.name === "images") $("shard").focus();
   else if (event.key === "c" && view.name === "sample") $("copy-key").click();
-  else if (event.key === "c" && view.name === "images" && grid.sample()) copy(grid.sample().key);
+  else if (event.key === "c" && view.name === "images" && grid.sample()?.key !== undefined) copy(grid.sample().key);
   else if (event.key === "ArrowLeft" && view.name === "sample") $("previous")?.click();
   else if (event.key === "ArrowRight" && view.name === "sample") $("next")?.click();
   else if (event.key === "Escape" && view.name === "sample") $("back").click();

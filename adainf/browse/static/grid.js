@@ -11,8 +11,9 @@ const MAX_HEIGHT = 8_000_000;
 const SETTLE_MS = 60;
 
 export class Grid {
-  constructor(element, { onMove, onOpen, hrefOf }) {
-    Object.assign(this, { element, onMove, onOpen, hrefOf });
+  // `onMove(from, to, total, complete, reading)`; `onSource({ samples, complete })`: what is known of all samples of the source.
+  constructor(element, { onMove, onOpen, hrefOf, onSource = () => {} }) {
+    Object.assign(this, { element, onMove, onOpen, hrefOf, onSource });
     this.layer = el("div", { class: "layer" });
     this.spacer = el("div");
     element.append(this.layer, this.spacer);
@@ -32,6 +33,7 @@ export class Grid {
     this.blocks = new Map();
     this.total = expected;
     this.complete = false;
+    this.reading = null;
     this.top = 0;
     this.selected = 0;
     this.last = 0;
@@ -102,8 +104,10 @@ export class Grid {
     const blocks = new Set();
     for (let block = Math.floor(from / BLOCK); block <= Math.floor(Math.max(from, to) / BLOCK); block += 1) blocks.add(block);
     this.request(blocks);
-    this.onMove(from, to, this.total, this.complete);
+    this.moved(from, to);
   }
+
+  moved(from = this.first(), to = this.first() + this.cells.size) { this.onMove(from, to, this.total, this.complete, this.reading); }
 
   cell(index) {
     let cell = this.cells.get(index);
@@ -124,26 +128,29 @@ export class Grid {
   fill(index, cell) {
     const sample = this.blocks.get(Math.floor(index / BLOCK))?.page?.samples[index % BLOCK];
     if (!sample) return;
-    cell.setAttribute("href", this.hrefOf(sample));
+    if (sample.shard !== undefined) cell.setAttribute("href", this.hrefOf(sample));
     if (sample.error !== undefined) {
       cell.classList.add("unreadable");
-      cell.textContent = "unreadable";
+      cell.setAttribute("aria-label", `Unreadable: ${sample.error}`);
+      cell.replaceChildren(el("span", { class: "reason", dir: "auto" }, sample.error.replace(/^\S*\//, ""))); // without the folder
       cell.title = sample.error;
       return;
     }
+    cell.classList.remove("unreadable");
+    cell.removeAttribute("aria-label");
     const image = el("img", { src: sample.url, alt: `Sample ${sample.key}`, draggable: "false" });
     image.addEventListener("load", () => cell.classList.toggle("small", image.naturalWidth < 2 * this.side));
     image.addEventListener("error", () => { cell.classList.add("unreadable"); cell.textContent = "unreadable"; });
     cell.title = sample.key;
     cell.replaceChildren(image);
     const name = this.nameOf?.(sample.label);
-    if (name && this.side >= 64) cell.append(el("span", { class: "tag" }, name));
+    if (name && this.side >= 64) cell.append(el("span", { class: "tag", dir: "auto" }, name));
   }
 
   // Requests visible blocks once scrolling settles, and aborts requests for blocks that are no longer visible.
   request(visible) {
     for (const [number, block] of this.blocks) {
-      if (!block.page && !visible.has(number)) { block.abort.abort(); this.blocks.delete(number); }
+      if ((!block.page || block.page.reading) && !visible.has(number)) { this.drop(block); this.blocks.delete(number); }
     }
     clearTimeout(this.settleTimer);
     const missing = [...visible].filter((number) => !this.blocks.has(number) && (number * BLOCK < this.total || number === 0));
@@ -159,17 +166,29 @@ export class Grid {
     const { query } = this;
     const block = { abort: new AbortController() };
     this.blocks.set(number, block);
-    try {
-      const page = await fetchPage({ ...query, first: number * BLOCK, count: BLOCK }, block.abort.signal);
-      if (this.query !== query) { this.drop({ page }); return; }
-      block.page = page;
-    } catch (error) {
-      if (error.name !== "AbortError") showStatus(error.message);
-      return; // stays in `blocks` without images, so that it is not requested again
-    }
+    do { // while a tar without index is read, each response has more samples; the server waits before it answers
+      try {
+        const page = await fetchPage({ ...query, first: number * BLOCK, count: BLOCK }, block.abort.signal);
+        if (this.query !== query || block.abort.signal.aborted) { this.drop({ page }); return; }
+        for (const sample of block.page?.samples ?? []) if (sample.url) URL.revokeObjectURL(sample.url);
+        block.page = page;
+      } catch (error) {
+        if (error.name === "AbortError" || this.query !== query) return;
+        showStatus(error.message);
+        const first = number * BLOCK; // the reason is in the place of the first image; the block is not requested again
+        const total = Math.max(this.total, first + 1);
+        block.page = { samples: [{ error: error.message }], total, complete: this.complete, reading: null };
+      }
+      this.loaded(number, block);
+    } while (block.page.reading);
+  }
+
+  loaded(number, block) {
     const changed = block.page.total !== this.total || block.page.complete !== this.complete;
     this.total = block.page.total;
     this.complete = block.page.complete;
+    this.reading = block.page.reading;
+    if (block.page.source) this.onSource(block.page.source);
     while (this.blocks.size > MAX_BLOCKS) {
       const [oldest, block] = this.blocks.entries().next().value;
       this.drop(block);
@@ -178,8 +197,8 @@ export class Grid {
     if (changed) this.layout();
     for (const [index, cell] of this.cells) if (Math.floor(index / BLOCK) === number) this.fill(index, cell);
     // Without indexes, reads the next tar when the end of the known samples is near.
-    if (!this.complete && this.first() + 4 * BLOCK > this.total) this.load(Math.floor(this.total / BLOCK));
-    this.onMove(this.first(), this.first() + this.cells.size, this.total, this.complete);
+    if (!this.complete && !this.reading && this.first() + 4 * BLOCK > this.total) this.load(Math.floor(this.total / BLOCK));
+    this.moved();
   }
 
   drop(block) {
@@ -201,7 +220,7 @@ export class Grid {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Enter") {
       const sample = this.sample();
-      if (sample) this.onOpen(sample);
+      if (sample?.shard !== undefined) this.onOpen(sample);
     } else if (event.key in steps) {
       this.selected = Math.min(Math.max(0, this.selected + steps[event.key]), Math.max(0, this.total - 1));
       this.scrollTo(this.selected);

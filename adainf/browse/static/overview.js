@@ -31,7 +31,7 @@ function table(columns, rows) {
 function sources(catalog) {
   const rows = catalog.sources.map((source) => [
     el("a", { href: `#/images/${encodeURIComponent(source.name)}` }, source.name),
-    source.complete ? formatCount(source.samples) : `${formatCount(source.samples)} so far`,
+    source.complete ? formatCount(source.samples) : source.samples ? `${formatCount(source.samples)} so far` : "not counted",
     formatCount(source.shards), formatBytes(source.bytes), source.weight || "–",
     source.channel_means ? source.channel_means.map((mean) => mean.toFixed(0)).join(" ") : "–",
     el("span", { class: "mono" }, source.digest?.slice(0, 12) ?? "not indexed"),

@@ -17,15 +17,25 @@ function nearest({ source, shard, number, distance }, kind) {
       `, distance ${formatNumber(distance)} in the feature space of the metrics`));
 }
 
+// In place of a sample, or of images, that cannot be shown.
+export function showProblem(message) {
+  document.title = "AdaInf shards";
+  $("sample").replaceChildren(
+    el("h1", { id: "sample-title" }, "Cannot be shown"), el("p", { class: "error", dir: "auto" }, message),
+    el("p", {}, el("a", { id: "back", href: "#/" }, "Overview")));
+}
+
+const shortened = (text) => (text.length > 80 ? `${text.slice(0, 80)}…` : text);
+
 export function showSample(sample, backHref) {
   const { source, shard, number } = sample;
   const fields = [
-    ["Key", el("span", { class: "mono" }, sample.key)],
+    ["Key", el("bdi", { class: "mono" }, sample.key)],
     ["Source", sample.source],
     ["Shard", el("span", { class: "mono" }, sample.uri)],
     ["Number", `${formatCount(sample.number)} of ${formatCount(sample.of)} in shard ${formatCount(sample.shard)}`],
     ["Label", sample.label === null ? "none" : sample.class === null || sample.class === `${sample.label}` ? `${sample.label}` : `${sample.label}, ${sample.class}`],
-    ["Caption", sample.text ?? "none"],
+    ["Caption", sample.text === null ? "none" : el("bdi", {}, sample.text)],
     ["Image", sample.format ? `${sample.format}, ${sample.width_px} × ${sample.height_px} px` : "unknown"],
     ["Bytes", `${formatCount(sample.size_bytes)} at offset ${formatCount(sample.offset_bytes)}`],
     ...(sample.quality ? [["Quality", sample.quality]] : []),
@@ -40,7 +50,7 @@ export function showSample(sample, backHref) {
   else image.append(el("p", { class: "error" }, sample.error));
   const range = `bytes=${sample.offset_bytes}-${sample.offset_bytes + sample.size_bytes - 1}`;
   $("sample").replaceChildren(
-    el("h1", { id: "sample-title" }, `Sample ${sample.key}`),
+    el("h1", { id: "sample-title" }, "Sample ", el("bdi", {}, shortened(sample.key))),
     el("p", { class: "row" },
       el("a", { id: "back", href: backHref }, "All images"), link(sample.previous, "← previous", "previous"), link(sample.next, "next →", "next")),
     el("div", { class: "two" }, image,
@@ -55,5 +65,5 @@ export function showSample(sample, backHref) {
           el("button", { type: "button", click: () => copy(location.href) }, "Copy link")),
         sample.nearest ? nearest(sample.nearest, image.className) : null)),
   );
-  document.title = `${sample.key} · AdaInf shards`;
+  document.title = `${shortened(sample.key)} · AdaInf shards`;
 }
