@@ -105,7 +105,7 @@ def open_folder(settings: ImageFolder) -> ImageSource:
             labels.append(number[label] if label else None)
         return labels
 
-    reading = Reading(settings.exif_transpose, settings.sixteen_bit)
+    reading = Reading(settings.exif_transpose, settings.sixteen_bit, settings.least_px)
     images = {
         split: FolderImages(files.root, found.names, labels_of(found), table.texts, captions, reading)
         for split, found in layout.splits.items()

@@ -210,7 +210,8 @@ def open_tars(settings: Shards | ImportedImages, field: str = "real.path") -> Im
     path = settings.path
     if isinstance(settings, Shards):
         fields = Fields(settings.image_field, settings.label_field, settings.text_field)
-        rules, reading = Rules(fields, settings.skip, of_recipe), Reading(settings.exif_transpose, settings.sixteen_bit)
+        rules = Rules(fields, settings.skip, of_recipe)
+        reading = Reading(settings.exif_transpose, settings.sixteen_bit, settings.least_px)
     else:  # labels of generated images are not used
         rules, reading = Rules(Fields(label=NONE), option=of_import), AS_STORED
     store, tars, _ = find_tars(path, fix)

@@ -22,6 +22,7 @@ ENTRIES = {"controller": "adainf.kubernetes.controller.__main__", "browse": "ada
 """Entry points other than stages."""
 ABSENT = {
     "kornia_rs": IMAGES.keys() - {"controller"},  # optional: decodes faster
+    "simplejpeg": IMAGES.keys() - {"controller"},  # likewise
     "torch_fidelity": {"train", "train-cpu"},  # optional: needs weights of its own; its absence is reported with the fix
     "diffusers": {"train-cpu"},  # likewise: `unet: {kind: diffusers}` is too slow on CPUs
     "sklearn": {"generate", "browse"},  # only ingest reads its digits

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
@@ -42,6 +44,8 @@ class Reading(NamedTuple):
     """Turn and mirror the image as its EXIF orientation says."""
     sixteen_bit: SixteenBit = "refuse"
     """Greyscale of 16 bits: scaled, 0..65535 to 0..255, or an error."""
+    least_px: int | None = None
+    """Decode a JPEG at a half, a quarter or an eighth of its size, with both sides at least this; None: at its size."""
 
 
 class Header(NamedTuple):
@@ -92,6 +96,13 @@ def upright(image: Image.Image) -> Image.Image:
     image.load()  # a PNG may have its EXIF after the pixels
     method = _METHODS.get(orientation(image))
     return image if method is None else image.transpose(method)
+
+
+def oriented(data: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels of an encoded image, turned and mirrored by its EXIF orientation."""
+    with open_image(io.BytesIO(data)) as image:
+        method = _METHODS.get(orientation(image))
+    return pixels if method is None else np.asarray(Image.fromarray(pixels).transpose(method))
 
 
 def orientation(image: Image.Image) -> int:

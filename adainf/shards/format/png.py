@@ -13,7 +13,8 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from adainf.shards.format.formats import Reading, open_image, upright
+from adainf.shards.format import jpeg
+from adainf.shards.format.formats import Reading, open_image, oriented, upright
 
 Pixels = NDArray[np.uint8]
 
@@ -102,7 +103,7 @@ def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STOR
         return stored
     if data.startswith(_NPY):
         return _decode_npy(data)
-    fast = _decode_fast(data) if verified else None
+    fast = _decode_jpeg(data, reading) if data.startswith(jpeg.MAGIC) else _decode_png(data) if verified else None
     if fast is not None:
         return fast
     try:
@@ -115,6 +116,7 @@ def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STOR
             mode, (width, height) = opened.mode, opened.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} px exceed the limit of {MAX_PIXELS:,} pixels")
+            jpeg.draft(opened, jpeg.scale_of(height, width, reading.least_px))
             turned = upright(opened) if reading.exif_transpose else opened
             if mode == "RGB":
                 return np.array(turned)
@@ -153,8 +155,17 @@ def _fast_decoder() -> Callable[[bytes, tuple[int, int], str], Pixels] | None:
     return decode_image_png_u8
 
 
-def _decode_fast(data: bytes) -> Pixels | None:
-    """The pixels of a plain 8-bit RGB PNG, for which all decoders agree (for JPEG they do not); None for any other."""
+def _decode_jpeg(data: bytes, reading: Reading) -> Pixels | None:
+    """The pixels of a regular JPEG; None where Pillow has to decode it."""
+    frame = jpeg.frame_of(data)
+    if frame is None or not 0 < frame.height_px * frame.width_px <= MAX_PIXELS:
+        return None
+    pixels = jpeg.decode_jpeg(data, frame, jpeg.scale_of(frame.height_px, frame.width_px, reading.least_px))
+    return oriented(data, pixels) if pixels is not None and frame.has_app1 and reading.exif_transpose else pixels
+
+
+def _decode_png(data: bytes) -> Pixels | None:
+    """The pixels of a plain 8-bit RGB PNG, for which all decoders agree; None for any other."""
     decode = _fast_decoder()
     if decode is None or not data.startswith(_SIGNATURE) or data[24:29] != _PLAIN_RGB or b"tRNS" in data:
         return None
