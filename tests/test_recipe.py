@@ -275,3 +275,40 @@ def test_no_tree_of_settings_crashes_the_explanation(tree: object, tmp_path_fact
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     with pytest.raises(BadInput):
         load_recipe(path)
+
+
+# ------------------------------------------------------------------------------------------------------------------- --set
+
+
+def test_settings_on_the_command_line_are_typed_and_part_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MINIMAL)
+    changes = ["pretrain.steps=600", "pretrain.seeds=[1, 2]", "pretrain.optimizer.learning_rate=1e-3", "plan.verify={}"]
+    changes += ["arms=[none, verified]", "generator={kind: gan, steps: 5}", "pretrain.compile=true", "pretrain.steps=601"]
+    changed = load_recipe(path, changes)
+    assert (changed.pretrain.steps, changed.pretrain.seeds, changed.pretrain.optimizer.learning_rate) == (601, (1, 2), 1e-3)
+    assert (changed.pretrain.compile, changed.generator.kind, changed.arms) == (True, "gan", ("none", "verified"))
+    path.write_text("a: &a {steps: 5, global_batch: 8}\n" + MINIMAL + "pretrain: *a\n")
+    with pytest.raises(BadInput, match="a is not a setting"):  # the alias is resolved, and its other place is not changed
+        load_recipe(path, ["pretrain.steps=6"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("pretrain.steps", "invalid --set 'pretrain.steps': expected section.key=value"),
+        ("=3", "expected section.key=value"),
+        ("pretrain..steps=3", "expected section.key=value"),
+        ("pretrain.stepz=3", "with --set pretrain.stepz=3: pretrain.stepz is not a setting; did you mean 'steps'?"),
+        ("pretrain.steps=many", "pretrain.steps is 'many'; input should be a valid integer"),
+        ("pretrain.steps=", "pretrain.steps is None"),
+        ("pretrain.seeds=[1", "--set pretrain.seeds=[1: line 1, column 3 is not valid YAML"),
+        ("name.first=x", "--set name.first=x: name is not a section of the recipe"),
+        ("arms=[nope]", "arms.0 is 'nope'"),
+    ],
+)
+def test_a_wrong_setting_on_the_command_line_is_one_sentence(tmp_path: Path, change: str, sentence: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        load_recipe(path, [change])

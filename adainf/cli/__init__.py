@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif parsed.command == "doctor":
             from adainf.doctor import doctor
 
-            doctor(Reporter(), parsed.recipe, parsed.run, parsed.as_json)
+            doctor(Reporter(), parsed.recipe, parsed.run, parsed.as_json, parsed.settings)
+        elif parsed.command == "init":
+            from adainf.cli.init import init  # reads images: a tenth of a second that other commands need not wait
+
+            init(Reporter(), parsed.uri, parsed.output, parsed.method, parsed.gpu)
         elif parsed.command == "render":
             print(render.from_arguments(parsed), end="")
         elif parsed.command in ENCODERS:
@@ -54,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BadInput(f"adainf {parsed.command}: RECIPE is missing; see `adainf {parsed.command} --help`")
         else:
             given = vars(parsed)
-            options = {name: given[name] for name in given.keys() - {"command", "recipe", "run", "what_if"}}
-            run_stage(parsed.command, load_recipe(parsed.recipe), parsed.run, **options)
+            options = {name: given[name] for name in given.keys() - {"command", "recipe", "run", "what_if", "settings"}}
+            run_stage(parsed.command, load_recipe(parsed.recipe, parsed.settings), parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # file names may contain control characters
         print(f"adainf: {sentence}", file=sys.stderr)
@@ -70,8 +74,8 @@ def _show_recipe(parsed: argparse.Namespace) -> None:
     if parsed.view == "schema":
         print(json.dumps(Recipe.model_json_schema(), indent=2))
     else:
-        settings = load_recipe(parsed.recipe).model_dump(mode="json", context=ALL_SETTINGS)
-        print(yaml.safe_dump(settings, sort_keys=False), end="")
+        settings = load_recipe(parsed.recipe, parsed.settings).model_dump(mode="json", context=ALL_SETTINGS)
+        print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")
 
 
 def _shards(command: str, view: str, uri: str, **options: Any) -> None:
@@ -113,14 +117,16 @@ def _use_encoder(command: str, **options: object) -> None:
     getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
 
 
-def _theory(command: str, recipe: str, run: str | None, arm: str | None, output: str | None, as_json: bool) -> None:
+def _theory(
+    command: str, recipe: str, run: str | None, arm: str | None, output: str | None, as_json: bool, settings: Sequence[str]
+) -> None:
     if recipe != "toy":
         if output is not None:
             raise BadInput("-o applies only to the toy; leave it out: figures of a run are written to its theory/")
-        run_stage(command, load_recipe(recipe), run, arm=arm, as_json=as_json)
+        run_stage(command, load_recipe(recipe, settings), run, arm=arm, as_json=as_json)
         return
-    if run is not None or arm is not None:
-        raise BadInput("--run and --arm do not apply to the toy; leave them out, or pass a recipe instead of toy")
+    if run is not None or arm is not None or settings:
+        raise BadInput("--run, --arm and --set do not apply to the toy; leave them out, or pass a recipe instead of toy")
     from adainf.stages.toy import toy
 
     toy(Reporter(), output, as_json)
@@ -137,7 +143,7 @@ def _query_cluster(command: str, **options: Any) -> int | None:
 def _what_if(parsed: argparse.Namespace) -> None:
     from adainf.stages.plan import what_if
 
-    recipe = load_recipe(parsed.recipe) if parsed.recipe else None
+    recipe = load_recipe(parsed.recipe, parsed.settings) if parsed.recipe else None
     run = Run(parsed.run or f"runs/{recipe.name}") if recipe else None
     what_if(recipe, run, Reporter(), parsed.what_if, parsed.as_json)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from adainf import __version__
+from adainf.cli.starter import METHODS
 from adainf.errors import BadInput
 from adainf.kubernetes import render
 from adainf.pipeline.stages import STAGES
@@ -55,16 +57,38 @@ EPILOG = (
 )
 
 
+INIT = "inspect images and write a short recipe that runs, with the reason for each choice"
+
+
 class _Parser(argparse.ArgumentParser):
+    """Errors are `BadInput`, refer to the help of the command that was typed, and suggest the nearest name."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # here and not in the top parser, so that the help is that of this command
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown[0], self._option_string_actions)}")
+        return parsed, unknown
+
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"^argument (\S+): invalid value ", r"invalid \1 ", message)
+        if choice := re.fullmatch(r"argument \S+: invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL):
+            known = re.findall(r"[\w.-]+", choice[2])
+            message = f"invalid choice: '{choice[1]}'" + (
+                self._nearest(choice[1], known) or f" (choose from {', '.join(known)})"
+            )
         raise BadInput(f"{self.prog}: {message}; see `{self.prog} --help`")
+
+    @staticmethod
+    def _nearest(typed: str, known: Iterable[str]) -> str:
+        near = difflib.get_close_matches(typed.partition("=")[0], list(known), n=1, cutoff=0.5)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"adainf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_init_arguments(commands.add_parser("init", help=INIT, description=f"init: {INIT}."))
     _add_stage_arguments(commands.add_parser("run", help=RUN, description=f"run: {RUN}."), "run", ("allow_foreign",))
     for stage in STAGES.values():
         command = commands.add_parser(stage.name, help=stage.help, description=f"{stage.name}: {stage.help}.")
@@ -81,11 +105,14 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check the requirements of this recipe")
     doctor.add_argument("--run", metavar="URI", type=_address, help="check the store of this run (default: runs/NAME)")
+    _add_set(doctor)
     doctor.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     recipe = commands.add_parser("recipe", help="inspect recipes", description="recipe: inspect recipes.")
     views = recipe.add_subparsers(dest="view", required=True, metavar="VIEW")
     views.add_parser("schema", help="print every setting as JSON Schema")
-    views.add_parser("show", help="print a recipe with all defaults filled in").add_argument("recipe")
+    show = views.add_parser("show", help="print a recipe with all defaults filled in")
+    show.add_argument("recipe", metavar="RECIPE")
+    _add_set(show)
     render.add_arguments(commands.add_parser("render", help=render.WHAT, description=f"render: {render.WHAT}."))
     shards = commands.add_parser("shards", help="manage shard sets", description="shards: manage shard sets.")
     actions = shards.add_subparsers(dest="view", required=True, metavar="ACTION")
@@ -115,6 +142,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", metavar="FOLDER|URI", help="an image folder, a .npz, tars (folder, .tar or pattern); or s3://…")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="recipe.yaml", help="recipe to write; - prints it (default: %(default)s)"
+    )
+    parser.add_argument("--method", choices=METHODS, default="simclr", help="contrastive method (default: %(default)s)")
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--gpu", action="store_true", default=None, help="sizes for a GPU (default: if this machine has one)")
+    device.add_argument("--cpu", action="store_false", dest="gpu", help="sizes for CPUs")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="change one setting of the recipe, as pretrain.steps=600; can be repeated",
+    )
+
+
 def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options: Sequence[str]) -> None:
     _add_run_arguments(parser, optional=command == "plan")
     if command == "plan":
@@ -138,6 +187,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) 
     parser.add_argument(
         "--run", metavar="URI", type=_address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
     )
+    _add_set(parser)
 
 
 def _add_theory_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +195,7 @@ def _add_theory_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", metavar="URI", type=_address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
     )
+    _add_set(parser)
     parser.add_argument("--arm", help="arm of the encoder (default: the first of the recipe)")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="output folder for the toy's figures and numbers")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")

@@ -6,7 +6,7 @@ adainf doctor [RECIPE] [--run URI] [--json]
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
@@ -20,9 +20,11 @@ from adainf.recipe import Recipe
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-def doctor(reporter: Reporter, recipe: str | None = None, uri: str | None = None, as_json: bool = False) -> None:
+def doctor(
+    reporter: Reporter, recipe: str | None = None, uri: str | None = None, as_json: bool = False, settings: Sequence[str] = ()
+) -> None:
     """Run all checks and print the results. Raises `BadInput` if a check fails; a warning does not fail."""
-    checks = list(run_checks(recipe, uri))
+    checks = list(run_checks(recipe, uri, settings))
     if as_json:
         print(json.dumps([check._asdict() for check in checks], indent=2))
     else:
@@ -35,7 +37,7 @@ def doctor(reporter: Reporter, recipe: str | None = None, uri: str | None = None
         raise BadInput(f"doctor: {', '.join(bad)} {'fails' if len(bad) == 1 else 'fail'}; apply the fixes listed above")
 
 
-def run_checks(recipe_uri: str | None, uri: str | None) -> Iterator[Check]:
+def run_checks(recipe_uri: str | None, uri: str | None, settings: Sequence[str] = ()) -> Iterator[Check]:
     """Run one check after the other, cheap ones first."""
     yield from machine.environment()
     yield machine.cpus()
@@ -45,7 +47,7 @@ def run_checks(recipe_uri: str | None, uri: str | None) -> Iterator[Check]:
     recipe: Recipe | None = None
     if recipe_uri is not None:
         try:
-            recipe = load_recipe(recipe_uri)
+            recipe = load_recipe(recipe_uri, settings)
             yield Check("recipe", "ok", recipe.name)
         except BadInput as error:
             yield failed("recipe", error)

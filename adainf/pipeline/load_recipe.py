@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -27,10 +27,11 @@ _REMOVED = {
 """Removed settings of older recipes, and the fix for each."""
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Load and validate one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
 
-    Raises `BadInput`, one sentence with file, field and fix.
+    `settings`: changes of the form ``section.key=value``, applied in order; the value is YAML. Raises `BadInput`, one sentence
+    with file, field and fix.
     """
     try:
         text = _read(path)
@@ -38,21 +39,49 @@ def load_recipe(path: str | Path) -> Recipe:
         raise BadInput(f"{path}: no such recipe; see recipes/ for those that AdaInf provides") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
-    try:
-        data = yaml.load(text, Loader=_Loader)
-    except RecursionError:
-        raise BadInput(f"{path}: is not valid YAML (nested too deeply); fix the brackets") from None
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = (str(getattr(error, "problem", error)).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{path}:{where} is not valid YAML ({problem}); fix that line") from None
+    return parse_recipe(text, path, settings)
+
+
+def parse_recipe(text: str, path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """As `load_recipe`, for the text of the file `path`."""
+    data = _parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise BadInput(f"{path}: a recipe is a mapping of settings, not {_kind(data)}; see recipes/demo.yaml")
+    for setting in settings:
+        _set(data, setting)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise BadInput(f"{path}: {_explain(error)}") from None
+        changed = "".join(f" with --set {setting}" for setting in settings)
+        raise BadInput(f"{path}{changed}: {_explain(error)}") from None
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise BadInput(f"{where}: is not valid YAML (nested too deeply); fix the brackets") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = (str(getattr(error, "problem", error)).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{where}:{line} is not valid YAML ({problem}); fix that line") from None
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    """Apply ``section.key=value`` to the data of a recipe. Raises `BadInput` where it is not of that form."""
+    name, equals, value = setting.partition("=")
+    *sections, key = name.strip().split(".")
+    if not (equals and key and all(sections)):
+        raise BadInput(f"invalid --set {setting!r}: expected section.key=value, such as pretrain.steps=600")
+    inner = data
+    for number, section in enumerate(sections):
+        found = {} if inner.get(section) is None else inner[section]
+        if not isinstance(found, dict):
+            at = ".".join(sections[: number + 1])
+            raise BadInput(f"--set {setting}: {at} is not a section of the recipe; set {at} itself, as {at}=VALUE")
+        inner[section] = inner = dict(found)  # a copy: an alias of YAML may be in several places
+    inner[key] = _parse_yaml(value, f"--set {setting}")
 
 
 def _read(path: str | Path) -> str:
