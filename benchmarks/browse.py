@@ -103,7 +103,7 @@ class CountingProxy:
 @contextmanager
 def browsing(uri: str, server: Server, port: int) -> Iterator[tuple[int, int]]:
     """``adainf shards serve``; its port and process id."""
-    command = [sys.executable, "-m", "adainf", "shards", "serve", uri, "--port", "0"]
+    command = [sys.executable, "-m", "adainf", "shards", "serve", uri, "--no-token", "--port", "0"]
     environment = {**os.environ, **server.env(port), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

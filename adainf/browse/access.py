@@ -29,7 +29,8 @@ _FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>AdaInf: a
 
 class Guard:
     """Middleware. With a `token`, every request needs it: as ``Authorization: Bearer TOKEN``, or once as ``?token=TOKEN``,
-    which sets a cookie. Without one, only requests with a loopback host name are accepted, which prevents DNS rebinding.
+    which sets a cookie. Without one (`--no-token`), only requests with a loopback host name are accepted, which prevents DNS
+    rebinding.
 
     Browsers send a cookie to every port of a host. So its name and value are derived from the token: servers on other ports of
     the host have other cookies, and do not learn the token.

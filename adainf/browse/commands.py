@@ -161,13 +161,13 @@ def export(reporter: Reporter, uri: str, output: str, source: str | None = None,
     reporter.info(f"export: {count:,} images of {', '.join(catalog.sources) if entire else chosen.name} in {output}")
 
 
-def serve(reporter: Reporter, uri: str, host: str, port: int) -> None:
+def serve(reporter: Reporter, uri: str, host: str, port: int, no_token: bool = False) -> None:
     """Serve the web page until interrupted. Raises `BadInput` if the extra `browse` is not installed."""
     try:
         from adainf.browse.server import serve as serve_page
     except ImportError:
         raise BadInput("the web page requires Starlette and uvicorn; run pip install 'adainf[browse]'") from None
-    serve_page(uri, host, port, reporter)
+    serve_page(uri, host, port, reporter, no_token)
 
 
 def printable(text: str) -> str:

@@ -279,6 +279,9 @@ def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
     if action == "serve":
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
         parser.add_argument("--port", type=int, default=8080, help="port; 0 picks a free one (default: 8080)")
+        parser.add_argument(
+            "--no-token", action="store_true", help="on loopback, give the images to every user of this machine without a token"
+        )
 
 
 def _address(text: str) -> str:

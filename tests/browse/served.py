@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
-from adainf.browse.app import application
 from adainf.browse.catalog import Catalog
+from adainf.browse.server import config_of
 
 
 class Response(NamedTuple):
@@ -61,10 +61,8 @@ class Served:
 @contextmanager
 def served(uri: str | Catalog, token: str | None = None) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application(uri if isinstance(uri, Catalog) else Catalog(uri), token), log_level="critical", lifespan="off"
-    )
-    server = uvicorn.Server(config)
+    catalog = uri if isinstance(uri, Catalog) else Catalog(uri)
+    server = uvicorn.Server(config_of(catalog, token, "critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

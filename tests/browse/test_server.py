@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from hypothesis import strategies as st
 from adainf.browse.catalog import Catalog, SampleRef
 from adainf.browse.images import SMALL_BYTES, THUMBNAIL_PX, full_size, read_header, thumbnail
 from adainf.browse.reader import Reader, Unreadable
+from adainf.cli import main
 from adainf.errors import BAD_INPUT, AdaInfError, BadInput
 from adainf.pipeline.records import sha256
 from adainf.shards.format.manifest import ShardIndex
 from adainf.shards.format.png import decode_image, encode_stored_png
 from tests.browse.hostile import entry, huge_png, png, tar
-from tests.browse.served import served
+from tests.browse.served import Served, served
 from tests.shards.sets import make_set
 from tests.tiny import forge
 
@@ -265,16 +267,32 @@ def test_a_corrupt_tar_or_index_is_reported_and_never_shown_as_another_image(
         assert isinstance(image, Unreadable) or np.array_equal(decode_image(image), made.images[number])
 
 
-def test_beyond_loopback_a_token_is_generated_and_required(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_token_is_generated_and_required(tmp_path: Path, host: str) -> None:
+    """On loopback, too: a login node has many users."""
     made = make_set(f"{tmp_path}/set", 4, 2)
     command = [sys.executable, "-m", "adainf", "shards", "serve", made.uri, "--port", "0", "--host"]
-    with subprocess.Popen([*command, "0.0.0.0"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, host], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         line = process.stdout.readline()
+        address = re.search(r"http://([^:]+):(\d+)/\?token=(\S+)", line)
+        assert address, line
+        server = Served(int(address[2]))
+        rejected, accepted = (server.request(f"/api/catalog{query}") for query in ("", f"?token={address[3]}"))
         process.terminate()
-    assert "?token=" in line
-    assert f"http://{socket.gethostname()}:" in line, "0.0.0.0 is not an address that a browser can open"
-    assert len(line.split("?token=")[1].split()[0]) >= 32
-    environment = {**os.environ, "ADAINF_BROWSE_TOKEN": "abc"}
-    short = subprocess.run([*command, "127.0.0.1"], env=environment, capture_output=True, check=False)
-    assert short.returncode == BAD_INPUT
+    assert (rejected.status, accepted.status) == (401, 303)
+    # 0.0.0.0 is not an address that a browser can open.
+    assert address[1] == (socket.gethostname() if host == "0.0.0.0" else host)
+    assert len(address[3]) >= 32
+
+
+def test_what_gives_no_protection_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["shards", "serve", make_set(f"{tmp_path}/set", 4, 2).uri, "--port", "0"]
+    for host in ("0.0.0.0", "::", "example.com"):
+        assert main([*command, "--host", host, "--no-token"]) == BAD_INPUT
+        assert "--no-token would give" in capsys.readouterr().err
+    monkeypatch.setenv("ADAINF_BROWSE_TOKEN", "abc")
+    assert main(command) == BAD_INPUT
+    assert "too short" in capsys.readouterr().err
