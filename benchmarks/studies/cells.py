@@ -40,12 +40,17 @@ from benchmarks.studies import data
 
 Part = Literal["validation", "test"]
 """The split that scores a cell: half of the held-out training images, or the test images, which select nothing."""
-PRIVILEGED_IMAGES = 5_000
-"""Number of real images that the generators of sources `more` and `longer` are fitted on."""
-PRIVILEGED: dict[str, dict[str, Any]] = {"more": {}, "longer": {"generator.steps": 6000, "generator.sampler.steps": 16}}
-"""Their recipe changes: `longer` is fitted four times as long, and sampled in twice as many steps."""
+FITTED_ON: dict[str, tuple[int, dict[str, Any]]] = {
+    "more": (5_000, {}),
+    "longer": (5_000, {"generator.steps": 6000, "generator.sampler.steps": 16}),
+    "own500-short": (500, {"generator.steps": 500}),
+    "own500": (500, {}),
+    "own500-long": (500, {"generator.steps": 4500}),
+}
+"""Sources that a generator draws which several runs share: the number of real images that it is fitted on, and recipe changes.
+The first 500 of 5,000 are those of a run with 500 real images; a fit on more than the run's own is privileged."""
 IMPORTED = {
-    **dict.fromkeys(PRIVILEGED, f"a generator fitted on {PRIVILEGED_IMAGES:,} real images (privileged)"),
+    **{source: f"a generator fitted on {images:,} real images" for source, (images, _) in FITTED_ON.items()},
     "perfect": "held-out real images",
     "ghost": "means of two held-out real images",
     "noise": "noise",

@@ -35,6 +35,8 @@ TITLES = {
     "quality": "Quality of the generated images",
     "schedule": "Annealing of the augmentation with the images seen",
     "verify": "Longer probes",
+    "ceiling": "Headroom by regime",
+    "recovery": "What a generator recovers of the headroom",
 }
 """By block. `schedule` has recorded results only: its setting, `plan.schedule`, was removed in 0.2.0."""
 

@@ -138,13 +138,24 @@ def test_every_block_makes_recipes_that_are_ones(tmp_path: Path, quick: bool, na
     for block in study.blocks:
         assert block in results.TITLES
         setups, part = study.block(block)
-        assert part == ("validation" if block in ("gate", "pilot") else "test")
+        assert part == ("validation" if block in ("gate", "pilot") or name == "headroom" else "test")
         assert len({setup.name for setup in setups}) == len(setups)
         for setup in setups:
             recipe = load_recipe(setup.write(study.recipe, tmp_path))
             assert recipe.pretrain.global_batch <= setup.real_images
             assert not isinstance(recipe.generator, Diffusion) or recipe.generator.batch <= setup.real_images
             assert recipe.uses_generated == (setup.arms != ("none",))
+
+
+def test_headroom_compares_inflation_with_weaker_augmentation_of_the_same_regime(tmp_path: Path) -> None:
+    """Would catch a control of other steps or another number of real images."""
+    made = scores(none_weak_500_steps3000=[0.5, 0.5], adainf_500_perfect_steps3000=[0.6, 0.6])
+    made |= scores(adainf_500_own500_steps3000_share40=[0.5, 0.54], none_weak_500_steps1000=[0.4, 0.4])
+    found = started(tmp_path, tmp_path, study=STUDIES["headroom"]).differences("recovery", made)
+    assert {pair: row["linear_mean"] for pair, row in found.items()} == {
+        "adainf-500-perfect-steps3000 - none-weak-500-steps3000": pytest.approx(0.1),
+        "adainf-500-own500-steps3000-share40 - none-weak-500-steps3000": pytest.approx(0.02),
+    }
 
 
 def test_without_a_regime_from_the_gate_nothing_else_is_run(tmp_path: Path) -> None:
