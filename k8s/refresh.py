@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from adainf.kubernetes.rename import Dumper
 from adainf.kubernetes.render import K8S, kustomize, render
 from adainf.pipeline.stages import STAGES
 
@@ -49,18 +50,7 @@ def _single(stage: str, objects: list[dict[str, Any]]) -> str:
     if stage == "pretrain":
         what = "Pretrains the encoders of one arm, ADAINF_ARM: a gang of ADAINF_NNODES pods."
     header = _header("stage-header.txt").replace("STAGE", stage).replace("WHAT", what)
-    return header + yaml.dump_all([*(by_name[key] for key in needed), job], Dumper=_Dumper, sort_keys=False, width=1000)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes multi-line strings in block style, like kustomize."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
+    return header + yaml.dump_all([*(by_name[key] for key in needed), job], Dumper=Dumper, sort_keys=False, width=1000)
 
 
 def main() -> None:

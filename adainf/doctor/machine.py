@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adainf.doctor.check import Check, failed
 from adainf.errors import BadInput
-from adainf.kubernetes.launcher.env import GANGS, SERVICE, Pod
+from adainf.kubernetes.launcher.env import GANGS, Pod
 
 DNS_TIMEOUT_S = 10.0
 MIN_SHARED_MEMORY_BYTES = 2**30
@@ -42,7 +42,7 @@ def _dns_name(pod: Pod) -> Check:
             return Check("DNS name of the first pod", "ok", f"{pod.master} resolves to {address}")
         except OSError as error:
             if time.monotonic() > deadline:  # a warning only: that pod may not be scheduled yet
-                fix = f"if this persists, check pod {pod.job}-0, Service {SERVICE} and the pod's subdomain"
+                fix = f"if this persists, check pod {pod.job}-0, Service {pod.service} and the pod's subdomain"
                 return Check("DNS name of the first pod", "warn", f"{pod.master}: {error.strerror}", fix)
         time.sleep(1)
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from adainf.errors import BadInput
+from adainf.kubernetes.rename import DEFAULT, check_name, rename
 
 K8S = Path(__file__).parents[2] / "k8s"
 WHAT = "the manifests of the pipeline for a Kubernetes cluster, from k8s/"
@@ -38,12 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image of a target of the Dockerfile; can be repeated",
     )
     parser.add_argument("--run", metavar="URI", help="URI of the run, s3://bucket/prefix")
+    parser.add_argument(
+        "--name", default=DEFAULT, help="name of the run and prefix of its objects, also of Secret NAME-s3 (default: adainf)"
+    )
     parser.add_argument("--k8s", metavar="FOLDER", help="the folder k8s/ (default: that of the installed source)")
 
 
 def from_arguments(parsed: argparse.Namespace) -> str:
     """The output of ``adainf render``."""
-    return render(Path(parsed.k8s) if parsed.k8s else K8S, parsed.overlay, parsed.components, dict(parsed.images), parsed.run)
+    root = Path(parsed.k8s) if parsed.k8s else K8S
+    return render(root, parsed.overlay, parsed.components, dict(parsed.images), parsed.run, parsed.name)
 
 
 def render(
@@ -52,27 +57,29 @@ def render(
     components: Sequence[str] = (),
     images: Mapping[str, str] | None = None,
     run: str | None = None,
+    name: str = DEFAULT,
 ) -> str:
     """Render all objects as YAML: the base or an overlay, with components.
 
-    `images`: target of the Dockerfile → REPO[:TAG][@DIGEST]. `run`: URI of the run. Raises `BadInput` for an unknown name, and
-    without kubectl and kustomize.
+    `images`: target of the Dockerfile → REPO[:TAG][@DIGEST]. `run`: URI of the run. `name`: name of the run, and prefix of the
+    names of its objects. Raises `BadInput` for an unknown name, and without kubectl and kustomize.
     """
+    check_name(name)
     if not (root / "base").is_dir():
         raise BadInput(f"{root} is not a folder with the manifests: set the k8s/ of AdaInf's source by --k8s FOLDER")
     if run is not None and not run.startswith("s3://"):
         raise BadInput(f"--run {run} is not on a store that pods of a cluster share: use s3://BUCKET/PREFIX")
     known = {"overlay": names(root / "overlays"), "component": names(root / "components")}
-    wanted = [*([("overlay", overlay)] if overlay else []), *(("component", name) for name in components)]
-    for kind, name in wanted:
-        if name not in known[kind]:
-            raise BadInput(f"{root} has no {kind} {name!r}: choose one of {', '.join(known[kind]) or 'none'}")
-    parts = [root / f"{kind}s" / name for kind, name in wanted]
+    wanted = [*([("overlay", overlay)] if overlay else []), *(("component", each) for each in components)]
+    for kind, part in wanted:
+        if part not in known[kind]:
+            raise BadInput(f"{root} has no {kind} {part!r}: choose one of {', '.join(known[kind]) or 'none'}")
+    parts = [root / f"{kind}s" / part for kind, part in wanted]
     if missing := [mine for part in parts for mine in _user_files(part) if not mine.exists()]:
         raise BadInput(f"{missing[0]} does not exist: copy {missing[0].name}.example to that name and fill it in")
     kustomization: dict[str, Any] = {
         "resources": [root / "overlays" / overlay if overlay else root / "base"],
-        "components": [root / "components" / name for name in components],
+        "components": [root / "components" / each for each in components],
         "images": [_image(root, target, reference) for target, reference in (images or {}).items()],
     }
     if run is not None:
@@ -89,7 +96,7 @@ def render(
             raise BadInput(
                 f"no pod of these manifests uses image {target!r}: the base uses train and generate, overlay cpu uses train-cpu"
             )
-    return text
+    return text if name == DEFAULT else rename(yaml.safe_load_all(text), name)
 
 
 def kustomize(folder: Path) -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -89,7 +90,8 @@ class Cluster:
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run real kubectl as the administrator."""
         env = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self._folder)}
-        done = subprocess.run([kubectl(), *words], input=stdin, env=env, capture_output=True, text=True, timeout=60)
+        command = [kubectl(), f"--namespace={self.namespace}", *words]
+        done = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, timeout=60)
         assert not check or done.returncode == 0, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}"
         return done
 
@@ -116,6 +118,12 @@ class Cluster:
 
     def calls_of(self, account: str) -> list[Call]:
         return [call for call in self.calls if call.user == self._user(account)]
+
+    def in_namespace(self, namespace: str) -> Cluster:
+        """The same cluster, with another default namespace."""
+        view = copy(self)
+        view.namespace = namespace
+        return view
 
     def on_pod(self, play: Play) -> None:
         """Set what new pods do."""
@@ -212,10 +220,11 @@ class Cluster:
     def _variables(self, pod: Object, folder: Path) -> dict[str, str]:
         """Variables for DNS, and for the API if the pod mounts a token."""
         variables = {"CLUSTER_HOSTS": str(self._folder / "hosts")}
-        name = pod["spec"]["serviceAccountName"]
-        account = self.store.get("serviceaccounts", self.namespace, name) or {}
+        name, namespace = pod["spec"]["serviceAccountName"], pod["metadata"]["namespace"]
+        account = self.store.get("serviceaccounts", namespace, name) or {}
         if pod["spec"].get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
-            variables["KUBECONFIG"] = str(self._write_kubeconfig(folder / "kubeconfig", self._user(name)))
+            user = f"system:serviceaccount:{namespace}:{name}"
+            variables["KUBECONFIG"] = str(self._write_kubeconfig(folder / "kubeconfig", user))
         return variables
 
 

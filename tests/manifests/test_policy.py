@@ -131,6 +131,7 @@ def test_references_of_pods_resolve(objects: list[Object]) -> None:
             assert ("ServiceAccount", account) in have
         if service := each.spec.get("subdomain"):
             assert ("Service", service) in have
+            assert each.env("ADAINF_SERVICE") == service
         for volume in each.spec["volumes"]:
             if "configMap" in volume:
                 assert ("ConfigMap", volume["configMap"]["name"]) in have

@@ -10,9 +10,6 @@ from adainf.errors import BadInput
 from adainf.pipeline.stages import STAGES
 
 GANGS = tuple(stage.name for stage in STAGES.values() if stage.is_gang)
-SERVICE = "adainf-workers"
-"""The headless Service that provides the DNS names of pods."""
-
 _RESERVED = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
 """Variables that only the launcher may set, for its child processes."""
 
@@ -30,6 +27,8 @@ class Pod:
     namespace: str
     ip: str | None
     domain: str
+    service: str
+    """The headless Service that provides the DNS names of pods."""
     master_port: int
     progress_port: int
 
@@ -67,6 +66,7 @@ class Pod:
             environment.get("POD_NAMESPACE", "default"),
             environment.get("POD_IP") or None,
             environment.get("ADAINF_CLUSTER_DOMAIN", "cluster.local"),
+            environment.get("ADAINF_SERVICE") or "adainf-workers",
             _number(environment, "ADAINF_MASTER_PORT", "29500", least=1),
             _number(environment, "ADAINF_PROGRESS_PORT", "8080", least=0),
         )
@@ -74,7 +74,7 @@ class Pod:
     @property
     def master(self) -> str:
         """DNS name of the pod with index 0."""
-        return f"{self.job}-0.{SERVICE}.{self.namespace}.svc.{self.domain}"
+        return f"{self.job}-0.{self.service}.{self.namespace}.svc.{self.domain}"
 
 
 def _number(environment: Mapping[str, str], name: str, default: str, least: int) -> int:

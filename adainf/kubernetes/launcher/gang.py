@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from adainf.errors import BAD_INPUT, INTERRUPTED, OK, STAGE_FAILED, SUPERSEDED, AdaInfError, BadInput, Interrupted
-from adainf.kubernetes.launcher.env import SERVICE, Pod
+from adainf.kubernetes.launcher.env import Pod
 from adainf.kubernetes.launcher.stop import Stop
 
 NAME_TIMEOUT_S = 600.0
@@ -94,8 +94,8 @@ def wait_for_master(pod: Pod, stop: Stop, timeout_s: float = NAME_TIMEOUT_S) -> 
             if time.monotonic() > deadline:
                 raise AdaInfError(
                     f"{pod.master} does not resolve after {timeout_s:.0f} s ({error.strerror}): check that pod {pod.job}-0 "
-                    f"runs, that Service {SERVICE} exists, is headless, has publishNotReadyAddresses and a selector that "
-                    f"matches the pod's labels, that the pod has subdomain {SERVICE}, and that the cluster's domain is "
+                    f"runs, that Service {pod.service} exists, is headless, has publishNotReadyAddresses and a selector that "
+                    f"matches the pod's labels, that the pod has subdomain {pod.service}, and that the cluster's domain is "
                     f"{pod.domain} (ADAINF_CLUSTER_DOMAIN)"
                 ) from None
         time.sleep(random.uniform(0.5, 1.5))  # jitter: many nodes must not query DNS in lockstep

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from adainf.kubernetes.render import render
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, request, tasks
 from adainf.pipeline.load_recipe import load_recipe
@@ -27,8 +28,8 @@ FOREVER = Script(after_s=float("inf"), on_sigterm=Exit(75))
 class Pipeline:
     """Applies jobs/adainf.yaml with the demo recipe and a run in a folder. `play` can replace the script of a stage's pod."""
 
-    def __init__(self, cluster: Cluster, folder: Path, play: Play = lambda pod: None) -> None:
-        self.cluster, self.play = cluster, play
+    def __init__(self, cluster: Cluster, folder: Path, play: Play = lambda pod: None, name: str = "adainf") -> None:
+        self.cluster, self.play, self.name = cluster, play, name
         self.run = Run(str(folder / "run"))
         self.recipe = RECIPE
         self.env = {"ADAINF_BACKOFF_S": "0.2", "ADAINF_STUCK_S": "1"}
@@ -41,19 +42,20 @@ class Pipeline:
         """Start time-out of stages. None: the manifest's."""
         self.started: list[str] = []
         """Tasks in the order in which their pods started."""
-        cluster.on_pod(self._play)
+        cluster.on_pod(self.plays)
 
     def apply(self, check: bool = True) -> str:
         done = self.cluster.kubectl("apply", "-f", "-", stdin=self.text(), check=check)
         return done.stdout + done.stderr
 
     def text(self) -> str:
-        objects = list(yaml.safe_load_all((ROOT / "jobs" / "adainf.yaml").read_text()))
+        text = (ROOT / "jobs" / "adainf.yaml").read_text() if self.name == "adainf" else render(name=self.name)
+        objects = list(yaml.safe_load_all(text))
         for each in objects:
-            match each["metadata"]["name"]:
-                case "adainf-recipe":
+            match each["metadata"]["name"].removeprefix(self.name):
+                case "-recipe":
                     each["data"] = {"recipe.yaml": self.recipe.read_text()}
-                case "adainf-store":
+                case "-store":
                     each["data"] = {"ADAINF_RUN": self.run.locate("")}
             if each["kind"] == "CronJob":
                 pod = each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
@@ -65,12 +67,13 @@ class Pipeline:
         return yaml.safe_dump_all(objects)
 
     def end(self, timeout_s: float = 60) -> Object:
-        return self.cluster.until_ended("adainf", timeout_s)
+        return self.cluster.until_ended(self.name, timeout_s)
 
     def jobs(self) -> list[str]:
         """TASK-ATTEMPT of each stage Job that exists."""
-        labels = [job["metadata"]["labels"] for job in self.cluster.store.list("jobs") if job["metadata"]["name"] != "adainf"]
-        return sorted(f"{task(label)}-{label['adainf.dev/attempt']}" for label in labels)
+        labels = [job["metadata"]["labels"] for job in self.cluster.store.list("jobs", self.cluster.namespace)]
+        mine = [label for label in labels if label.get("adainf.dev/run") == self.name]
+        return sorted(f"{task(label)}-{label['adainf.dev/attempt']}" for label in mine)
 
     def pod(self, name: str, index: int = 0) -> Object:
         """A pod of a task, once it is running."""
@@ -78,6 +81,8 @@ class Pipeline:
         def look() -> Object | None:
             for pod in self.cluster.pods():
                 label = pod["metadata"]["labels"]
+                if label["app.kubernetes.io/instance"] != self.name:
+                    continue
                 right = task(label) == name and label.get(INDEX, "0") == str(index) and pod["status"]["phase"] == "Running"
                 if right and "deletionTimestamp" not in pod["metadata"]:
                     return pod
@@ -98,11 +103,11 @@ class Pipeline:
 
     def log(self) -> str:
         """Log of all processes of the controller."""
-        return "".join(self.cluster.kubelet.log(pod) for pod in self.cluster.pods("adainf"))
+        return "".join(self.cluster.kubelet.log(pod) for pod in self.cluster.pods(self.name))
 
     def notes(self) -> dict[str, str]:
         """Reason → latest note of the controller's Events on job/adainf."""
-        return {event["reason"]: event["message"] for event in self.cluster.events("adainf")}
+        return {event["reason"]: event["message"] for event in self.cluster.events(self.name)}
 
     def record(self, pod: Object, code: int, reason: str, done: int | None = None) -> None:
         """Write the termination record of a pod, as its launcher does."""
@@ -122,7 +127,8 @@ class Pipeline:
             report = Request(stage="report", settings={}, inputs=digests)
             self.run.commit(artifact, Manifest(request=report if artifact == "report" else request(recipe, artifact, inputs)))
 
-    def _play(self, pod: Object) -> Script | Process:
+    def plays(self, pod: Object) -> Script | Process:
+        """What a pod of this run does."""
         label = pod["metadata"]["labels"]
         name = task(label)
         if name == "controller":

@@ -143,7 +143,7 @@ def test_wait_prints_each_change_once(
         "generate, attempt 1: running; 2/4 pods ready",
         "generate, attempt 1: running; 2/4 pods ready; ErrImagePull for 1m: check the image",
         "StoreUnreachable for 1m: check",
-        "GET apis/batch/v1/namespaces/ns/jobs/adainf: the API server responds with 503 (fault 503); 5 attempts failed; retrying",
+        f"GET {JOBS[1:]}/adainf: the API server responds with 503 (fault 503); 5 attempts failed; retrying",
         "the pipeline continues",
         "generate, attempt 1: running; 2/4 pods ready",
         "generate, attempt 1: running; 4/4 pods ready",

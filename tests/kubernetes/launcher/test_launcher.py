@@ -203,3 +203,13 @@ def test_a_first_pod_that_does_not_resolve_is_explained(monkeypatch: pytest.Monk
             signal.signal(number, handler)
     for word in ("Service adainf-workers", "selector", "subdomain", "ADAINF_CLUSTER_DOMAIN"):
         assert word in str(found.value)
+
+
+def test_the_service_of_a_named_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `adainf render --name cifar` sets it."""
+    variables = {"ADAINF_NNODES": "2", "JOB_COMPLETION_INDEX": "1", "JOB_NAME": "cifar-fit-ab12-1", "POD_NAMESPACE": "ns"}
+    named = Pod.here("fit", {**variables, "ADAINF_SERVICE": "cifar-workers"})
+    assert named.master == "cifar-fit-ab12-1-0.cifar-workers.ns.svc.cluster.local"
+    assert (
+        Pod.here("fit", variables).service == Pod.here("fit", {**variables, "ADAINF_SERVICE": ""}).service == "adainf-workers"
+    )
