@@ -9,6 +9,7 @@ from pydantic import BaseModel, JsonValue
 
 from adainf.browse.lru import LruCache
 from adainf.errors import BadInput
+from adainf.evaluation.accuracy import Accuracy, accuracy_text, amount, digits_for, share_text, weight_text
 from adainf.evaluation.scores import title
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.records import Manifest, sha256
@@ -53,7 +54,7 @@ class Overview:
                     elif name.startswith("pretrain/"):
                         arms.setdefault(name.split("/")[1], {}).setdefault("seeds", []).append(_trained(manifest))
                     elif name.startswith("evaluate/"):
-                        arms.setdefault(name.split("/")[1], {})["accuracy"] = _accuracies(manifest)
+                        arms.setdefault(name.split("/")[1], {}).update(_accuracies(manifest))
             except BadInput as error:
                 state |= {"state": "corrupt", "error": str(error)}
             artifacts.append(state)
@@ -98,7 +99,11 @@ class Overview:
 
 def _trained(manifest: Manifest) -> dict[str, Any]:
     shown = ("seed", "steps", "global_batch", "real_weight", "generated_share", "passes_per_real_image")
-    return {name: manifest.content[name] for name in shown if name in manifest.content}
+    found: dict[str, Any] = {name: manifest.content[name] for name in shown if name in manifest.content}
+    weight, share, passes = (found.get(name) for name in shown[-3:])
+    if isinstance(weight, int | float) and isinstance(share, int | float) and isinstance(passes, int | float):
+        found["text"] = [weight_text(weight, share), share_text(share), amount(passes)]
+    return found
 
 
 class _Measure(BaseModel):
@@ -114,16 +119,22 @@ class _Seed(BaseModel):
 
 
 class _Scores(BaseModel):
+    test_images: int = 0
     seeds: dict[str, _Seed] = {}
 
 
-def _accuracies(manifest: Manifest) -> dict[str, list[float]]:
-    """Accuracies by the title of the measure, one per seed. Raises `BadInput` for a manifest of another format."""
+def _accuracies(manifest: Manifest) -> dict[str, Any]:
+    """Accuracies by the title of the measure, one per seed, and as the report prints them.
+
+    Raises `BadInput` for a manifest of another format.
+    """
     found: dict[str, list[float]] = {}
-    for seed in manifest.content_as(_Scores).seeds.values():
+    scores = manifest.content_as(_Scores)
+    for seed in scores.seeds.values():
         for measure in seed.measures:
             found.setdefault(title(measure.protocol, measure.settings), []).append(measure.accuracy)
-    return found
+    digits = digits_for(scores.test_images)
+    return {"accuracy": found, "text": {name: accuracy_text(Accuracy(tuple(of)), digits) for name, of in found.items()}}
 
 
 def _parse_log(log: bytes) -> list[tuple[str, int, dict[str, float]]]:

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from adainf.evaluation.intervals import (
-    NORMAL_QUANTILE,
-    Interval,
-    half_width,
-    student_interval,
-    t_quantile,
-    wilson_interval,
-)
-from adainf.evaluation.scores import Measure
+from adainf.evaluation.accuracy import Accuracy, digits_for, percent
+from adainf.evaluation.intervals import NORMAL_QUANTILE, half_width, t_quantile
 
 CONTROLS = ("none", "none-weak", "vanilla")
 
@@ -40,45 +29,6 @@ ONE_CLASS = "fewer than two labelled classes to train on"
 """Why no encoder can be probed, as an object of "The data have ...\""""
 
 Outcome = Literal["win", "no win", "open"]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """One accuracy (0..1) of one arm: a value per seed, with the same order of seeds for all arms."""
-
-    values: tuple[float, ...]
-    hits: NDArray[np.bool_] | None = field(default=None, compare=False)
-    """Seeds x test images: whether the image is classified correctly; None where the scores do not contain it."""
-
-    @classmethod
-    def of(cls, measures: Sequence[Measure]) -> Self:
-        """Of one measure per seed."""
-        hits = [hit for measure in measures if (hit := measure.hits) is not None]
-        values = tuple(measure.accuracy for measure in measures)
-        return cls(values, np.stack(hits) if len(hits) == len(values) else None)
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over the seeds; None for one seed."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def interval(self, test_images: int) -> Interval:
-        """The 95 % interval: Student's of the mean over several seeds, or Wilson's of one seed on `test_images`."""
-        return wilson_interval(self.mean, test_images) if self.std is None else student_interval(self.values)
-
-    def standard_error(self, test_images: int) -> float:
-        """The standard error of the mean over several seeds, or the binomial one of one seed on `test_images`."""
-        if self.std is not None:
-            return self.std / math.sqrt(len(self.values))
-        return self.binomial_error(test_images)
-
-    def binomial_error(self, test_images: int) -> float:
-        """The standard error of an accuracy on `test_images`. More seeds do not reduce it, because they share the images."""
-        return math.sqrt(self.mean * (1 - self.mean) / max(test_images, 1))
 
 
 @dataclass(frozen=True)
@@ -112,16 +62,6 @@ class Conclusion:
     @property
     def text(self) -> str:
         return " ".join((self.headline, *self.notes))
-
-
-def digits_for(test_images: int) -> int:
-    """The number of decimals of a percentage that a test set of this size supports."""
-    return 1 if test_images < 2000 else 2
-
-
-def percent(value: float, digits: int) -> str:
-    """0.9131 → "91.3"."""
-    return f"{100 * value:.{digits}f}"
 
 
 def points(value: float, digits: int) -> str:

@@ -19,11 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adainf.augment.profiles import default_views
+from adainf.evaluation.accuracy import Accuracy, digits_for, percent
 from adainf.inflation.policy import PAPER_MIN_SCALES, PAPER_SIZES, RECIPE_MIN_SCALE, min_scale
 from adainf.inflation.record import EFFECTIVE, PAPER_REFERENCE_IMAGES, InflationPlan
 from adainf.pipeline.graph import UNTRAINED
 from adainf.recipe import Recipe
-from adainf.report.comparison import Accuracy, digits_for, percent
 from adainf.report.summary import CHANCE, Curve, Row
 
 INK, MUTED, FAINT, PAPER = "#1f2328", "#656d78", "#d8dde3", "#fefefd"
@@ -68,6 +68,8 @@ _STYLE = {
     "legend.fontsize": 10.5,
 }
 _DEFAULTS = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+_LINEAR_OFFSET, _KNN_OFFSET = -0.13, 0.17
+"""Of the dots of an arm, below its position on the axis."""
 _WIDTH_INCHES = 6.0  # 432 px at 72 px per inch: the width of a column of the page, or of a phone
 
 
@@ -120,7 +122,7 @@ def accuracy(rows: Sequence[Row], test_images: int) -> str | None:
         values = [value for pair in ranges for value in pair]
         if untrained and untrained.linear:
             values.append(100 * untrained.linear.mean)
-            _mark_level(axes, untrained.linear.mean, "untrained", len(arms), test_images)
+            _mark_untrained(axes, untrained.linear.mean, len(arms), test_images)
         low, high = _axis(values)
         _mark_chance(axes, chance, low, len(arms), test_images)
         axes.set(xlim=(low, high), ylim=(len(arms) - 0.3, -0.85), xlabel="test accuracy, %")
@@ -173,7 +175,7 @@ def _powers_of_two(low: float, high: float) -> list[float]:
 def _draw_arm(axes: Axes, position: int, row: Row, test_images: int) -> tuple[float, float]:
     """Draws the dots and error bars of one arm. Returns the smallest and largest percentage drawn."""
     drawn: list[float] = []
-    for accuracy, offset, hollow in ((row.linear, -0.13, False), (row.knn, 0.17, True)):
+    for accuracy, offset, hollow in ((row.linear, _LINEAR_OFFSET, False), (row.knn, _KNN_OFFSET, True)):
         if accuracy is None:
             continue
         colour = ARM_COLOURS[row.name]
@@ -198,10 +200,21 @@ def _write_value(axes: Axes, accuracy: Accuracy, position: float, right: float, 
     axes.annotate(text, (right, position), (5, 0), textcoords="offset points", va="center", fontsize=9.5, color=MUTED)
 
 
+def _mark_untrained(axes: Axes, linear: float, arms: int, test_images: int) -> None:
+    """Draws the linear probe of the untrained encoder beside the linear probes only, as a line across the dot of each arm."""
+    centres = np.arange(arms) + _LINEAR_OFFSET
+    axes.vlines([100 * linear] * arms, centres - 0.14, centres + 0.14, color=MUTED, linewidth=1)
+    _name_level(axes, linear, "untrained", " (linear probe)", test_images)
+
+
 def _mark_level(axes: Axes, value: float, name: str, arms: int, test_images: int) -> None:
     """Draws a vertical line across all arms, with its name above."""
     axes.vlines(100 * value, -0.45, arms - 0.65, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-    text = f"{name} {percent(value, digits_for(test_images))}"
+    _name_level(axes, value, name, "", test_images)
+
+
+def _name_level(axes: Axes, value: float, name: str, suffix: str, test_images: int) -> None:
+    text = f"{name} {percent(value, digits_for(test_images))}{suffix}"
     axes.annotate(text, (100 * value, -0.62), ha="center", va="center", fontsize=9.5, color=MUTED)
 
 

@@ -15,18 +15,18 @@ from pydantic import JsonValue
 
 from adainf import __version__
 from adainf.augment.profiles import Profile
+from adainf.evaluation.accuracy import NOT_AVAILABLE, amount, digits_for, weight_text
 from adainf.inflation.record import QUALITY, InflationPlan, choice_name
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import generated, measured
 from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
-from adainf.report.comparison import digits_for
 from adainf.report.grids import first_images, grid_png
 from adainf.report.measures import compare_with_published, measure_rows
 from adainf.report.overfitting import overfitting
 from adainf.report.quality import by_space, extremes, of_pixels, shards_text
 from adainf.report.summary import SourceSummary, Summary, Trained
-from adainf.report.table import COLUMNS, NOT_AVAILABLE, amount, cells
+from adainf.report.table import COLUMNS, cells
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Split
 
@@ -56,6 +56,7 @@ def render(summary: Summary, run: Run) -> bytes:
     """The page of a run. Reads the first shards for the sample grids. Raises `BadInput` if one is corrupt."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["amount"] = amount
+    environment.globals["weight_text"] = weight_text
     template = environment.from_string(files("adainf.report").joinpath("report.html").read_text(encoding="utf-8"))
     return (template.render(**_context(summary, run)).strip() + "\n").encode()
 

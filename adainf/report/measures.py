@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adainf.evaluation.accuracy import Accuracy, accuracy_text, percent
 from adainf.evaluation.scores import ArmScores
 from adainf.recipe import Published
-from adainf.report.comparison import Accuracy, percent
 from adainf.report.summary import Row
-from adainf.report.table import accuracy_text
 
 
 @dataclass(frozen=True)

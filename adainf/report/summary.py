@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from adainf.augment.profiles import Profile
+from adainf.evaluation.accuracy import Accuracy
 from adainf.evaluation.scores import ArmScores, Protocol
 from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import VerifyResult
@@ -16,7 +17,7 @@ from adainf.pipeline.graph import UNTRAINED, build_graph, evaluated, fitted, gen
 from adainf.pipeline.records import Manifest
 from adainf.quality.record import Quality
 from adainf.recipe import FittedGenerator, GeneratedSource, Recipe
-from adainf.report.comparison import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Accuracy, Conclusion, conclude
+from adainf.report.comparison import NO_LABELS, NO_TEST_LABELS, ONE_CLASS, Conclusion, conclude
 from adainf.report.overfitting import overfitting
 from adainf.shards.format.manifest import ShardSet
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from adainf.report.comparison import Accuracy, digits_for, percent
+from adainf.evaluation.accuracy import NOT_AVAILABLE, accuracy_text, amount, digits_for, share_text, weight_text
 from adainf.report.summary import Row, Summary
-
-NOT_AVAILABLE = "–"
 
 COLUMNS = ("arm", "linear\nprobe %", "kNN %", "points\nvs none", "real\nweight", "generated\nshare", "passes per\nreal image")
 """Column headers, with line breaks that fit a terminal of 80 columns."""
@@ -28,14 +26,13 @@ def results_table(summary: Summary) -> Table:
 def cells(row: Row, digits: int) -> tuple[str, ...]:
     """The cells of a row, in the order of `COLUMNS`."""
     arm = row.trained
-    mixed = arm is not None and arm.generated_share > 0
     return (
         row.name,
         accuracy_text(row.linear, digits),
         accuracy_text(row.knn, digits),
         NOT_AVAILABLE if row.difference is None else signed(row.difference, digits),
-        f"{arm.real_weight:g}" if arm and mixed else NOT_AVAILABLE,
-        NOT_AVAILABLE if arm is None else f"{100 * arm.generated_share:.0f} %",
+        NOT_AVAILABLE if arm is None else weight_text(arm.real_weight, arm.generated_share),
+        NOT_AVAILABLE if arm is None else share_text(arm.generated_share),
         NOT_AVAILABLE if arm is None else amount(arm.passes_per_real_image),
     )
 
@@ -44,19 +41,6 @@ def signed(difference: float, digits: int) -> str:
     """A difference of accuracies in percentage points, with its sign; never "-0.0"."""
     shown = f"{100 * difference:+.{digits}f}"
     return shown.replace("-", "−") if float(shown) else f"{0:.{digits}f}"
-
-
-def amount(value: float) -> str:
-    """A number of passes with at least three digits: 0.523, 39.6, 1,024."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def accuracy_text(accuracy: Accuracy | None, digits: int) -> str:
-    """In percent, with the standard deviation over the seeds."""
-    if accuracy is None:
-        return NOT_AVAILABLE
-    spread = "" if accuracy.std is None else f" ± {percent(accuracy.std, digits)}"
-    return percent(accuracy.mean, digits) + spread
 
 
 def _title(summary: Summary) -> str:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adainf.evaluation.accuracy import Accuracy, digits_for
 from adainf.evaluation.intervals import t_quantile
 from adainf.evaluation.scores import Measure
 from adainf.report.comparison import (
@@ -16,10 +17,8 @@ from adainf.report.comparison import (
     NO_TEST_LABELS,
     NONE_WEAK_NOTE,
     OTHER_IMAGES_NOTE,
-    Accuracy,
     compare,
     conclude,
-    digits_for,
     points,
 )
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adainf.evaluation.accuracy import Accuracy
 from adainf.pipeline.artifacts import Run
 from adainf.recipe import Recipe
-from adainf.report.comparison import Accuracy
 from adainf.report.figures import accuracy, crop_policy, generator_curve, loss_curves
 from adainf.report.grids import first_images, grid_png
 from adainf.report.summary import Row, collect

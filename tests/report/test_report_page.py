@@ -9,8 +9,10 @@ import re
 import shutil
 from collections.abc import Callable
 from html import unescape
+from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -19,13 +21,15 @@ from scipy.stats import binomtest
 
 from adainf.browse.overview import Overview
 from adainf.errors import BadInput
+from adainf.evaluation.accuracy import amount, digits_for, percent
 from adainf.pipeline.artifacts import Run
+from adainf.pipeline.graph import UNTRAINED
 from adainf.pipeline.progress import Reporter
-from adainf.recipe import Published, Recipe
-from adainf.report.comparison import digits_for, percent
+from adainf.recipe import Arm, Published, Recipe
+from adainf.report.figures import ARM_COLOURS
 from adainf.report.measures import measure_rows
 from adainf.report.summary import collect
-from adainf.report.table import amount, results_table, signed
+from adainf.report.table import cells, results_table, signed
 from adainf.stages.report import PAGE, report
 from tests.report.synthetic_run import BY_SPACE, IMPORT, PIXELS, Made
 
@@ -409,17 +413,53 @@ def test_published_accuracies_are_shown_and_missing_arms_are_empty(build: Build)
     assert [re.split(r"\|+", row) for row in cells] == [["adainf", "96.0 ± 1.0", "93.42"], ["weak", "–", "90.5"]]
 
 
-def test_the_browser_has_the_numbers_of_the_report(build: Build) -> None:
-    """Cell by cell: kNN of 20 and of 200 neighbours, say, are two measures in both."""
+def test_page_terminal_and_browser_have_the_same_numbers(build: Build) -> None:
+    """Cell by cell: kNN of 20 and of 200 neighbours, say, are two measures in all of them."""
     made = seeds()
     recipe, run = build(made)
-    rows = measure_rows(collect(recipe, run).scores, digits_for(made.test_images))
+    summary = collect(recipe, run)
+    digits = digits_for(made.test_images)
+    rows = measure_rows(summary.scores, digits)
+    arms = {arm: shown for arm, shown in Overview(run).read()["arms"].items() if arm in recipe.arms}
     of_report = {(row.arm, row.title): row.accuracy for row in rows if row.arm in recipe.arms}
     of_browser = {
-        (arm, title): percent(fmean(values), digits_for(made.test_images))
-        for arm, shown in Overview(run).read()["arms"].items()
-        if arm in recipe.arms
+        (arm, title): percent(fmean(values), digits)
+        for arm, shown in arms.items()
         for title, values in shown["accuracy"].items()
     }
     assert of_browser == of_report
     assert len(of_report) == 4 * len(recipe.arms)
+    of_text = {(arm, title): text.split(" ± ")[0] for arm, shown in arms.items() for title, text in shown["text"].items()}
+    assert of_text == of_report
+
+    # The columns that all three have: linear probe, kNN, real weight, generated share, passes per real image.
+    browser = {
+        arm: [shown["text"]["linear probe, lbfgs"], shown["text"]["kNN, k = 20"], *shown["seeds"][0]["text"]]
+        for arm, shown in arms.items()
+    }
+    written = io.StringIO()
+    Console(width=200, file=written).print(results_table(summary))
+    terminal = written.getvalue().splitlines()
+    page = page_of(recipe, run).partition('scope="col">arm')[2].partition("<tbody>")[2].partition("</table>")[0]
+    for row in summary.rows:
+        expected = list(cells(row, digits))
+        (line,) = (line for line in terminal if line.split()[:1] == [row.name])
+        assert line.split() == " ".join(expected).split(), "terminal"
+        (in_page,) = (part for part in page.split("<tr") if f"{row.name}<" in part)
+        assert re.sub(r"(<[^>]*>|\s)+", " ", f"<{in_page}").split() == " ".join(expected).split(), "page"
+        if row.name in browser:
+            assert browser[row.name] == [*expected[1:3], *expected[4:]], "browser"
+
+
+def test_report_and_browser_have_the_same_colours() -> None:
+    """In both themes, and for every arm."""
+    style = files("adainf.browse").joinpath("static/style.css").read_text(encoding="utf-8")
+    report = files("adainf.report").joinpath("report.html").read_text(encoding="utf-8")
+    found = re.findall(r"(--arm-[\w-]+): (#\w+)", report)
+    assert re.findall(r"(--arm-[\w-]+): (#\w+)", style) == found
+    assert dict(found[: len(ARM_COLOURS)]) == {f"--arm-{arm}": colour for arm, colour in ARM_COLOURS.items()}
+    assert {*get_args(Arm), UNTRAINED} == set(ARM_COLOURS)
+    script = files("adainf.browse").joinpath("static/charts.js").read_text(encoding="utf-8")
+    for arm in ARM_COLOURS:
+        assert f'"{arm}"' in script
+        assert f".arm-{arm} {{ stroke: var(--arm-{arm});" in style

@@ -19,7 +19,11 @@ export function formatNumber(value) {
   return size >= 0.001 ? `${Number(value.toPrecision(3))}` : value.toExponential(1);
 }
 
-// `lines`: [name, points, colour index]; a point is [step, value].
+// The class with the colour of an arm, which is that of the report.
+const ARMS = ["none", "none-weak", "vanilla", "reweighted", "weak", "adainf", "verified", "untrained"];
+export const colourOf = (arm) => (ARMS.includes(arm) ? `arm-${arm}` : "other");
+
+// `lines`: [name, points, class of the colour]; a point is [step, value].
 export function chart(title, lines) {
   const finite = lines.map(([name, points, colour]) => [name, points.filter(([, value]) => Number.isFinite(value)), colour]);
   const all = finite.flatMap(([, points]) => points);
@@ -38,11 +42,11 @@ export function chart(title, lines) {
     svg("text", { x: WIDTH - 6, y: HEIGHT - 3, "text-anchor": "end" }, last.toLocaleString("en")),
   ];
   const paths = finite.map(([, points, colour]) =>
-    svg("path", { class: `s${colour % 6}`, d: points.map(([step, value], at) => `${at ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("") }));
+    svg("path", { class: colour, d: points.map(([step, value], at) => `${at ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join("") }));
   const ends = finite.map(([name, points]) => `${name} ${points.length ? formatNumber(points.at(-1)[1]) : "no data"}`).join(", ");
   const chart = svg("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, last values: ${ends}` }, ...rows, ...steps, ...paths);
   return el("figure", {}, el("figcaption", {}, title), chart);
 }
 
 export const legend = (names) =>
-  el("div", { class: "legend" }, ...names.map((name, at) => el("span", {}, el("i", { class: `s${at % 6}` }), name)));
+  el("div", { class: "legend" }, ...names.map((name) => el("span", {}, el("i", { class: colourOf(name) }), name)));

@@ -1,7 +1,7 @@
 // The overview of a run: artifacts, plan, arms and training curves. Refreshed every few seconds while visible.
 
 import { fetchJson } from "./api.js";
-import { chart, formatNumber, legend } from "./charts.js";
+import { chart, colourOf, formatNumber, legend } from "./charts.js";
 import { $, el, formatBytes, formatCount } from "./dom.js";
 
 const TITLES = { loss: "Loss", feature_spread: "Feature spread", rank_me: "Effective rank", probe_accuracy: "Online probe accuracy", knn: "kNN accuracy",
@@ -42,23 +42,14 @@ function sources(catalog) {
 function arms(run) {
   const names = Object.keys(run.arms);
   if (!names.length) return [];
-  const protocols = [...new Set(names.flatMap((name) => Object.keys(run.arms[name].accuracy ?? {})))];
-  const rows = names.map((name) => {
-    const { seeds = [], accuracy = {} } = run.arms[name];
-    const first = seeds[0];
-    return [name, `${seeds.length || "–"}`, first ? formatNumber(first.real_weight) : "–", first ? `${Math.round(100 * first.generated_share)} %` : "–",
-      ...protocols.map((protocol) => meanStd(accuracy[protocol]))];
+  const protocols = [...new Set(names.flatMap((name) => Object.keys(run.arms[name].text ?? {})))];
+  const rows = names.map((name) => { // the server formats all numbers, as for the report
+    const { seeds = [], text = {} } = run.arms[name];
+    return [el("span", { class: "arm" }, el("i", { class: `dot ${colourOf(name)}` }), name), `${seeds.length || "–"}`,
+      ...(seeds[0]?.text ?? ["–", "–", "–"]), ...protocols.map((protocol) => text[protocol] ?? "–")];
   });
-  const columns = [["Arm"], ["seeds", "number"], ["real weight", "number"], ["generated", "number"], ...protocols.map((name) => [`${name} %`, "number"])];
+  const columns = [["Arm"], ["seeds", "number"], ["real weight", "number"], ["generated", "number"], ["passes per real image", "number"], ...protocols.map((name) => [`${name} %`, "number"])];
   return [el("h2", {}, "Arms"), table(columns, rows)];
-}
-
-function meanStd(values) {
-  if (!values?.length) return "–";
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  if (values.length < 2) return (100 * mean).toFixed(1);
-  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
-  return `${(100 * mean).toFixed(1)} ± ${(100 * deviation).toFixed(1)}`;
 }
 
 function plan(content, verified) {
@@ -72,19 +63,19 @@ function plan(content, verified) {
 function curveCharts(curves) {
   const labels = Object.keys(curves);
   const byMetric = new Map();
-  labels.forEach((label, at) => {
+  for (const label of labels) {
     for (const [name, points] of Object.entries(curves[label])) {
       if (!byMetric.has(name)) byMetric.set(name, []);
-      byMetric.get(name).push([label, points, at]);
+      byMetric.get(name).push([label, points, "other"]);
     }
-  });
+  }
   const pretraining = (lines) => lines.some(([label]) => label.startsWith("pretrain"));
   const others = [];
   const figures = [];
   for (const [name, lines] of byMetric) {
     const title = TITLES[name] ?? name.replaceAll("_", " ");
     const trained = lines.filter(([label]) => label.startsWith("pretrain"));
-    figures.push(pretraining(lines) ? chart(title, grouped(trained)) : null);
+    figures.push(pretraining(lines) ? chart(title, coloured(trained)) : null);
     others.push(...lines.filter(([label]) => !label.startsWith("pretrain")).map((line) => chart(`${line[0]}: ${title.toLowerCase()}`, [line])));
   }
   const shown = [...figures, ...others].filter(Boolean);
@@ -95,10 +86,7 @@ function curveCharts(curves) {
 // "pretrain none (seed 0)" → "none": all seeds of an arm have the same colour.
 const armOf = (label) => label.replace(/^pretrain /, "").replace(/ \(seed \d+\)$/, "");
 const armsOf = (labels) => [...new Set(labels.filter((label) => label.startsWith("pretrain")).map(armOf))];
-function grouped(lines) {
-  const arms = armsOf(lines.map(([label]) => label));
-  return lines.map(([label, points]) => [label, points, arms.indexOf(armOf(label))]);
-}
+const coloured = (lines) => lines.map(([label, points]) => [label, points, colourOf(armOf(label))]);
 
 function artifacts(list) {
   const rows = list.map((one) => [
