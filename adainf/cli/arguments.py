@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from adainf import __version__
 from adainf.cli.starter import METHODS
+from adainf.cli.values import address, field, pixels, positive, worker
 from adainf.errors import BadInput
 from adainf.kubernetes import render
 from adainf.pipeline.stages import STAGES
@@ -41,6 +41,8 @@ ENCODERS = {
 }
 
 THEORY = "measure labelling error and connectivity by augmentation strength, on a finished run or on the paper's toy data"
+
+CEILING = "measure what inflation can gain at most, with real images in place of generated ones, before a generator is fitted"
 
 CLUSTER = {
     "status": "show the pipeline on a cluster: stage, attempt, progress, reason",
@@ -94,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage.name, help=stage.help, description=f"{stage.name}: {stage.help}.")
         _add_stage_arguments(command, stage.name, stage.options)
     _add_theory_arguments(commands.add_parser("theory", help=THEORY, description=f"theory: {THEORY}."))
+    _add_ceiling_arguments(commands.add_parser("ceiling", help=CEILING, description=f"ceiling: {CEILING}."))
     for name, what in ENCODERS.items():
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
     for name, what in CLUSTER.items():
@@ -104,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
             look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after S seconds")
     doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check the requirements of this recipe")
-    doctor.add_argument("--run", metavar="URI", type=_address, help="check the store of this run (default: runs/NAME)")
+    doctor.add_argument("--run", metavar="URI", type=address, help="check the store of this run (default: runs/NAME)")
     _add_set(doctor)
     doctor.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     recipe = commands.add_parser("recipe", help="inspect recipes", description="recipe: inspect recipes.")
@@ -122,9 +125,9 @@ def build_parser() -> argparse.ArgumentParser:
             action.add_argument(
                 "source", metavar="SOURCE", help="an image folder, a .npz, tars (folder, .tar or pattern); or s3://…"
             )
-            action.add_argument("--image-size", metavar="PX", type=_pixels, help="resize images to PX x PX")
+            action.add_argument("--image-size", metavar="PX", type=pixels, help="resize images to PX x PX")
             action.add_argument(
-                "--shard-images", metavar="N", type=_positive, default=10_000, help="images per shard (default: %(default)d)"
+                "--shard-images", metavar="N", type=positive, default=10_000, help="images per shard (default: %(default)d)"
             )
         if name in ("import", "index"):
             _add_tar_arguments(action)
@@ -134,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
             action.add_argument(
                 "--regenerate",
                 metavar="N",
-                type=_positive,
+                type=positive,
                 help="regenerate N shards of RUN/generated (or RUN/generated/NAME) and compare their pixels",
             )
             action.add_argument("--seed", type=int, help="seed that selects the N shards (default: random, and printed)")
@@ -175,30 +178,36 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
             case "seed":
                 parser.add_argument("--seed", type=int, help="only this seed (default: all of the recipe's)")
             case "worker":
-                parser.add_argument("--worker", metavar="[K/]N", type=_worker, default=(0, 1), help=WORKER[command])
+                parser.add_argument("--worker", metavar="[K/]N", type=worker, default=(0, 1), help=WORKER[command])
             case "allow_foreign":
                 parser.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
             case "as_json":
                 parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="recipe, a YAML file; see recipes/")
+def _add_run_arguments(
+    parser: argparse.ArgumentParser, optional: bool = False, recipe: tuple[str, str] = ("RECIPE", "recipe, a YAML file")
+) -> None:
+    parser.add_argument("recipe", metavar=recipe[0], nargs="?" if optional else None, help=recipe[1])
     parser.add_argument(
-        "--run", metavar="URI", type=_address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
+        "--run", metavar="URI", type=address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
     )
     _add_set(parser)
 
 
 def _add_theory_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE|toy", help="recipe of a finished run, or the word toy")
-    parser.add_argument(
-        "--run", metavar="URI", type=_address, help="folder or s3://bucket/prefix of the run (default: runs/NAME)"
-    )
-    _add_set(parser)
+    _add_run_arguments(parser, recipe=("RECIPE|toy", "recipe of a finished run, or the word toy"))
     parser.add_argument("--arm", help="arm of the encoder (default: the first of the recipe)")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="output folder for the toy's figures and numbers")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+
+
+def _add_ceiling_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_stage_arguments(parser, "ceiling", ("as_json",))
+    what = "real training images that stand for those of the run; the others inflate them (default: half)"
+    parser.add_argument("--real", metavar="N", type=positive, help=what)
+    parser.add_argument("--seeds", metavar="N", type=positive, default=3, help="draws and seeds (default: %(default)d)")
+    parser.add_argument("--steps", metavar="N", type=positive, help="steps of each training (default: pretrain.steps)")
 
 
 def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -211,7 +220,7 @@ def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> Non
         parser.add_argument(
             "--data", metavar="URI", required=True, help="RUN/real or another shard set, an image folder, or a .npz"
         )
-        parser.add_argument("--image-size", metavar="PX", type=_pixels, help="resize images to PX x PX (default: no resizing)")
+        parser.add_argument("--image-size", metavar="PX", type=pixels, help="resize images to PX x PX (default: no resizing)")
     if command == "transfer":
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     else:
@@ -224,44 +233,21 @@ def _add_encoder_arguments(parser: argparse.ArgumentParser, command: str) -> Non
 def _add_tar_arguments(parser: argparse.ArgumentParser) -> None:
     what = "of a sample in a tar: what follows the first dot of the name"
     parser.add_argument(
-        "--image-field", metavar="FIELD", type=_field, help=f"image {what}, as jpg or image.png (default: the only image)"
+        "--image-field", metavar="FIELD", type=field, help=f"image {what}, as jpg or image.png (default: the only image)"
     )
     parser.add_argument(
         "--label-field",
         metavar="FIELD",
-        type=_field,
+        type=field,
         help=f"label {what}, json:KEY, or none (default: cls, else the only NAME.cls)",
     )
     parser.add_argument(
         "--text-field",
         metavar="FIELD",
-        type=_field,
+        type=field,
         help=f"caption {what}, json:KEY, or none (default: txt, else the only NAME.txt)",
     )
     parser.add_argument("--skip", action="store_true", help="leave out samples that cannot be used, and report their number")
-
-
-def _field(text: str) -> str:
-    if not 0 < len(text.strip()) <= 200:
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a field, as jpg or label.cls")
-    return text.strip()
-
-
-def _worker(text: str) -> tuple[int, int]:
-    index, slash, count = text.rpartition("/")
-    if not slash:  # in a pod of an Indexed Job
-        index = os.environ.get("JOB_COMPLETION_INDEX", "")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(
-            f"invalid value {text!r}: expected K/N with 0 <= K < N, or N where JOB_COMPLETION_INDEX is set"
-        )
-    return int(index), int(count)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer >= 1")
-    return int(text)
 
 
 def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
@@ -282,15 +268,3 @@ def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
         parser.add_argument(
             "--no-token", action="store_true", help="on loopback, give the images to every user of this machine without a token"
         )
-
-
-def _address(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("--run is empty; give a folder or s3://bucket/prefix, or leave it out for runs/NAME")
-    return text
-
-
-def _pixels(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 4096:
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer from 1 to 4096")
-    return int(text)

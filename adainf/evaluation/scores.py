@@ -41,7 +41,8 @@ class Measure(Record):
     """Selected on the validation split: the probe's penalty or learning rate."""
     seed: int | None
     """Of the encoder; None for an encoder file."""
-    split: Literal["test"] = "test"
+    split: Literal["test", "validation"] = "test"
+    """`validation` only for decisions before the evaluation."""
     images: int
     """Number of labelled images in the split."""
     accuracy: float
@@ -59,8 +60,9 @@ class Measure(Record):
         seed: int | None,
         settings: dict[str, JsonValue],
         chosen: dict[str, float] | None = None,
+        split: Literal["test", "validation"] = "test",
     ) -> Self:
-        """`hits`: for each labelled test image, whether it is classified correctly."""
+        """`hits`: for each labelled image of the split, whether it is classified correctly."""
         images, accuracy = len(hits), float(np.mean(hits))
         low, high = (round(end, 6) for end in wilson_interval(accuracy, images))
         return cls(
@@ -68,6 +70,7 @@ class Measure(Record):
             settings=settings,
             chosen=chosen or {},
             seed=seed,
+            split=split,
             images=images,
             accuracy=accuracy,
             interval=(low, high),

@@ -114,7 +114,7 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
     if recipe.plan.verify is not None:
         probed = {"verify": recipe.plan.verify.model_dump(mode="json"), "l2_grid": list(recipe.evaluate.l2_grid)}
         judged_by = {**probed, "knn_neighbours": recipe.evaluate.knn_neighbours}
-        nodes["verify"] = Node("verify", ("real", *generated_sets(recipe), "plan"), {**judged_by, **_training(recipe)})
+        nodes["verify"] = Node("verify", ("real", *generated_sets(recipe), "plan"), {**judged_by, **training(recipe)})
     for arm in recipe.arms:
         if arm != "none":
             nodes |= _pretrained(recipe, arm)
@@ -136,7 +136,7 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
     return nodes
 
 
-def _training(recipe: Recipe) -> dict[str, Any]:
+def training(recipe: Recipe) -> dict[str, Any]:
     """The settings that determine an encoder, besides its arm and seed."""
     unseen: Any = {
         "seeds": True,
@@ -154,7 +154,7 @@ _DECIDED_BY: dict[Arm, tuple[str, ...]] = {"none": (), "vanilla": (), "verified"
 def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Node]:
     generated_images = () if arm in REAL_ALONE else generated_sets(recipe)
     inputs = ("real", *generated_images, *_DECIDED_BY.get(arm, ("plan",)))
-    common, seeds = _training(recipe), recipe.pretrain.seeds
+    common, seeds = training(recipe), recipe.pretrain.seeds
     return {pretrained(arm, seed): Node("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
 
 

@@ -33,7 +33,7 @@ def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = Fals
     for source in recipe.sources.values():  # before any fit: fixing the recipe may change all of them
         if isinstance(source.generator, FittedGenerator):
             real = require_inputs(recipe, run, fitted(source.name))["real"]
-            _check_fit(source, source.generator, real.content_as(ShardSet))
+            check_fit(source, source.generator, real.content_as(ShardSet))
     made = (_fit_source(recipe, run, reporter, source, allow_foreign) for source in recipe.sources.values())
     return [manifest for manifest in made if manifest is not None]
 
@@ -90,7 +90,7 @@ def _fit_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedS
     return manifest
 
 
-def _check_fit(source: GeneratedSource, config: FittedKind, shards: ShardSet) -> None:
+def check_fit(source: GeneratedSource, config: FittedKind, shards: ShardSet) -> None:
     """Raise `BadInput` where generator and real images do not match, or the network's library is missing."""
     images, section = shards.splits["train"].images, source.where("generator")
     check_count(f"{section}.batch", config.batch, images)

@@ -1,0 +1,300 @@
+"""ceiling: what inflation can gain at most, measured with real images before a generator is fitted.
+
+Some of the real training images stand for those of a run, the others for the images of a perfect generator. Every seed draws
+them again. An arm of one seed is an artifact, ``ceiling/DIGEST/seed-S/ARM``: the digest is that of the settings, so other
+options do not collide, and more seeds reuse what is finished. An interrupted training resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from accelerate import Accelerator
+from pydantic import Field, JsonValue
+
+from adainf.augment.profiles import Views, default_views
+from adainf.errors import BadInput, StageFailed
+from adainf.evaluation.features import Features, extract_local
+from adainf.evaluation.infonce import MOST_IMAGES, infonce
+from adainf.evaluation.intervals import half_width
+from adainf.evaluation.linear import epoch_order, lbfgs_probe
+from adainf.evaluation.neighbours import majority_vote, nearest
+from adainf.evaluation.scores import Measure
+from adainf.generators import generator_kind
+from adainf.generators.batches import Batches
+from adainf.inflation.ceiling import HELD_OUT, INFLATED, Ceiling, Gain, lines, settings, verdict
+from adainf.inflation.search import NONE, NONE_WEAK, Setting
+from adainf.models.encoder import Encoder, Normalisation
+from adainf.pipeline.artifacts import Run
+from adainf.pipeline.checkpoints import Checkpoints
+from adainf.pipeline.graph import fitted, training
+from adainf.pipeline.lifecycle import ArtifactJob
+from adainf.pipeline.progress import Reporter
+from adainf.pipeline.records import Record, Request, canonical_json, sha256
+from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.pretraining.trainer import Experiment
+from adainf.recipe import FittedGenerator, Recipe
+from adainf.report.comparison import Accuracy, compare
+from adainf.runtime.determinism import prepare
+from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.tar import Sample
+from adainf.shards.format.writer import write_split
+from adainf.shards.loader.read_all import Labelled, read_split
+from adainf.stages.fit import check_fit
+from adainf.stages.ingest import ingest
+from adainf.stages.mixture import Mixture, check_batch
+
+NAME = "ceiling"
+DEFAULT_SEEDS = 3
+_TIMED_STEPS, _TIMED_S = 10, 3.0
+"""The cost of a fit is estimated from at most so many steps after the first one, within about this time."""
+
+
+class Scores(Record):
+    """The content of the artifact of one arm and seed."""
+
+    measures: list[Measure] = Field(default=[])
+    """Linear probe and nearest neighbours on the validation split; empty without labels."""
+    infonce: float | None = None
+    """Of held-out images, in nats; without labels."""
+
+
+@dataclass(frozen=True)
+class _Experiments:
+    """What all arms and seeds share."""
+
+    recipe: Recipe
+    """With the steps of this measurement."""
+    run: Run
+    real: ShardFolder
+    train: Labelled
+    validation: Labelled
+    settings: list[Setting]
+    real_images: int
+    accelerator: Accelerator
+    reporter: Reporter
+
+    @property
+    def has_labels(self) -> bool:
+        train, validation = (split.labels[split.labels >= 0] for split in (self.train, self.validation))
+        return len(np.unique(train)) > 1 and len(validation) > 1
+
+    @property
+    def judging_views(self) -> Views:
+        return self.settings[-1].views
+
+    def request(self, seed: int, **of: JsonValue) -> Request:
+        protocol = {"l2_grid": list(self.recipe.evaluate.l2_grid), "knn_neighbours": self.recipe.evaluate.knn_neighbours}
+        common = {"real_images": self.real_images, "seed": seed, **protocol, **training(self.recipe)}
+        return Request(stage=NAME, settings={**common, **of}, inputs={"real": self.real.digest})
+
+    def folder(self, seed: int) -> str:
+        settings: list[JsonValue] = [setting.model_dump(mode="json") for setting in self.settings]
+        return f"{NAME}/{sha256(canonical_json(self.request(0, arms=settings).model_dump(mode='json')))[:12]}/seed-{seed}"
+
+
+def ceiling(
+    recipe: Recipe,
+    run: Run,
+    reporter: Reporter,
+    real: int | None = None,
+    seeds: int = DEFAULT_SEEDS,
+    steps: int | None = None,
+    as_json: bool = False,
+) -> Ceiling:
+    """Print what `real` of the real training images (default: half) gain from the others, over `none-weak` and `none`.
+
+    Ingests the real images where that is not done. Raises `BadInput` for too few images or seeds.
+    """
+    log = Reporter(quiet=True) if as_json else reporter
+    if seeds < 2:
+        raise BadInput(f"--seeds is {seeds}: an interval needs at least 2")
+    if not recipe.real.validation_fraction:
+        raise BadInput("the ceiling is judged on the validation split, but real.validation_fraction is 0; raise it")
+    if steps is not None:
+        changed = recipe.pretrain.model_copy(update={"steps": steps})
+        recipe = recipe.model_copy(update={"pretrain": changed})
+    accelerator = make_accelerator(recipe.pretrain)
+    if accelerator.num_processes > 1:
+        raise BadInput(f"adainf ceiling runs in one process, not in {accelerator.num_processes}; run it without a launcher")
+    folder = ShardFolder.of(run, "real", ingest(recipe, run, log))
+    prepare(recipe.cpu_threads)
+    train, validation = (read_split(folder, name) for name in ("train", "validation"))
+    images = real if real is not None else len(train.labels) // 2
+    if not 0 < images < len(train.labels):
+        raise BadInput(
+            f"--real is {images}, and there are {len(train.labels)} real training images; give a smaller number, so that "
+            "others are left to inflate them"
+        )
+    default = default_views(recipe.pretrain.augmentation)
+    arms = settings(images, len(train.labels) - images, recipe.plan, default, recipe.pretrain.method.kind)
+    _check_batches(recipe, arms, images, len(train.labels) - images)
+    shared = _Experiments(recipe, run, folder, train, validation, arms, images, accelerator, log)
+    by_seed = {seed: {arm.name: _scores(shared, arm, seed) for arm in arms} for seed in range(seeds)}
+    found = _conclude(shared, by_seed, _fit_seconds(shared))
+    if as_json:
+        print(found.to_json().decode(), end="")
+    for line in lines(found):
+        log.info(line)
+    return found
+
+
+def _check_batches(recipe: Recipe, arms: list[Setting], images: int, others: int) -> None:
+    for arm in arms:
+        weights = [arm.real_weight, *arm.weights.values()]
+        try:
+            check_batch(recipe, NAME, [images, others][: len(weights)], weights)
+        except BadInput as error:
+            raise BadInput(f"of {images} images that stand for the real ones: {error}; or raise --real") from None
+
+
+def _scores(shared: _Experiments, arm: Setting, seed: int) -> Scores:
+    """Train and judge one arm of one seed, where that is not done."""
+    recipe, run, base = shared.recipe, shared.run, shared.folder(seed)
+    parts = _parts(shared, seed)
+    name, label = f"{base}/{arm.name}", f"ceiling {arm.name} (seed {seed})"
+    checkpoints = Checkpoints(run, name, log=shared.reporter.info)
+    request = shared.request(seed, arm=arm.model_dump(mode="json"))
+    with ArtifactJob(run, name, request, {}, unfinished=checkpoints, discard_on=(StageFailed,)) as job:
+        if job.finished:
+            return job.finished.content_as(Scores)
+        job.claim()
+        mixture = Mixture.of(parts["real"], {HELD_OUT: parts[HELD_OUT]}, arm.real_weight, arm.weights, arm.views)
+        normalisation = Normalisation.of(mixture.real.split("train"))
+        tokens = mixture.captions(recipe.pretrain)
+        with checkpoints, mixture.open(recipe.pretrain, seed, shared.accelerator) as stream:
+            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
+            trained = pretrain_arm(experiment, shared.accelerator, checkpoints, shared.reporter, label)
+        found = _judged(shared, Encoder(recipe.pretrain.backbone, trained.backbone, normalisation), seed)
+        job.commit(found)
+    return found
+
+
+def _rows(shared: _Experiments, seed: int) -> dict[str, np.ndarray]:
+    """The rows of the training split that stand for the real and for the generated images."""
+    order = epoch_order(len(shared.train.labels), 0, seed)
+    return {"real": np.sort(order[: shared.real_images]), HELD_OUT: np.sort(order[shared.real_images :])}
+
+
+def _parts(shared: _Experiments, seed: int) -> dict[str, ShardFolder]:
+    """Both parts as sets of shards."""
+    texts = [text for shard in shared.real.split("train").shards for text in shared.real.index(shard).texts]
+    made = {}
+    for part, rows in _rows(shared, seed).items():
+        name = f"{shared.folder(seed)}/{part}"
+        with ArtifactJob(shared.run, name, shared.request(seed, part=part), {}) as job:
+            manifest = job.finished
+            if manifest is None:
+                job.claim()
+
+                def samples(indices: range, rows: np.ndarray = rows) -> list[Sample]:
+                    labels = shared.train.labels
+                    return [
+                        Sample(shared.train.images[row], int(labels[row]) if labels[row] >= 0 else None, texts[row])
+                        for row in rows[indices.start : indices.stop].tolist()
+                    ]
+
+                split = write_split(shared.run, name, "train", len(rows), shared.recipe.real.shard_images, samples)
+                shards = shared.real.shards.model_copy(update={"splits": {"train": split}, "summary": None})
+                manifest = job.commit(ShardSet.model_validate(shards.model_dump()))
+        made[part] = ShardFolder.of(shared.run, name, manifest)
+    return made
+
+
+def _judged(shared: _Experiments, encoder: Encoder, seed: int) -> Scores:
+    """On the validation split. Every arm's probe is fitted on the labels of the images that stand for the real ones."""
+    device, judged = shared.accelerator.device, shared.recipe.evaluate
+    if not shared.has_labels:
+        hue = shared.recipe.pretrain.augmentation.hue
+        return Scores(infonce=round(infonce(encoder, shared.validation.images, shared.judging_views, hue, device).loss, 6))
+    rows = _rows(shared, seed)["real"]
+    splits = Labelled(shared.train.images[rows], shared.train.labels[rows]), shared.validation
+    train, validation = (
+        Features(extract_local(encoder, images[labels >= 0], judged.batch, device), labels[labels >= 0])
+        for images, labels in splits
+    )
+    # The validation split gives the score, so it must not choose the penalty as well.
+    nothing = Features(validation.values[:0], validation.labels[:0])
+    probe = lbfgs_probe(train, nothing, validation, judged.l2_grid)
+    voted = majority_vote(nearest(train, validation, judged.knn_neighbours), judged.knn_neighbours)
+    solver: dict[str, JsonValue] = {"solver": "lbfgs"}
+    return Scores(
+        measures=[
+            Measure.of("linear", probe.hits, seed, solver, {"l2": probe.chosen}, split="validation"),
+            Measure.of("knn", voted == validation.labels, seed, {"neighbours": judged.knn_neighbours}, split="validation"),
+        ]
+    )
+
+
+def _conclude(shared: _Experiments, by_seed: Mapping[int, Mapping[str, Scores]], fit_seconds: float | None) -> Ceiling:
+    labelled, arms = shared.has_labels, [arm.name for arm in shared.settings]
+
+    def values(place: int) -> dict[str, dict[str, float]]:
+        """Accuracies by arm and seed of the measure at that place."""
+        return {arm: {str(seed): of[arm].measures[place].accuracy for seed, of in by_seed.items()} for arm in arms}
+
+    def paired(place: int) -> list[Gain]:
+        accuracies = {arm: Accuracy.of([of[arm].measures[place] for of in by_seed.values()]) for arm in arms}
+        images = next(iter(by_seed.values()))[NONE].measures[place].images
+        against = (compare(accuracies, INFLATED, other, images) for other in (NONE_WEAK, NONE))
+        return [Gain(over=one.other, difference=round(one.difference, 6), margin=round(one.margin, 6)) for one in against]
+
+    if labelled:
+        scores, gains, knn_scores, knn_gains = values(0), paired(0), values(1), paired(1)
+    else:
+        losses = {arm: {str(seed): -(of[arm].infonce or 0.0) for seed, of in by_seed.items()} for arm in arms}
+        scores, knn_scores, knn_gains = losses, {}, []
+        gains = [_gain(losses[INFLATED], losses[other], other) for other in (NONE_WEAK, NONE)]
+    known = int((shared.validation.labels >= 0).sum())
+    return Ceiling(
+        real_images=shared.real_images,
+        held_out_images=len(shared.train.labels) - shared.real_images,
+        steps=shared.recipe.pretrain.steps,
+        seeds=list(by_seed),
+        judged_by="linear" if labelled else "infonce",
+        validation_images=known if labelled else min(len(shared.validation.labels), MOST_IMAGES),
+        scores=scores,
+        knn_scores=knn_scores,
+        gains=gains,
+        knn_gains=knn_gains,
+        verdict=verdict(gains[0], labelled),
+        fit_seconds=fit_seconds,
+    )
+
+
+def _gain(inflated: Mapping[str, float], other: Mapping[str, float], over: str) -> Gain:
+    differences = [inflated[seed] - other[seed] for seed in inflated]
+    mean = math.fsum(differences) / len(differences)
+    return Gain(over=over, difference=round(mean, 6), margin=round(half_width(differences), 6))
+
+
+def _fit_seconds(shared: _Experiments) -> float | None:
+    """The time of the recipe's fits that are not done, from a few of their steps on this machine; None where nothing is fitted
+    here."""
+    total = 0.0
+    for source in shared.recipe.sources.values():
+        config = source.generator
+        if not isinstance(config, FittedGenerator) or shared.run.find(fitted(source.name)) is not None:
+            continue
+        check_fit(source, config, shared.real.shards)
+        device = shared.accelerator.device
+        trainer, batches = (
+            generator_kind(config).begin(config, shared.train.images, device),
+            Batches(config, shared.train.images, device),
+        )
+        started, done = 0.0, 0
+        for step in range(1 + _TIMED_STEPS):
+            float(trainer.step(step, *batches.at(step)))  # waits for the device
+            if step == 0:  # the first step is slower
+                started = time.monotonic()
+            elif time.monotonic() - started > _TIMED_S:
+                done = step
+                break
+            done = step
+        total += config.steps * (time.monotonic() - started) / max(done, 1)
+    return round(total, 1) if total else None
