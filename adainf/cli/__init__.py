@@ -17,7 +17,7 @@ from adainf.cli.arguments import CLUSTER, ENCODERS, build_parser
 from adainf.errors import OK, AdaInfError, BadInput, Stopped
 from adainf.kubernetes import render
 from adainf.pipeline.artifacts import Run
-from adainf.pipeline.load_recipe import load_recipe
+from adainf.pipeline.load_recipe import check_external, load_recipe
 from adainf.pipeline.progress import Reporter
 from adainf.recipe import Recipe
 from adainf.recipe.sections import ALL_SETTINGS
@@ -58,8 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BadInput(f"adainf {parsed.command}: RECIPE is missing; see `adainf {parsed.command} --help`")
         else:
             given = vars(parsed)
-            options = {name: given[name] for name in given.keys() - {"command", "recipe", "run", "what_if", "settings"}}
-            run_stage(parsed.command, load_recipe(parsed.recipe, parsed.settings), parsed.run, **options)
+            handled = {"command", "recipe", "run", "what_if", "settings", "allow_external"}
+            options = {name: given[name] for name in given.keys() - handled}
+            recipe = load_recipe(parsed.recipe, parsed.settings)
+            if "allow_external" in given:
+                check_external(parsed.recipe, recipe, parsed.allow_external)
+            run_stage(parsed.command, recipe, parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # file names may contain control characters
         print(f"adainf: {sentence}", file=sys.stderr)

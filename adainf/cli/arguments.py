@@ -51,6 +51,7 @@ CLUSTER = {
 
 DOCTOR = "run checks of this machine and of the run's store, each with a fix"
 
+EXTERNAL = "run the program of an external generator although the recipe is an object in a store"
 FOREIGN = "accept an external generator that was fitted on other images or on labels; the report states it"
 
 EPILOG = (
@@ -181,6 +182,7 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
                 parser.add_argument("--worker", metavar="[K/]N", type=worker, default=(0, 1), help=WORKER[command])
             case "allow_foreign":
                 parser.add_argument("--allow-foreign", action="store_true", help=FOREIGN)
+                parser.add_argument("--allow-external", action="store_true", help=EXTERNAL)
             case "as_json":
                 parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import reprlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from adainf.errors import BadInput
-from adainf.recipe import Recipe
+from adainf.pipeline.records import sha256
+from adainf.recipe import External, Recipe
 from adainf.storage import NotFound, open_store
 
 _GENERATORS = [["generator"], ["generators", "*", "generator"]]
@@ -27,14 +29,20 @@ _REMOVED = {
 """Removed settings of older recipes, and the fix for each."""
 
 
-def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+DIGEST = "ADAINF_RECIPE_SHA256"
+"""Environment variable with the SHA-256 that a recipe in a store must have. The controller sets it in its pods."""
+ALLOW_EXTERNAL = "ADAINF_ALLOW_EXTERNAL"
+"""Environment variable: 1 allows recipes in a store to name programs, as --allow-external does."""
+
+
+def load_recipe(path: str | Path, settings: Sequence[str] = (), digest: str | None = None) -> Recipe:
     """Load and validate one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
 
-    `settings`: changes of the form ``section.key=value``, applied in order; the value is YAML. Raises `BadInput`, one sentence
-    with file, field and fix.
+    `settings`: changes of the form ``section.key=value``, applied in order; the value is YAML. `digest`: the SHA-256 that it
+    must have; for an object, None takes that of `DIGEST`, if it is set. Raises `BadInput`, one sentence with file, field and fix.
     """
     try:
-        text = _read(path)
+        text = _read(path, digest)
     except (FileNotFoundError, NotFound):
         raise BadInput(f"{path}: no such recipe; see recipes/ for those that AdaInf provides") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -84,11 +92,37 @@ def _set(data: dict[str, Any], setting: str) -> None:
     inner[key] = _parse_yaml(value, f"--set {setting}")
 
 
-def _read(path: str | Path) -> str:
+def _read(path: str | Path, digest: str | None) -> str:
     folder, _, name = str(path).rpartition("/")
-    if "://" in folder:
-        return open_store(folder).get(name).decode()
-    return Path(path).read_text(encoding="utf-8")
+    data = open_store(folder).get(name) if is_remote(path) else Path(path).read_bytes()
+    expected = digest or (os.environ.get(DIGEST) if is_remote(path) else None)
+    if expected and sha256(data) != expected:
+        raise BadInput(
+            f"{path} has SHA-256 {sha256(data)}, expected {expected}: it was changed after the controller wrote it; check who "
+            f"can write to the store, and restart the controller, which writes it again (elsewhere: unset {DIGEST})"
+        )
+    return data.decode()
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a recipe is an object in a store."""
+    return "://" in str(path)
+
+
+def check_external(path: str | Path, recipe: Recipe, allow_external: bool) -> None:
+    """Raise `BadInput` where a recipe from a store would run a program or a function, unless that is allowed.
+
+    Who may write to the store would otherwise run code with the rights and the credentials of this process.
+    """
+    if not is_remote(path) or allow_external or os.environ.get(ALLOW_EXTERNAL) == "1":
+        return
+    for source in recipe.sources.values():
+        if isinstance(source.generator, External):
+            program = source.generator.callable or " ".join(source.generator.command or ())
+            raise BadInput(
+                f"{path} runs {_short(program)} ({source.label('generator')}); read it, and allow the programs of a recipe in "
+                f"a store with --allow-external, or {ALLOW_EXTERNAL}=1 in the environment of the pods"
+            )
 
 
 _MERGE = "tag:yaml.org,2002:merge"

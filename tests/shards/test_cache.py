@@ -137,3 +137,26 @@ def test_of_many_that_open_at_once_only_as_many_as_fit_succeed(tmp_path: Path) -
     assert (len(opened), len(refused)) == (2, 4)
     for split in opened:
         split.close()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o777, 0o1777, 0o722])
+def test_a_cache_that_others_could_change_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(BadInput, match=r"writable by other users.*set ADAINF_CACHE to a new folder in it"):
+        Cache(folder)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(BadInput, match="writable by other users"):
+        Cache(tmp_path / "link")
+    inside = Cache(folder / "own").folder
+    assert inside.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    Cache(folder)
+
+
+def test_a_cache_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr("os.geteuid", lambda: owner + 1)
+    with pytest.raises(BadInput, match=f"belongs to user {owner}, who could change"):
+        Cache(tmp_path)

@@ -110,8 +110,8 @@ class RecipeSource:
         for attempt in sorted(attempts, key=lambda attempt: attempt.created, reverse=True):
             uri = self._run.locate(recipe_key(attempt.recipe_sha256))
             try:
-                recipe = load_recipe(uri)
-            except BadInput:  # the user has deleted the copy
+                recipe = load_recipe(uri, digest=attempt.recipe_sha256)
+            except BadInput:  # the copy was deleted, or changed
                 continue
             self._valid = Loaded(recipe, RecipeRef(uri, attempt.recipe_sha256), RunState(self._run, recipe))
             return self._valid

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from adainf.errors import BadInput
 from adainf.kubernetes.controller import labels
+from adainf.pipeline.load_recipe import DIGEST
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.pipeline.stages import STAGES
 from adainf.recipe import Arm
@@ -134,7 +135,7 @@ def make_job(template: Template, owner: Owner, task: str, attempt: int, recipe: 
             "blockOwnerDeletion": False,
         }
     ]
-    given = {"ADAINF_RECIPE": recipe.uri, **({"ADAINF_ARM": arm} if arm else {})}
+    given = {"ADAINF_RECIPE": recipe.uri, DIGEST: recipe.sha256, **({"ADAINF_ARM": arm} if arm else {})}
     for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
         kept = [variable for variable in container.get("env", []) if variable["name"] not in given]
         # First: a variable's value can refer only to variables before it.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +55,18 @@ def default_limit_bytes() -> int | None:
     return int(text)
 
 
+def _check_private(folder: Path) -> None:
+    """Raise `BadInput` where another user could replace cached images, which are not verified again."""
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        problem = f"belongs to user {status.st_uid}, who could change cached images"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = "is writable by other users, who could change cached images"
+    else:
+        return
+    raise BadInput(f"the cache folder {folder} {problem}; set ADAINF_CACHE to a new folder in it, or run chmod go-w {folder}")
+
+
 class Cache:
     """The cache folder, limited to `limit_bytes` (None: by the disk only)."""
 
@@ -62,6 +75,7 @@ class Cache:
         self._limit_bytes = default_limit_bytes() if limit_bytes is None else limit_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _check_private(self.folder)
             self.fetches, self._space = ByteLocks(self.folder / "fetches"), ByteLocks(self.folder / "space")
         except OSError as error:
             raise BadInput(

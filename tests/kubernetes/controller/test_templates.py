@@ -56,7 +56,12 @@ def test_a_job_is_its_template_plus_its_labels_and_owner() -> None:
     (owner,) = meta["ownerReferences"]
     assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (OWNER.uid, False, False)
     env = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
-    assert env == {"ADAINF_RECIPE": SOURCE.uri, "ADAINF_ARM": "adainf", "OTHER": "$(ADAINF_RECIPE)"}
+    assert env == {
+        "ADAINF_RECIPE": SOURCE.uri,
+        "ADAINF_RECIPE_SHA256": SOURCE.sha256,
+        "ADAINF_ARM": "adainf",
+        "OTHER": "$(ADAINF_RECIPE)",
+    }
     assert next(iter(env)) == "ADAINF_RECIPE", "a later variable may use it"
     assert pod["spec"]["initContainers"][0]["env"][0]["value"] == SOURCE.uri
     seen = read_attempt({**job, "metadata": {**meta, "creationTimestamp": "2026-01-01T00:00:00Z"}})
