@@ -312,3 +312,44 @@ def test_a_wrong_setting_on_the_command_line_is_one_sentence(tmp_path: Path, cha
     path.write_text(MINIMAL)
     with pytest.raises(BadInput, match=re.escape(sentence)):
         load_recipe(path, [change])
+
+
+METHODS = ("simclr", "moco", "byol", "simsiam", "barlow", "vicreg", "spectral", "dino", "clip")
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimizer", "family"),
+    [
+        ("simclr", ("lars", 0.4, 1e-4), "symmetric"),
+        ("moco", ("sgd", 0.3, 1e-4), "symmetric"),
+        ("byol", ("lars", 1.0, 1e-5), "asymmetric"),
+        ("barlow", ("lars", 0.3, 1e-4), "asymmetric"),
+        ("simsiam", ("sgd", 0.5, 1e-5), "symmetric"),
+    ],
+)
+def test_optimiser_and_views_default_to_those_of_the_method(
+    tmp_path: Path, kind: str, optimizer: tuple[str, float, float], family: str
+) -> None:
+    """The values of the paper's code; would catch a method that silently trains with SimCLR's."""
+    pretrain = load(tmp_path, f"{MINIMAL}pretrain: {{method: {{kind: {kind}}}, augmentation: {{min_scale: 0.2}}}}").pretrain
+    found = pretrain.optimizer
+    assert (found.kind, found.learning_rate, found.weight_decay) == optimizer
+    assert (pretrain.augmentation.family, pretrain.augmentation.min_scale) == (family, 0.2)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_what_a_recipe_sets_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """Also a learning rate without a kind, and defaults of another kind of optimiser than the method's stay SimCLR's."""
+    sections = "optimizer: {kind: adamw}, augmentation: {family: symmetric}"
+    pretrain = load(tmp_path, f"{MINIMAL}pretrain: {{method: {{kind: {kind}}}, {sections}}}").pretrain
+    assert (pretrain.optimizer.kind, pretrain.optimizer.learning_rate, pretrain.optimizer.weight_decay) == ("adamw", 0.4, 1e-4)
+    assert pretrain.augmentation.family == "symmetric"
+    rate = load(tmp_path, f"{MINIMAL}pretrain: {{method: {{kind: {kind}}}, optimizer: {{learning_rate: 0.01}}}}").pretrain
+    assert rate.optimizer.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("method", ["{kind: nonsense}", "simclr", "[]", "3", "{}"])
+def test_an_invalid_method_is_still_one_sentence(tmp_path: Path, method: str) -> None:
+    text = f"{MINIMAL}pretrain: {{method: {method}, optimizer: 3}}"
+    with pytest.raises(BadInput, match=r"pretrain\.(method|optimizer)"):
+        load(tmp_path, text)

@@ -18,6 +18,7 @@ from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.monitor import Monitor, checked_loss
 from adainf.pretraining.online import KnnAccuracy, OnlineProbe, accuracy_in_eval_mode
+from adainf.pretraining.recalibrate import check_recalibration
 from adainf.pretraining.trainer import Experiment, Trainer
 from adainf.recipe import Pretrain
 from adainf.runtime import distributed
@@ -55,9 +56,11 @@ def build_encoder(config: Pretrain, seed: int) -> Backbone:
 def make_accelerator(config: Pretrain) -> Accelerator:
     """Devices, processes and precision as `accelerate launch` set them up; without it, one process on one device.
 
-    Raises `BadInput` where the processes do not divide the global batch, or accelerate's settings differ from the recipe.
+    Raises `BadInput` where the processes do not divide the global batch, accelerate's settings differ from the recipe, or there
+    are no statistics to recalibrate.
     """
     check_accelerate(config.precision)
+    check_recalibration(config)
     distributed.init_for_batch("pretrain.global_batch", config.global_batch)
     # Layers synchronise batch statistics; a broadcast would overwrite some.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]

@@ -24,7 +24,8 @@ class Augmentation(Section):
     """The default profile: that of arms `none`, `vanilla` and `reweighted`. The plan anneals it for the other arms."""
 
     family: Family = "symmetric"
-    """`symmetric`: SimCLR, MoCo v2. `asymmetric`: BYOL, Barlow Twins (no blur, second view solarised)."""
+    """`symmetric`: SimCLR, MoCo v2. `asymmetric`: BYOL, Barlow Twins (no blur, second view solarised). Not set, it follows the
+    method (docs/methods.md)."""
     strength: NotNegative = 1.0
     """Scale of the complete profile: 0 is the identity, 1 the profile below, more is stronger, within legal ranges."""
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.08

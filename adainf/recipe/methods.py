@@ -5,7 +5,8 @@ They are not in `adainf/methods/NAME.py`, because a recipe must load without tor
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -198,3 +199,24 @@ Method = Annotated[
     SimClr | MoCo | Byol | SimSiam | BarlowTwins | VicReg | Spectral | Dino | Clip,
     Field(discriminator="kind"),
 ]
+
+
+DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "moco": {"optimizer": {"kind": "sgd", "learning_rate": 0.3}},
+    "byol": {
+        "optimizer": {"kind": "lars", "learning_rate": 1.0, "weight_decay": 1e-5},
+        "augmentation": {"family": "asymmetric"},
+    },
+    "simsiam": {"optimizer": {"kind": "sgd", "learning_rate": 0.5, "weight_decay": 1e-5}},
+    "barlow": {"optimizer": {"kind": "lars", "learning_rate": 0.3}, "augmentation": {"family": "asymmetric"}},
+    "vicreg": {"augmentation": {"family": "asymmetric"}},
+    "spectral": {"optimizer": {"kind": "sgd", "learning_rate": 0.06, "weight_decay": 5e-4}},
+    "dino": {"optimizer": {"kind": "lars", "learning_rate": 0.3, "weight_decay": 1e-6}},
+}
+"""Kind → defaults of `pretrain.optimizer` and `pretrain.augmentation` that differ from SimCLR's; sources in docs/methods.md."""
+
+
+def defaults_of(method: Any) -> Mapping[str, Mapping[str, Any]]:
+    """`DEFAULTS` of a method, given as settings or as in a recipe; nothing for what is not a method."""
+    kind = method.get("kind") if isinstance(method, dict) else getattr(method, "kind", None)
+    return DEFAULTS.get(kind, {}) if isinstance(kind, str) else {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from adainf.recipe.augmentation import Augmentation
-from adainf.recipe.methods import Method, SimClr
+from adainf.recipe.methods import Method, SimClr, defaults_of
 from adainf.recipe.sections import Fraction, NotNegative, Positive, PositiveInt, Precision, Rate, Section, Seed
 
 BACKBONES = {
@@ -52,7 +52,11 @@ class Backbone(Section):
 
 
 class Optimizer(Section):
-    """The optimiser. Biases and normalisation parameters have no weight decay and, in LARS, no trust ratio."""
+    """The optimiser. Biases and normalisation parameters have no weight decay and, in LARS, no trust ratio.
+
+    Where `kind` is not set, kind, learning rate and weight decay default to those of the method (docs/methods.md); the defaults
+    here are SimCLR's.
+    """
 
     kind: Literal["lars", "sgd", "adamw"] = "lars"
     """`lars` (You et al. 2017) on top of momentum SGD, `sgd` with momentum, or `adamw` (Loshchilov and Hutter 2019)."""
@@ -103,6 +107,7 @@ class Monitor(Section):
 class Pretrain(Section):
     """Every arm has the same steps, global batch and learning rate: the paper's fair-compute rule."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"bn_recalibrate"})
     method: Method = SimClr()
     """The contrastive method."""
     backbone: Backbone = Backbone()
@@ -128,6 +133,8 @@ class Pretrain(Section):
     chunking: Literal["gradcache", "accumulate"] = "gradcache"
     """How the chunks of a batch are combined. `gradcache` (Gao et al. 2021): embed all, differentiate the loss of all, embed
     again; exact for every method. `accumulate`: sum the gradients of the chunks; only for losses that are means over rows."""
+    bn_recalibrate: bool = False
+    """Recompute the statistics of batch normalisation on real training images at the end; weights do not change."""
     compile: bool = False
     """Compile the backbone by torch.compile; needs a C++ compiler on CPUs, C on GPUs, and the headers of Python."""
     monitor: Monitor = Monitor()
@@ -136,6 +143,18 @@ class Pretrain(Section):
     """Maximum number of steps that a kill loses; not part of the request."""
     log_every_steps: PositiveInt = 50
     """Interval of log lines and points of the loss curve."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults_of_the_method(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        filled = dict(given)
+        for section, values in defaults_of(given.get("method")).items():
+            settings = given.get(section, {})
+            if isinstance(settings, dict) and not (section == "optimizer" and "kind" in settings):
+                filled[section] = {**values, **settings}
+        return filled
 
     @model_validator(mode="after")
     def _seeds_are_distinct(self) -> Pretrain:

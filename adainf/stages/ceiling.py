@@ -36,6 +36,7 @@ from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Record, Request, canonical_json, sha256
 from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.pretraining.recalibrate import finished_encoder
 from adainf.pretraining.trainer import Experiment
 from adainf.recipe import FittedGenerator, Recipe
 from adainf.report.comparison import Accuracy, compare
@@ -170,7 +171,9 @@ def _scores(shared: _Experiments, arm: Setting, seed: int) -> Scores:
         with checkpoints, mixture.open(recipe.pretrain, seed, shared.accelerator) as stream:
             experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
             trained = pretrain_arm(experiment, shared.accelerator, checkpoints, shared.reporter, label)
-        found = _judged(shared, Encoder(recipe.pretrain.backbone, trained.backbone, normalisation), seed)
+        images, device = shared.train.images[_rows(shared, seed)["real"]], shared.accelerator.device
+        encoder = finished_encoder(recipe.pretrain, trained.backbone, normalisation, lambda: images, device)
+        found = _judged(shared, encoder, seed)
         job.commit(found)
     return found
 

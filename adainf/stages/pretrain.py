@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from adainf.errors import BadInput, StageFailed
 from adainf.models.card import Card
-from adainf.models.encoder import Encoder, Normalisation
+from adainf.models.encoder import Normalisation
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.graph import pretrained
@@ -15,11 +15,14 @@ from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Manifest
 from adainf.pretraining.compiler import require_compiler
 from adainf.pretraining.loop import make_accelerator, pretrain_arm
+from adainf.pretraining.recalibrate import finished_encoder
 from adainf.pretraining.trainer import Experiment
 from adainf.recipe import Arm, Recipe
 from adainf.runtime import distributed
 from adainf.runtime.determinism import prepare
 from adainf.shards import Stream
+from adainf.shards.format.png import Pixels
+from adainf.shards.loader.read_all import read_split
 from adainf.stages.mixture import Mixture
 from adainf.stages.validation import online_validation
 
@@ -67,7 +70,11 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
             trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, validation)
             _report_data(stream, reporter, label)
         distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
-        encoder = Encoder(recipe.pretrain.backbone, trained.backbone, normalisation)
+
+        def images() -> Pixels:
+            return read_split(mixture.real, "train").images
+
+        encoder = finished_encoder(recipe.pretrain, trained.backbone, normalisation, images, accelerator.device)
         weights = job.write("encoder.safetensors", encoder.to_bytes())
         card = Card.of(encoder, weights.sha256, job.request, recipe.pretrain, mixture.real.shards.image_size)
         job.write("encoder.json", card.to_json())

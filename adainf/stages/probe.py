@@ -19,6 +19,7 @@ from adainf.inflation.search import Setting
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.progress import Reporter
 from adainf.pretraining.loop import pretrain_arm
+from adainf.pretraining.recalibrate import finished_encoder
 from adainf.pretraining.trainer import Experiment
 from adainf.recipe import Pretrain, Recipe
 from adainf.shards.format.folder import ShardFolder
@@ -84,7 +85,8 @@ class Probe:
                 trained = pretrain_arm(experiment, self.accelerator, None, Reporter(quiet=True), f"probe {setting.name}")
         except StageFailed:
             return None
-        encoder = Encoder(self.config.backbone, trained.backbone, normalisation)
+        images, device = self.splits["train"].images, self.accelerator.device
+        encoder = finished_encoder(self.config, trained.backbone, normalisation, lambda: images, device)
         return round(self._judged(encoder), 6)
 
     def _judged(self, encoder: Encoder) -> float:
