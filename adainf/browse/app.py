@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import Any, get_args
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -19,7 +20,9 @@ from starlette.types import ASGIApp
 
 from adainf.browse import images
 from adainf.browse.access import Guard
-from adainf.browse.catalog import Catalog, Page, SampleRef, page, page_of_rows
+from adainf.browse.catalog import Catalog, Page, SampleRef, page, page_of_rows, settle
+from adainf.browse.fields import as_text, near
+from adainf.browse.filters import Filters
 from adainf.browse.map import ByRealism, MapReader
 from adainf.browse.overview import Overview
 from adainf.browse.quality import quality_of
@@ -28,6 +31,7 @@ from adainf.browse.sources import BrowseSource, IndexedSource
 from adainf.browse.statistics import label_counts, read_plan, source_weight
 from adainf.browse.thumbnails import Thumbnails
 from adainf.errors import AdaInfError, BadInput
+from adainf.shards.loader.permutation import Integers
 
 MAX_SAMPLES = 240
 """Maximum number of samples per request."""
@@ -52,11 +56,12 @@ def application(catalog: Catalog, token: str | None, cache_bytes: int = 40_000_0
 class _Api:
     """One method per endpoint below ``/api/``; each call runs in a thread."""
 
-    ENDPOINTS = ("catalog", "labels", "page", "sample", "image", "map", "run", "curves")
+    ENDPOINTS = ("catalog", "labels", "fields", "page", "sample", "image", "map", "run", "curves")
 
     def __init__(self, catalog: Catalog, cache_bytes: int) -> None:
         self._catalog, self._reader, self._overview = catalog, Reader(), Overview(catalog.run)
         self._thumbnails, self._map = Thumbnails(self._reader, cache_bytes), MapReader(catalog)
+        self._filters = Filters()
 
     def catalog(self, query: QueryParams) -> Response:
         self._catalog.refresh()
@@ -80,8 +85,33 @@ class _Api:
         first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MAX_SAMPLES)
         shards, label, rows = self._shards(source, query), _number(query, "label"), self._map.select(source, query)
         selection = (first, count, shards, label)
-        found = page(source, *selection, _WAIT_S) if rows is None else page_of_rows(source, rows, *selection)
+        if Filters.is_used(query):
+            found = self._filtered(source, query, rows, *selection)
+        else:
+            found = page(source, *selection, _WAIT_S) if rows is None else page_of_rows(source, rows, *selection)
         return Response(_pack(source, found, self._thumbnails.of(source, found.samples)), media_type="application/octet-stream")
+
+    def _filtered(
+        self,
+        source: BrowseSource,
+        query: QueryParams,
+        rows: Integers | None,
+        first: int,
+        count: int,
+        shards: list[int] | None,
+        label: int | None,
+    ) -> Page:
+        reading = settle(source, _WAIT_S)
+        if reading:
+            return Page([], 0, False, reading)
+        selected = self._filters.mask(source, query, _number(query, "shard"))
+        rows = np.flatnonzero(selected) if rows is None else rows[selected[rows]]
+        return page_of_rows(source, rows, first, count, shards, label)
+
+    def fields(self, query: QueryParams) -> Response:
+        source = self._source(query)
+        settle(source)
+        return JSONResponse([one._asdict() for one in self._filters.histograms(source, _number(query, "shard"))])
 
     def sample(self, query: QueryParams) -> Response:
         source = self._source(query)
@@ -100,6 +130,7 @@ class _Api:
             "label": None if label < 0 else label,
             "class": _name(source, label),
             "text": columns.texts[ref.number],
+            "fields": [[name, as_text(value)] for name, value in near(source, ref).items()],
             "offset_bytes": int(columns.offsets[ref.number]),
             "size_bytes": int(columns.sizes_bytes[ref.number]),
             "crc32": f"{columns.crc32s[ref.number]:08x}",
@@ -182,11 +213,10 @@ def _describe(source: BrowseSource) -> dict[str, Any]:
         "complete": len(known) == source.shards,
         "bytes": sum(source.tar_sizes_bytes),
         "digest": source.digest,
-        "labelled": bool(source.classes),
+        "labelled": source.labelled,
     }
     if isinstance(source, IndexedSource):
         described |= {
-            "labelled": bool(source.classes) or source.split.labelled,
             "channel_means": source.split.channel_means,
             "channel_stds": source.split.channel_stds,
         }
@@ -209,7 +239,7 @@ def _pack(source: BrowseSource, found: Page, results: list[images.EncodedImage |
         samples.append(described)
     known = source.known
     page = {"total": found.total, "complete": found.complete, "reading": found.reading, "samples": samples}
-    source_known = {"samples": sum(known), "complete": len(known) == source.shards}
+    source_known = {"samples": sum(known), "complete": len(known) == source.shards, "labelled": source.labelled}
     header = json.dumps(page | {"source": source_known}).encode()
     return b"".join([struct.pack("<I", len(header)), header, *data])
 

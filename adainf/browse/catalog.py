@@ -133,6 +133,15 @@ def page(
     return Page(samples, total, complete, reading)
 
 
+def settle(source: BrowseSource, wait_s: float | None = None) -> str | None:
+    """Read all tars whose samples are not known, for about `wait_s` seconds. Returns what is still being read."""
+    deadline_s = None if wait_s is None else time.monotonic() + wait_s
+    while (shard := len(source.known)) < source.shards:
+        if not source.settle(shard, None if deadline_s is None else max(0.0, deadline_s - time.monotonic())):
+            return source.reading or "reading"
+    return None
+
+
 def _found(source: BrowseSource, label: int | None) -> int:
     """Number of known samples with this label (None: any)."""
     return sum(source.known) if label is None else int(np.count_nonzero(_matches(source.labels(), label)))

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from adainf.browse.catalog import Catalog, SampleRef, find
 from adainf.browse.exporting import write_folder, write_npz
+from adainf.browse.fields import as_text, near
 from adainf.browse.images import decode, read_header
 from adainf.browse.reader import Reader
 from adainf.browse.sources import BrowseSource, IndexedSource
@@ -76,6 +77,8 @@ def show(reporter: Reporter, uri: str, sample: str, source: str | None = None) -
         fields["image"] = f"cannot be shown: {error}"
     for name, value in fields.items():
         reporter.info(f"{name:7} {printable(value)}")
+    for name, value in near(chosen, ref).items():
+        reporter.info(f"json    {printable(name)}: {printable(as_text(value))}")
 
 
 def cat(reporter: Reporter, uri: str, sample: str, source: str | None = None) -> None:

@@ -60,6 +60,8 @@ class BrowseSource(ABC):
         self.tar_keys, self.tar_sizes_bytes, self.counts = tar_keys, tar_sizes_bytes, counts
         """One per shard; a count is None until it is known."""
         self.classes: list[str] = []
+        self.labelled = False
+        """Whether any known sample has a label."""
         self.digest: str | None = None
         """SHA-256 of the manifest; None without a manifest."""
         self.problems: dict[int, str] = {}
@@ -140,6 +142,7 @@ class IndexedSource(BrowseSource):
         keys = [folder.key(key) for key in split.tar_keys]
         super().__init__(name, folder.run, keys, split.tar_sizes_bytes, list(split.shard_images))
         self.classes, self.digest = folder.shards.classes, folder.digest
+        self.labelled = split.labelled or bool(self.classes)
         self.split = split
         self._folder = folder
 
@@ -178,6 +181,7 @@ class UnindexedSource(BrowseSource):
                 raise BadInput(self.problems[shard])
             found = super().columns(shard)
             self.counts[shard] = len(found)
+            self.labelled |= bool((found.labels >= 0).any())
             return found
 
     def settle(self, shard: int, wait_s: float | None = None) -> bool:

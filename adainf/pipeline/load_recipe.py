@@ -39,7 +39,8 @@ def load_recipe(path: str | Path, settings: Sequence[str] = (), digest: str | No
     """Load and validate one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
 
     `settings`: changes of the form ``section.key=value``, applied in order; the value is YAML. `digest`: the SHA-256 that it
-    must have; for an object, None takes that of `DIGEST`, if it is set. Raises `BadInput`, one sentence with file, field and fix.
+    must have; for an object, None takes that of `DIGEST`, if it is set. Raises `BadInput`, one sentence with file, field and
+    fix.
     """
     try:
         text = _read(path, digest)

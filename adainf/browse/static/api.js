@@ -3,7 +3,8 @@
 export class ApiError extends Error {}
 
 async function get(path, query, signal) {
-  const parameters = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const parameters = Object.entries(query).flatMap(([name, value]) => [value].flat().map((one) => [name, one]))
+    .filter(([, value]) => value !== null && value !== undefined && value !== "");
   const response = await fetch(`api/${path}?${new URLSearchParams(parameters)}`, { signal });
   if (!response.ok) {
     const body = await response.json().catch(() => ({}));

@@ -1,10 +1,13 @@
-// The URL fragment determines the view: #/ · #/images/SOURCE?shard=&label=&quality=&map=&of= · #/sample/SOURCE/SHARD/NUMBER
+// The URL fragment determines the view: #/ · #/images/SOURCE?shard=&label=&quality=&q=&where=&map=&of=&statistics= ·
+// #/sample/SOURCE/SHARD/NUMBER
 
 import { fetchJson } from "./api.js";
+import { formatNumber } from "./charts.js";
 import { $, copy, el, formatCount, showStatus } from "./dom.js";
 import { Grid } from "./grid.js";
 import { ImageMap, REAL } from "./map.js";
 import { showOverview } from "./overview.js";
+import { showStatistics } from "./statistics.js";
 import { sampleHref, showProblem, showSample } from "./sample.js";
 
 const POLL_MS = 5000;
@@ -15,7 +18,7 @@ let catalog = { sources: [] };
 let shown = ""; // the query of the images in the grid, so that returning to them restores it
 
 const source = () => catalog.sources.find((one) => one.name === view.source);
-const view = { name: "", source: "", map: "", of: "" };
+const view = { name: "", source: "", map: "", of: "", where: [], statistics: false };
 // Names of the sources of generated images that have a map.
 const mapped = () => catalog.sources.filter((one) => one.map && one.name !== REAL).map((one) => one.name);
 const hrefOf = (name, query) => `#/images/${encodeURIComponent(name)}${query.size ? `?${query}` : ""}`;
@@ -29,6 +32,7 @@ const grid = new Grid($("grid"), {
     const one = source();
     if (!one || (one.samples === known.samples && one.complete === known.complete)) return;
     Object.assign(one, known);
+    $("label-filter").hidden = !one.labelled && one.complete;
     showSources();
   },
   onOpen: (sample) => { location.hash = sampleHref(view.source, sample.shard, sample.number); },
@@ -74,6 +78,8 @@ async function showImages(name, query) {
   const key = `${name}?${query}`;
   const [shard, label, quality, region] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
   view.map = region;
+  view.where = query.getAll("where");
+  view.statistics = query.has("statistics");
   view.of = mapped().includes(name) ? name : query.get("of") ?? mapped()[0] ?? "";
   $("map").hidden = !region;
   $("images-title").textContent = name;
@@ -85,11 +91,17 @@ async function showImages(name, query) {
     $("quality-filter").hidden = !source()?.quality;
     for (const option of $("quality").querySelectorAll(".of-map")) option.hidden = option.disabled = !source()?.map;
     $("quality").value = quality;
-    const unfiltered = shard === "" && label === "" && quality === "" && region === "";
+    const search = $("search").value = query.get("q") ?? "";
+    const unfiltered = shard === "" && label === "" && quality === "" && region === "" && search === "" && !view.where.length;
     grid.nameOf = (number) => labelNames.get(number);
-    grid.show({ source: name, shard, label, quality, map: region, of: region && view.of }, unfiltered ? source()?.samples ?? 0 : 0);
+    const selected = { source: name, shard, label, quality, map: region, of: region && view.of, q: search, where: view.where };
+    if (JSON.stringify(selected) !== JSON.stringify(grid.query)) grid.show(selected, unfiltered ? source()?.samples ?? 0 : 0);
     await showLabels(name, label);
-    if (region && key === shown) map.show(name, region, view.of);
+    $("statistics-button").setAttribute("aria-expanded", view.statistics);
+    if (key !== shown) return;
+    showChips();
+    showStatistics($("statistics"), { ...view, shard, label, hrefWith });
+    if (region) map.show(name, region, view.of);
   }
   if (!$("map").contains(document.activeElement)) $("grid").focus({ preventScroll: true });
 }
@@ -132,7 +144,42 @@ async function readLabels(name) {
 function selection(region = view.map) {
   const query = new URLSearchParams();
   for (const id of ["shard", "label", "quality"]) if ($(id).value !== "") query.set(id, $(id).value);
+  if ($("search").value) query.set("q", $("search").value);
+  for (const condition of view.where) query.append("where", condition);
+  if (view.statistics) query.set("statistics", "1");
   return withRegion(view.source, region, query);
+}
+
+// The URL with another label, or with a condition on a field in place of those on that field; the same one again removes it.
+function hrefWith({ label, condition }) {
+  const query = selection();
+  if (label !== undefined) {
+    if (query.get("label") === `${label}`) query.delete("label");
+    else query.set("label", label);
+  } else {
+    const text = JSON.stringify(condition);
+    const others = view.where.filter((one) => fieldOf(one) !== condition[0]);
+    query.delete("where");
+    for (const one of view.where.includes(text) ? others : [...others, text]) query.append("where", one);
+  }
+  return hrefOf(view.source, query);
+}
+
+function parsed(text) {
+  try {
+    return [JSON.parse(text)].flat();
+  } catch {
+    return [text]; // the server says what is wrong with it
+  }
+}
+const fieldOf = (text) => parsed(text)[0];
+
+function showChips() {
+  $("chips").replaceChildren(...view.where.map((text) => {
+    const [name, ...values] = parsed(text);
+    const shown = values.length > 1 ? `${name}: ${values.map((one) => (typeof one === "number" ? formatNumber(one) : one)).join(" to ")}` : `${name}: ${values[0]}`;
+    return el("a", { class: "chip", href: hrefWith({ condition: parsed(text) }), "aria-label": `Remove the filter ${shown}` }, el("bdi", {}, shown), " ×");
+  }));
 }
 
 // Adds a region of the map. Real images are in every map, so with several maps the query names one.
@@ -220,6 +267,8 @@ $("copy-uri").addEventListener("click", () => copy(catalog.uri));
 $("shard").addEventListener("change", filter);
 $("label").addEventListener("change", filter);
 $("quality").addEventListener("change", filter);
+$("search").addEventListener("change", filter);
+$("statistics-button").addEventListener("click", () => { view.statistics = !view.statistics; filter(); });
 $("label").addEventListener("focus", () => readLabels(view.source));
 $("size").value = localStorage.getItem("size") ?? 80;
 grid.side = Number($("size").value);

@@ -38,6 +38,7 @@ export function showSample(sample, backHref) {
     ["Caption", sample.text === null ? "none" : el("bdi", {}, sample.text)],
     ["Image", sample.format ? `${sample.format}, ${sample.width_px} × ${sample.height_px} px` : "unknown"],
     ["Bytes", `${formatCount(sample.size_bytes)} at offset ${formatCount(sample.offset_bytes)}`],
+    ...sample.fields.map(([name, value]) => [el("bdi", { class: "mono" }, name), el("bdi", {}, value)]),
     ...(sample.quality ? [["Quality", sample.quality]] : []),
     ...(sample.realism === undefined ? [] : [["Realism", `${formatNumber(sample.realism)} (1 or more: within the manifold of real images)`]]),
     ["CRC-32", el("span", { class: "mono" }, sample.crc32)],
