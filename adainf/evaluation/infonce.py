@@ -22,7 +22,7 @@ from adainf.shards.format.png import Pixels
 TEMPERATURE, BATCH, MOST_IMAGES = 0.2, 256, 2048
 GAP_IMAGES = 512
 """Most images of either side of the gap, which every encoder gets: their views cost as much as features of 2,048 images."""
-_LEAST_IMAGES = 3
+LEAST_IMAGES = 3
 """Per batch: the jackknife leaves one image out, and the others still need negatives."""
 
 
@@ -62,7 +62,7 @@ def infonce_gap(
 ) -> InfoNceGap | None:
     """InfoNCE gap of equally many training and held-out images, with the same batch size and views; None if too few images."""
     count = min(len(train), len(held_out), GAP_IMAGES)
-    if count < _LEAST_IMAGES:
+    if count < LEAST_IMAGES:
         return None
     seen, unseen = (infonce(encoder, images, views, hue, device, count) for images in (train, held_out))
     gap, batch = unseen.loss - seen.loss, min(BATCH, count)

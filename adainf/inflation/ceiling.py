@@ -91,7 +91,7 @@ _ADVICE: Mapping[Verdict, str] = {
 def lines(found: Ceiling) -> list[str]:
     """The conclusion in one sentence, then the arms and the cost of the fit."""
     is_accuracy = found.judged_by == "linear"
-    unit = "points of the linear probe" if is_accuracy else "nats of held-out InfoNCE (there are no labels)"
+    unit = "points of the linear probe" if is_accuracy else "nats of held-out InfoNCE (no labels of two classes)"
     data = f"{len(found.seeds)} draws and seeds, {found.steps:,} steps, {found.validation_images:,} validation images"
     first, *others = found.gains
     text = [

@@ -40,7 +40,7 @@ def finished_encoder(
     `pretrain.bn_recalibrate` is set.
 
     Every process computes all statistics from the same batches without collectives, so they do not depend on the number of
-    processes. At most 20,480 images, by a fixed permutation, in batches of nearly equal size of at most 512.
+    processes. At most 20,480 images, by a fixed permutation, in batches of nearly equal size, at most 512.
     """
     if not config.bn_recalibrate:
         return Encoder(config.backbone, backbone, normalisation)

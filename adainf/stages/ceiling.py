@@ -8,7 +8,6 @@ options do not collide, and more seeds reuse what is finished. An interrupted tr
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,26 +18,24 @@ from pydantic import Field, JsonValue
 from adainf.augment.profiles import Views, default_views
 from adainf.errors import BadInput, StageFailed
 from adainf.evaluation.features import Features, extract_local
-from adainf.evaluation.infonce import MOST_IMAGES, infonce
+from adainf.evaluation.infonce import LEAST_IMAGES, MOST_IMAGES, infonce
 from adainf.evaluation.intervals import half_width
 from adainf.evaluation.linear import epoch_order, lbfgs_probe
 from adainf.evaluation.neighbours import majority_vote, nearest
 from adainf.evaluation.scores import Measure
-from adainf.generators import generator_kind
-from adainf.generators.batches import Batches
 from adainf.inflation.ceiling import HELD_OUT, INFLATED, Ceiling, Gain, lines, settings, verdict
 from adainf.inflation.search import NONE, NONE_WEAK, Setting
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
-from adainf.pipeline.graph import fitted, training
+from adainf.pipeline.graph import training
 from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Record, Request, canonical_json, sha256
 from adainf.pretraining.loop import make_accelerator, pretrain_arm
 from adainf.pretraining.recalibrate import finished_encoder
 from adainf.pretraining.trainer import Experiment
-from adainf.recipe import FittedGenerator, Recipe
+from adainf.recipe import Recipe
 from adainf.report.comparison import Accuracy, compare
 from adainf.runtime.determinism import prepare
 from adainf.shards.format.folder import ShardFolder
@@ -46,14 +43,12 @@ from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.tar import Sample
 from adainf.shards.format.writer import write_split
 from adainf.shards.loader.read_all import Labelled, read_split
-from adainf.stages.fit import check_fit
+from adainf.stages.fit import estimated_seconds
 from adainf.stages.ingest import ingest
 from adainf.stages.mixture import Mixture, check_batch
 
 NAME = "ceiling"
 DEFAULT_SEEDS = 3
-_TIMED_STEPS, _TIMED_S = 10, 3.0
-"""The cost of a fit is estimated from at most so many steps after the first one, within about this time."""
 
 
 class Scores(Record):
@@ -136,8 +131,10 @@ def ceiling(
     arms = settings(images, len(train.labels) - images, recipe.plan, default, recipe.pretrain.method.kind)
     _check_batches(recipe, arms, images, len(train.labels) - images)
     shared = _Experiments(recipe, run, folder, train, validation, arms, images, accelerator, log)
+    _check_labels(shared, seeds)
+    fit_seconds = estimated_seconds(recipe, run, folder.shards, train.images, accelerator.device, log)
     by_seed = {seed: {arm.name: _scores(shared, arm, seed) for arm in arms} for seed in range(seeds)}
-    found = _conclude(shared, by_seed, _fit_seconds(shared))
+    found = _conclude(shared, by_seed, fit_seconds)
     if as_json:
         print(found.to_json().decode(), end="")
     for line in lines(found):
@@ -152,6 +149,23 @@ def _check_batches(recipe: Recipe, arms: list[Setting], images: int, others: int
             check_batch(recipe, NAME, [images, others][: len(weights)], weights)
         except BadInput as error:
             raise BadInput(f"of {images} images that stand for the real ones: {error}; or raise --real") from None
+
+
+def _check_labels(shared: _Experiments, seeds: int) -> None:
+    """Raise `BadInput` where an encoder could not be judged after its training."""
+    images = len(shared.validation.labels)
+    if not shared.has_labels and images < LEAST_IMAGES:
+        raise BadInput(
+            f"without labels the ceiling is judged on {LEAST_IMAGES} validation images or more, and there are {images}; raise "
+            "real.validation_fraction"
+        )
+    for seed in range(seeds if shared.has_labels else 0):
+        labels = shared.train.labels[_rows(shared, seed)["real"]]
+        if len(np.unique(labels[labels >= 0])) < 2:
+            raise BadInput(
+                f"the {len(labels)} images that stand for the real ones have labels of fewer than two classes, so no probe can "
+                "be fitted; raise --real"
+            )
 
 
 def _scores(shared: _Experiments, arm: Setting, seed: int) -> Scores:
@@ -274,30 +288,3 @@ def _gain(inflated: Mapping[str, float], other: Mapping[str, float], over: str) 
     differences = [inflated[seed] - other[seed] for seed in inflated]
     mean = math.fsum(differences) / len(differences)
     return Gain(over=over, difference=round(mean, 6), margin=round(half_width(differences), 6))
-
-
-def _fit_seconds(shared: _Experiments) -> float | None:
-    """The time of the recipe's fits that are not done, from a few of their steps on this machine; None where nothing is fitted
-    here."""
-    total = 0.0
-    for source in shared.recipe.sources.values():
-        config = source.generator
-        if not isinstance(config, FittedGenerator) or shared.run.find(fitted(source.name)) is not None:
-            continue
-        check_fit(source, config, shared.real.shards)
-        device = shared.accelerator.device
-        trainer, batches = (
-            generator_kind(config).begin(config, shared.train.images, device),
-            Batches(config, shared.train.images, device),
-        )
-        started, done = 0.0, 0
-        for step in range(1 + _TIMED_STEPS):
-            float(trainer.step(step, *batches.at(step)))  # waits for the device
-            if step == 0:  # the first step is slower
-                started = time.monotonic()
-            elif time.monotonic() - started > _TIMED_S:
-                done = step
-                break
-            done = step
-        total += config.steps * (time.monotonic() - started) / max(done, 1)
-    return round(total, 1) if total else None

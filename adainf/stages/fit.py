@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
+import torch
 from pydantic import JsonValue
 
-from adainf.errors import StageFailed
+from adainf.errors import BadInput, StageFailed
 from adainf.generators import generator_kind
+from adainf.generators.batches import Batches
 from adainf.generators.fit import fit as fit_generator
 from adainf.generators.kind import check_count
 from adainf.pipeline.artifacts import Run
@@ -21,8 +25,12 @@ from adainf.runtime import distributed
 from adainf.runtime.determinism import prepare
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet
+from adainf.shards.format.png import Pixels
 from adainf.shards.loader.read_all import read_split
 from adainf.stages.adopt import adopt
+
+_TIMED_STEPS, _TIMED_S = 10, 3.0
+"""A fit is timed by at most so many steps after the first one, within about this time."""
 
 
 def fit(recipe: Recipe, run: Run, reporter: Reporter, allow_foreign: bool = False) -> list[Manifest]:
@@ -95,3 +103,28 @@ def check_fit(source: GeneratedSource, config: FittedKind, shards: ShardSet) -> 
     images, section = shards.splits["train"].images, source.where("generator")
     check_count(f"{section}.batch", config.batch, images)
     generator_kind(config).check(config, section, images, *shards.image_size)
+
+
+def estimated_seconds(
+    recipe: Recipe, run: Run, shards: ShardSet, images: Pixels, device: torch.device, reporter: Reporter
+) -> float | None:
+    """The time of the recipe's fits that are not done, from a few of their steps on this machine; None where there are none, or
+    they cannot run here. `images` are the real training images of `shards`."""
+    total = 0.0
+    for source in recipe.sources.values():
+        config = source.generator
+        if not isinstance(config, FittedGenerator) or run.find(fitted(source.name)) is not None:
+            continue
+        try:
+            check_fit(source, config, shards)
+        except BadInput as error:  # such as a library that only the image of fit has
+            reporter.info(f"{source.label('fit')}: its time is not known: {error}")
+            return None
+        trainer, batches = generator_kind(config).begin(config, images, device), Batches(config, images, device)
+        step, started = 0, 0.0
+        while step <= _TIMED_STEPS and (step < 2 or time.monotonic() - started < _TIMED_S):
+            float(trainer.step(step, *batches.at(step)))  # waits for the device
+            started = started or time.monotonic()  # after the first step, which is slower
+            step += 1
+        total += config.steps * (time.monotonic() - started) / (step - 1)
+    return round(total, 1) if total else None

@@ -77,7 +77,7 @@ def test_without_labels_the_losses_are_printed_in_nats() -> None:
     scores = {arm: {"0": -2.5, "1": -2.5} for arm in ("none", "none-weak", "inflated")}
     gains = [Gain(over="none-weak", difference=-0.01, margin=0.002)] * 2
     text = lines(found(judged_by="infonce", scores=scores, knn_scores={}, knn_gains=[], gains=gains, verdict="not worthwhile"))
-    assert "-0.010 (-0.012 to -0.008) nats of held-out InfoNCE (there are no labels) over none-weak" in text[0]
+    assert "-0.010 (-0.012 to -0.008) nats of held-out InfoNCE (no labels of two classes) over none-weak" in text[0]
     assert "even perfect images would not help" in text[0]
     assert "none 2.500" in text[1]
     assert "neighbours" not in text[1]
