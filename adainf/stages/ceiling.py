@@ -17,6 +17,7 @@ from pydantic import Field, JsonValue
 
 from adainf.augment.profiles import Views, default_views
 from adainf.errors import BadInput, StageFailed
+from adainf.evaluation.accuracy import Accuracy
 from adainf.evaluation.features import Features, extract_local
 from adainf.evaluation.infonce import LEAST_IMAGES, MOST_IMAGES, infonce
 from adainf.evaluation.intervals import half_width
@@ -36,7 +37,7 @@ from adainf.pretraining.loop import make_accelerator, pretrain_arm
 from adainf.pretraining.recalibrate import finished_encoder
 from adainf.pretraining.trainer import Experiment
 from adainf.recipe import Recipe
-from adainf.report.comparison import Accuracy, compare
+from adainf.report.comparison import compare
 from adainf.runtime.determinism import prepare
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet
