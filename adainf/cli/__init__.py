@@ -138,10 +138,10 @@ def _theory(
 
 def _query_cluster(command: str, **options: Any) -> int | None:
     try:
-        from adainf.kubernetes.controller import status
+        from adainf.kubernetes.controller import clean, status
     except ModuleNotFoundError as error:
         raise BadInput(f"adainf {command} requires {error.name}; run pip install 'adainf[kubernetes]'") from None
-    return getattr(status, command)(**options)
+    return getattr(clean if command == "clean" else status, command)(**options)
 
 
 def _what_if(parsed: argparse.Namespace) -> None:

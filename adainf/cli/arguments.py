@@ -46,7 +46,8 @@ CEILING = "measure what inflation can gain at most, with real images in place of
 
 CLUSTER = {
     "status": "show the pipeline on a cluster: stage, attempt, progress, reason",
-    "wait": "wait until the pipeline on a cluster completes (exit code 0) or fails (1, with the reason)",
+    "wait": "wait until the pipeline on a cluster completes (exit code 0) or fails (1, with the reason); print changes",
+    "clean": "delete the objects of an ended pipeline from a cluster; the run stays",
 }
 
 DOCTOR = "run checks of this machine and of the run's store, each with a fix"
@@ -106,6 +107,9 @@ def build_parser() -> argparse.ArgumentParser:
         look.add_argument("--name", default="adainf", help="name of the controller's Job (default: adainf)")
         if name == "wait":
             look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after S seconds")
+        if name == "clean":
+            look.add_argument("--store", action="store_true", help="also delete a store in the cluster, with the run")
+            look.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
     doctor = commands.add_parser("doctor", help=DOCTOR, description=f"doctor: {DOCTOR}.")
     doctor.add_argument("recipe", metavar="RECIPE", nargs="?", help="also check the requirements of this recipe")
     doctor.add_argument("--run", metavar="URI", type=address, help="check the store of this run (default: runs/NAME)")

@@ -20,6 +20,8 @@ from adainf.kubernetes.rename import DEFAULT, check_name, rename
 
 K8S = Path(__file__).parents[2] / "k8s"
 WHAT = "the manifests of the pipeline for a Kubernetes cluster, from k8s/"
+_IMAGES = "IMAGES"
+"""What stands for the images of the templates in component vap."""
 _IMAGE = re.compile(r"(?P<newName>[^@\s]+?)(:(?P<newTag>[\w.-]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
 
 
@@ -96,7 +98,17 @@ def render(
             raise BadInput(
                 f"no pod of these manifests uses image {target!r}: the base uses train and generate, overlay cpu uses train-cpu"
             )
+    text = _allow_images(text)
     return text if name == DEFAULT else rename(yaml.safe_load_all(text), name)
+
+
+def _allow_images(text: str) -> str:
+    """Write the images of the templates into the policy of component vap."""
+    if f'"{_IMAGES}"' not in text:
+        return text
+    jobs = [each["spec"]["jobTemplate"]["spec"] for each in yaml.safe_load_all(text) if each["kind"] == "CronJob"]
+    images = {container["image"] for job in jobs for container in job["template"]["spec"]["containers"]}
+    return text.replace(f'"{_IMAGES}"', ", ".join(f'"{image}"' for image in sorted(images)))
 
 
 def kustomize(folder: Path) -> str:

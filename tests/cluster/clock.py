@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
 def timestamp(in_s: float = 0) -> str:
-    """Real time, now or in `in_s` seconds, in the format of Kubernetes (whole seconds)."""
-    return (datetime.now(UTC) + timedelta(seconds=in_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time now or in `in_s` seconds, in the format of Kubernetes (whole seconds)."""
+    return datetime.fromtimestamp(time.time() + in_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Clock:

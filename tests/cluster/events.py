@@ -11,6 +11,9 @@ _NAMES = {
     "message": "note",
     "reportingComponent": "reportingController",
     "source": "deprecatedSource",
+    "count": "deprecatedCount",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
 }
 
 
@@ -40,9 +43,5 @@ def shown(event: Object, group: str) -> Object:
     """Convert a stored Event to the API group of a request. Other objects are unchanged."""
     if group != "events.k8s.io":
         return event
-    renamed = {
-        _NAMES.get(name, name): value
-        for name, value in event.items()
-        if name not in ("count", "firstTimestamp", "lastTimestamp")
-    }
+    renamed = {_NAMES.get(name, name): value for name, value in event.items()}
     return {**renamed, "apiVersion": "events.k8s.io/v1"}

@@ -41,6 +41,7 @@ KINDS = (
     Kind("batch", "Job", "jobs"),
     Kind("batch", "CronJob", "cronjobs", "cj"),
     Kind("networking.k8s.io", "NetworkPolicy", "networkpolicies", "netpol"),
+    Kind("policy", "PodDisruptionBudget", "poddisruptionbudgets", "pdb"),
     Kind("rbac.authorization.k8s.io", "Role", "roles"),
     Kind("rbac.authorization.k8s.io", "RoleBinding", "rolebindings"),
 )

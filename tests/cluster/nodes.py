@@ -39,6 +39,9 @@ class Node:
         """Make the node unschedulable."""
         self._store.edit("nodes", self._object(), lambda node: node["spec"].update(unschedulable=True))
 
+    def uncordon(self) -> None:
+        self._store.edit("nodes", self._object(), lambda node: node["spec"].pop("unschedulable", None))
+
     def kill(self) -> None:
         """Cut the power. The node is NotReady at once (on a real cluster after about 45 s). Its pods are deleted after their
         toleration and are stuck in Terminating, as no kubelet responds."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.cluster.clock import timestamp
 from tests.cluster.kinds import Kind
 from tests.cluster.statuses import Refusal, not_found
 
 Object = dict[str, Any]
+T = TypeVar("T")
 Key = tuple[str, str, str]
 """Plural, namespace ("" for cluster-scoped objects), name."""
 
@@ -31,17 +31,17 @@ class Store:
 
     def get(self, plural: str, namespace: str, name: str) -> Object | None:
         with self.lock:
-            return deepcopy(self._objects.get((plural, namespace, name)))
+            return copied(self._objects.get((plural, namespace, name)))
 
     def list(self, plural: str, namespace: str | None = None) -> list[Object]:
         """All objects of a kind, sorted by name. None: in all namespaces."""
         with self.lock:
             keys = sorted(key for key in self._objects if key[0] == plural and namespace in (None, key[1]))
-            return [deepcopy(self._objects[key]) for key in keys]
+            return [copied(self._objects[key]) for key in keys]
 
     def create(self, kind: Kind, namespace: str, new: Object, *, dry_run: bool = False) -> Object:
         with self.changed:
-            new = named(deepcopy(new))
+            new = named(copied(new))
             metadata = new["metadata"]
             key = (kind.plural, namespace, metadata["name"])
             if key in self._objects:
@@ -52,7 +52,7 @@ class Store:
             new |= {"apiVersion": kind.api_version, "kind": kind.name}
             if not dry_run:
                 self._put(key, new, "ADDED")
-            return deepcopy(new)
+            return copied(new)
 
     def replace(self, plural: str, new: Object, *, status: bool = False, dry_run: bool = False) -> Object:
         """Replace an object. A stale `resourceVersion` is a conflict. `status`: replace only the status, else all except it."""
@@ -71,7 +71,7 @@ class Store:
                 merged = {**old, "status": new.get("status", {})}
             else:
                 merged = {**new, "status": old.get("status", {})} if "status" in old else new
-            merged = deepcopy(merged)
+            merged = copied(merged)
             for field in ("uid", "creationTimestamp", "generation", "resourceVersion", "deletionTimestamp"):
                 if field in old["metadata"]:
                     merged["metadata"][field] = old["metadata"][field]
@@ -83,7 +83,7 @@ class Store:
                     self._remove(key, merged)
                 else:
                     self._put(key, merged, "MODIFIED")
-            return deepcopy(merged)
+            return copied(merged)
 
     def edit(self, plural: str, each: Object, change: Callable[[Object], object], *, status: bool = False) -> None:
         """Apply `change` to the newest version of an object, if it still exists."""
@@ -102,7 +102,7 @@ class Store:
             old = self._objects.get(key)
             if old is None or old["metadata"]["uid"] != metadata["uid"]:
                 raise not_found(plural, key[2])
-            new = deepcopy(old)
+            new = copied(old)
             if finalizer and finalizer not in new["metadata"].setdefault("finalizers", []):
                 new["metadata"]["finalizers"].append(finalizer)
             wanted_s = 0
@@ -119,7 +119,7 @@ class Store:
                     self._put(key, new, "MODIFIED")
             else:
                 self._remove(key, new)
-            return deepcopy(new)
+            return copied(new)
 
     def watch(
         self, plural: str, namespace: str | None, since: int, stop: Callable[[], bool]
@@ -135,7 +135,7 @@ class Store:
                 since = self.version if found else since
             for _, event, of, each in found:
                 if of == plural and namespace in (None, each["metadata"].get("namespace", "")):
-                    yield event, deepcopy(each)
+                    yield event, copied(each)
             if not found:
                 yield None
 
@@ -151,12 +151,21 @@ class Store:
         self.version += 1
         new["metadata"]["resourceVersion"] = str(self.version)
         self._objects[key] = new
-        self._journal.append((self.version, event, key[0], deepcopy(new)))
+        self._journal.append((self.version, event, key[0], copied(new)))
         self.changed.notify_all()
 
     def _remove(self, key: Key, last: Object) -> None:
         self._put(key, last, "DELETED")
         del self._objects[key]
+
+
+def copied(thing: T) -> T:
+    """A deep copy of JSON. Ten times as fast as `copy.deepcopy`, on which the simulation would spend most of its time."""
+    if isinstance(thing, dict):
+        return {key: copied(value) for key, value in thing.items()}  # type: ignore[return-value]
+    if isinstance(thing, list):
+        return [copied(each) for each in thing]  # type: ignore[return-value]
+    return thing
 
 
 def named(new: Object) -> Object:

@@ -101,6 +101,11 @@ class Api:
         """A JSON merge patch."""
         return self._call("PATCH", self._path(group, kind, name), {}, body)
 
+    def delete(self, group: str, kind: str, thing: Object) -> None:
+        """Delete an object, and in the background what it owns. A new object of the same name stays."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": thing["metadata"]["uid"]}}
+        self._call("DELETE", self._path(group, kind, thing["metadata"]["name"]), {}, body)
+
     def _path(self, group: str, kind: str, name: str = "") -> str:
         return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
 

@@ -25,6 +25,9 @@ TASK_SUMMARY = f"{PREFIX}outline"
 CONDITIONS = f"{PREFIX}conditions"
 """On the controller's Job: task, or empty for the pipeline → reason, message and start of its worst condition. JSON."""
 
+RESTARTS = f"{PREFIX}restarts"
+"""On the controller's Job: its history of failures (`restarts.History`). JSON."""
+
 JOB_NAME = "batch.kubernetes.io/job-name"
 INDEX = "batch.kubernetes.io/job-completion-index"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -9,13 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adainf.errors import AdaInfError, BadInput, Stopped
+from adainf.errors import STAGE_FAILED, AdaInfError, BadInput, Stopped
 from adainf.kubernetes.controller import labels
 from adainf.kubernetes.controller.actions import Action, Create, EmitEvent, Finish
-from adainf.kubernetes.controller.api import Api, ApiStatusError, Unavailable, connect
+from adainf.kubernetes.controller.api import JOBS, Api, ApiStatusError, Unavailable, connect
 from adainf.kubernetes.controller.client_actions import Executor
 from adainf.kubernetes.controller.pods import current_conditions
 from adainf.kubernetes.controller.reconcile import Timeouts, reconcile
+from adainf.kubernetes.controller.restarts import LIMIT, WINDOW_S, recent_failures
 from adainf.kubernetes.controller.snapshot import ClusterSnapshot, StoreUnreachable
 from adainf.kubernetes.controller.state import ClusterState, Problem
 from adainf.kubernetes.controller.templates import Owner
@@ -58,10 +60,12 @@ class Controller:
 
     def run(self) -> Finish:
         """Loop until the pipeline ends. Raises `BadInput` if the Role lacks a right, and is not fixed in time."""
-        problem, refused_at = "", 0.0
+        problem, refused_at, counted = "", 0.0, False
         while True:
             try:
-                end = self._step()
+                end = None if counted else self._count_restarts()
+                counted = True
+                end = end or self._step()
                 problem, refused_at = "", time.monotonic()
                 if end is not None:
                     return end
@@ -77,6 +81,22 @@ class Controller:
             if self._wake.wait(_POLL_S):
                 time.sleep(_COALESCE_S)
             self._wake.clear()
+
+    def _count_restarts(self) -> Finish | None:
+        """The end of the pipeline, if the controller's pods have failed too often."""
+        job = self._api.get(JOBS, "jobs", self._owner.name)
+        before = json.loads(job["metadata"].get("annotations", {}).get(labels.RESTARTS, "[]"))
+        count, history = recent_failures(before, job.get("status", {}).get("failed", 0), self._api.now())
+        self._executor.publish({labels.RESTARTS: history})
+        if count <= LIMIT:
+            return None
+        message = (
+            f"the controller failed {count} times within {WINDOW_S // 3600} hours: read the logs and states of its pods by "
+            f"`kubectl describe pods -l {labels.JOB_NAME}={self._owner.name}`, delete Job/{self._owner.name} and apply again"
+        )
+        end = Finish(STAGE_FAILED, message)
+        self._executor.apply(end, {}, self._snapshot.recipe_ref)
+        return end
 
     def _step(self) -> Finish | None:
         """One iteration. Returns the `Finish` if it was the last one."""

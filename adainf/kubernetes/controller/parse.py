@@ -85,18 +85,12 @@ def read_pod(pod: Object) -> Pod:
         phase=status.get("phase", "Pending"),
         created=seconds(metadata["creationTimestamp"]),
         deleted=_deleted(metadata, status),
-        ended_at=max((_ended_at(container) for container in containers), default=0),
         node=pod.get("spec", {}).get("nodeName", ""),
         ip=status.get("podIP", ""),
         waiting=waiting,
         message=message,
         oom=any(container.get("state", {}).get("terminated", {}).get("reason") == "OOMKilled" for container in containers),
     )
-
-
-def _ended_at(container: Object) -> float:
-    finished = container.get("state", {}).get("terminated", {}).get("finishedAt")
-    return seconds(finished) if finished else 0
 
 
 def _deleted(metadata: Object, status: Object) -> float | None:

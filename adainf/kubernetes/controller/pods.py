@@ -86,8 +86,8 @@ def current_conditions(cluster: ClusterState, termination_timeout_s: float) -> d
 def check_pods(cluster: ClusterState, attempt: Attempt, termination_timeout_s: float) -> Iterator[EmitEvent | Terminate]:
     """Report the conditions of an attempt, and terminate it if they keep it from making progress.
 
-    The pods of a gang make progress together or not at all. Other pods are independent: while one of them runs, the attempt
-    continues, and the others wait for their nodes.
+    The pods of a gang make progress together or not at all. Other pods are independent: while one of them runs, the attempt is
+    at work, and the others wait for their nodes.
     """
     for condition in pod_conditions(cluster, attempt, termination_timeout_s):
         if condition.reason != "Pending":
@@ -98,7 +98,7 @@ def check_pods(cluster: ClusterState, attempt: Attempt, termination_timeout_s: f
     stuck = [pod for pod in pods if termination_timed_out(pod, cluster.now, termination_timeout_s)]
     if stuck and (attempt.gang or len(stuck) == len(pods)):
         yield Terminate(attempt.job)
-    elif attempt.gang or not any(pod.phase != "Pending" and pod not in stuck for pod in pods):
+    else:
         yield from _start_timeout(cluster, attempt, pods)
 
 
@@ -108,9 +108,8 @@ def _start_timeout(cluster: ClusterState, attempt: Attempt, pods: list[Pod]) -> 
     waiting_since = [pod.created for pod in filter(_is_pending, pods)]
     if attempt.job in cluster.create_failures:
         waiting_since.append(attempt.created)
-    # A pod that has just ended leaves its node to one that waits: the time-out starts again.
-    ended_at = [pod.ended_at for pod in cluster.pods if pod.job == attempt.job and pod.ended]
-    if waiting_since and cluster.now >= max(min(waiting_since), *ended_at, 0) + timeout_s:
+    # A pod that has just ended leaves its node to one that waits, and one that was preempted has left no trace.
+    if waiting_since and cluster.now >= max(min(waiting_since), cluster.worked_at.get(attempt.job, 0)) + timeout_s:
         missing = "not all pods" if attempt.gang else "no pod"
         where = f"CronJob/{template.name}" if template else "its CronJob"
         yield EmitEvent(

@@ -52,6 +52,7 @@ class ClusterSnapshot:
         self._templates_at = self._events_at = self._scraped_at = float("-inf")
         self._events: list[Object] = []
         self._progress: dict[str, str] = {}
+        self._worked_at: dict[str, float] | None = None
 
     def take(self, *, refresh_templates: bool = False) -> ClusterState:
         """The current state. Templates are cached for a minute, unless `refresh_templates`.
@@ -94,6 +95,7 @@ class ClusterSnapshot:
             tokens=tokens,
             records=records,
             create_failures=create_failures(self._read_events(attempts, pods), attempts, pods, now),
+            worked_at=self._at_work(attempts, pods, now),
             progress=self._progress,
             recipe_problem=problems.pop("", None),
             problems=problems,
@@ -165,6 +167,14 @@ class ClusterSnapshot:
             raise BadInput(
                 f"CronJob/{name}, the Job template of stage {stage}, does not exist: apply the manifests again"
             ) from None
+
+    def _at_work(self, attempts: Sequence[Attempt], pods: Sequence[Pod], now: float) -> dict[str, float]:
+        """`ClusterState.worked_at`. A new process does not know, so it assumes that they were at work until its start."""
+        before = self._worked_at if self._worked_at is not None else {attempt.job: now for attempt in attempts}
+        running = [pod.job for pod in pods if pod.phase == "Running" and pod.deleted is None]
+        working = [a.job for a in attempts if running.count(a.job) >= (max(a.pods_wanted, 1) if a.gang else 1)]
+        self._worked_at = before | dict.fromkeys(working, now)
+        return self._worked_at
 
     def _read_events(self, attempts: Sequence[Attempt], pods: Sequence[Pod]) -> list[Object]:
         """The `FailedCreate` Events, which are read only while an attempt lacks pods."""

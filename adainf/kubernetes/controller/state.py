@@ -59,8 +59,6 @@ class Pod:
     created: float
     deleted: float | None = None
     """Of a terminating pod: end of its grace period, or the start of it if the node is unreachable. Else None."""
-    ended_at: float = 0
-    """Of an ended pod: its end, as its kubelet reports it."""
     node: str = ""
     ip: str = ""
     waiting: str = ""
@@ -105,6 +103,8 @@ class ClusterState:
     """Job → termination records of its pods."""
     create_failures: Mapping[str, str] = field(default_factory=dict)
     """Job → why the API server rejects its pods (`FailedCreate`)."""
+    worked_at: Mapping[str, float] = field(default_factory=dict)
+    """Job → when the controller last saw it at work: a pod running, or all pods of a gang."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Job → progress that its first pod reports."""
     problems: Mapping[str, Problem] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import build_graph, request, tasks
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.records import Manifest, Request
+from adainf.recipe import Recipe
 from tests.cluster import Cluster, Exit, Process, Script
 from tests.cluster.store import Object
 
@@ -117,15 +118,7 @@ class Pipeline:
 
     def commit(self, name: str) -> None:
         """Commit a task's artifacts: empty, but matching the recipe."""
-        recipe = load_recipe(self.recipe)
-        for artifact in tasks(recipe)[name]:
-            if self.run.find(artifact):
-                continue
-            before = list(build_graph(recipe)) if artifact == "report" else build_graph(recipe)[artifact].inputs
-            inputs = {each: made for each in before if (made := self.run.find(each))}
-            digests = {each: made.digest for each, made in inputs.items()}
-            report = Request(stage="report", settings={}, inputs=digests)
-            self.run.commit(artifact, Manifest(request=report if artifact == "report" else request(recipe, artifact, inputs)))
+        commit(self.run, load_recipe(self.recipe), name)
 
     def plays(self, pod: Object) -> Script | Process:
         """What a pod of this run does."""
@@ -140,6 +133,18 @@ class Pipeline:
         if label.get(INDEX, "0") == "0":
             return Script(then=lambda: self.commit(name))
         return FOREVER if "adainf.dev/gang" in label else Script()
+
+
+def commit(run: Run, recipe: Recipe, name: str) -> None:
+    """Commit a task's artifacts: empty, but matching the recipe."""
+    for artifact in tasks(recipe)[name]:
+        if run.find(artifact):
+            continue
+        before = list(build_graph(recipe)) if artifact == "report" else build_graph(recipe)[artifact].inputs
+        inputs = {each: made for each in before if (made := run.find(each))}
+        digests = {each: made.digest for each, made in inputs.items()}
+        report = Request(stage="report", settings={}, inputs=digests)
+        run.commit(artifact, Manifest(request=report if artifact == "report" else request(recipe, artifact, inputs)))
 
 
 def task(label: dict[str, str]) -> str:

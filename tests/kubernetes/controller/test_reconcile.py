@@ -204,9 +204,9 @@ def test_a_problem_of_a_task_matters_when_its_attempt_is_due() -> None:
 def test_a_pending_worker_stops_no_running_one() -> None:
     one = attempt("ingest", pods_wanted=2)
     waits = pod(name="p-1", index=1, created=NOW - 5000, waiting="Unschedulable", message="0/2 nodes")
-    state = cluster_state(one, pods=(pod(phase="Running"), waits))
+    state = cluster_state(one, pods=(pod(phase="Running"), waits), worked_at={one.job: NOW})
     assert Terminate(one.job) not in reconcile(state, Timeouts())
     assert "0/2 nodes" in events(state)["Unschedulable"]
-    just_ended = replace(state, pods=(pod(phase="Succeeded", ended_at=NOW - 10), waits))
+    just_ended = replace(state, pods=(pod(phase="Succeeded"), waits), worked_at={one.job: NOW - 10})
     assert Terminate(one.job) not in reconcile(just_ended, Timeouts()), "its node is free for the other since 10 s"
     assert Terminate(one.job) in reconcile(replace(just_ended, now=NOW + 900), Timeouts())
