@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ipaddress
 import os
 import secrets
@@ -20,6 +21,8 @@ TOKEN = "ADAINF_BROWSE_TOKEN"
 """Environment variable with the access token, for replicas that must share a token."""
 _MIN_TOKEN_LENGTH = 16
 _BACKLOG = 128
+_M_MMAP_THRESHOLD = -3
+"""Of mallopt(3)."""
 
 
 def serve(uri: str, host: str, port: int, reporter: Reporter, no_token: bool = False) -> None:
@@ -34,6 +37,7 @@ def serve(uri: str, host: str, port: int, reporter: Reporter, no_token: bool = F
     configured = "" if no_token else _configured_token()
     token = None if no_token else configured or secrets.token_urlsafe(24)
     listener = _listen(host, port)
+    _return_memory()
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     query = f"?token={token}" if token and not configured else ""  # logs must not contain a configured token
     address = f"http://{name}:{listener.getsockname()[1]}/{query}"
@@ -55,6 +59,12 @@ def config_of(catalog: Catalog, token: str | None, log_level: str = "warning") -
         server_header=False,
         backlog=_BACKLOG,
     )
+
+
+def _return_memory() -> None:
+    """Make glibc return the memory of images when they are released. By default it raises this threshold and keeps them."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _configured_token() -> str:
