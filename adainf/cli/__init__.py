@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from adainf.cli.arguments import CLUSTER, ENCODERS, build_parser
+from adainf.cli.arguments import CLUSTER, ENCODERS, RUNS, build_parser
 from adainf.errors import OK, AdaInfError, BadInput, Stopped
 from adainf.kubernetes import render
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import check_external, load_recipe
 from adainf.pipeline.progress import Reporter
+from adainf.pipeline.variants import find_place, from_run
 from adainf.recipe import Recipe
 from adainf.recipe.sections import ALL_SETTINGS
 from adainf.runtime import environment, signals
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from adainf.cli.init import init  # reads images: a tenth of a second that other commands need not wait
 
             init(Reporter(), parsed.uri, parsed.output, parsed.method, parsed.gpu)
+        elif parsed.command in RUNS:
+            _use_runs(**vars(parsed))
         elif parsed.command == "render":
             print(render.from_arguments(parsed), end="")
         elif parsed.command in ENCODERS:
@@ -121,6 +124,12 @@ def _use_encoder(command: str, **options: object) -> None:
     getattr(importlib.import_module(f"adainf.stages.{command}"), command)(Reporter(), **options)
 
 
+def _use_runs(command: str, **options: Any) -> None:
+    from adainf.cli import runs
+
+    getattr(runs, command)(Reporter(), **options)
+
+
 def _theory(
     command: str, recipe: str, run: str | None, arm: str | None, output: str | None, as_json: bool, settings: Sequence[str]
 ) -> None:
@@ -148,15 +157,21 @@ def _what_if(parsed: argparse.Namespace) -> None:
     from adainf.stages.plan import what_if
 
     recipe = load_recipe(parsed.recipe, parsed.settings) if parsed.recipe else None
-    run = Run(parsed.run or f"runs/{recipe.name}") if recipe else None
+    run = find_place(recipe, Run(parsed.run or f"runs/{recipe.name}"), create=False).run if recipe else None
     what_if(recipe, run, Reporter(), parsed.what_if, parsed.as_json)
 
 
 def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) -> None:
     """Run one stage on one run. Raises `AdaInfError`."""
     environment.check_launch()
-    run = Run(uri or f"runs/{recipe.name}")
+    place = find_place(recipe, Run(uri or f"runs/{recipe.name}"), create=command == "run")
+    run = place.run
+    if command == "run":
+        reused = options.pop("from_run")
+        options["others"] = (*place.others, *(from_run(str(reused)) if reused else ()))
     reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
+    if place.reason:
+        reporter.info(f"{command}: {place.reason}; this recipe's artifacts are in {run.uri}")
     # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.
     stage = getattr(importlib.import_module(f"adainf.stages.{command}"), command)
     try:

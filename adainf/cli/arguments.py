@@ -61,6 +61,12 @@ EPILOG = (
 )
 
 
+RUNS = {
+    "ls": "list runs and their variants with sizes",
+    "gc": "list what can be deleted from runs, with sizes, and delete it with --delete",
+    "compare": "compare runs: the settings that differ, and the differences of their arms with intervals",
+}
+
 INIT = "inspect images and write a short recipe that runs, with the reason for each choice"
 
 
@@ -101,6 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_ceiling_arguments(commands.add_parser("ceiling", help=CEILING, description=f"ceiling: {CEILING}."))
     for name, what in ENCODERS.items():
         _add_encoder_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
+    for name, what in RUNS.items():
+        _add_runs_arguments(commands.add_parser(name, help=what, description=f"{name}: {what}."), name)
     for name, what in CLUSTER.items():
         look = commands.add_parser(name, help=what, description=f"{name}: {what}.")
         look.add_argument("-n", "--namespace", help="namespace (default: that of the kubeconfig's context)")
@@ -161,6 +169,22 @@ def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
     device.add_argument("--cpu", action="store_false", dest="gpu", help="sizes for CPUs")
 
 
+def _add_runs_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    if command == "compare":
+        parser.add_argument("uris", metavar="RUN", nargs="+", help="runs; of one run, it and its variants")
+    else:
+        parser.add_argument(
+            "uri", metavar="URI", nargs="?" if command == "ls" else None, default="runs", help="run, or folder of runs"
+        )
+    if command == "gc":
+        parser.add_argument(
+            "--unfinished", action="store_true", help="also artifacts that were not finished; no stage may be running"
+        )
+        parser.add_argument("--all", action="store_true", dest="complete", help="the complete run and its variants")
+        parser.add_argument("--delete", action="store_true", help="delete it (default: only list it)")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+
+
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
@@ -176,6 +200,13 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
     _add_run_arguments(parser, optional=command == "plan")
     if command == "plan":
         parser.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other inputs without writing it")
+    if command == "run":
+        stages = {"choices": tuple(STAGES), "metavar": "STAGE"}
+        parser.add_argument("--only", action="append", default=[], help="run only this stage; can be repeated", **stages)
+        parser.add_argument("--until", help="run the stages up to this one", **stages)
+        parser.add_argument(
+            "--from", metavar="URI", type=_address, dest="from_run", help="reuse the artifacts of another run where they fit"
+        )
     for option in options:
         match option:
             case "arm":

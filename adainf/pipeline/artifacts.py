@@ -88,6 +88,21 @@ class Run:
         self.check_request(name, manifest.request, request)
         return manifest
 
+    def find_claim(self, name: str) -> Request | None:
+        """The request that has claimed the artifact's folder, or None."""
+        key = f"{name}/request.json"
+        try:
+            return None if self._is_single(name) else self.parse(Request, key, self.store.get(key))
+        except NotFound:
+            return None
+
+    def keys(self, name: str) -> list[str]:
+        """The keys of the artifact's objects, without claim, manifest and the state of an unfinished stage."""
+        if self._is_single(name):
+            return []
+        own = (f"{name}/request.json", f"{name}/manifest.json", f"{name}/checkpoints/")
+        return [info.key for info in self.store.list(f"{name}/") if not info.key.startswith(own)]
+
     def claim(self, name: str, request: Request, extends: Extends = never_extends) -> Manifest | None:
         """Claim the artifact's folder for `request`; return the manifest if it is finished already.
 
@@ -118,9 +133,8 @@ class Run:
         """Raise `BadInput`, naming the differences, if the stored request is not the wanted one."""
         if stored == wanted:
             return
-        differences = _differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
         raise BadInput(
-            f"{self._folder(name)} was written by another recipe or from other inputs ({'; '.join(differences[:3])}); "
+            f"{self._folder(name)} was written by another recipe or from other inputs ({differences(stored, wanted)}); "
             "choose another --run, or delete it to compute it again"
         )
 
@@ -192,6 +206,11 @@ class Run:
                 f"{self.locate(key)} is corrupt ({first_problem(error)}); restore it, or delete the folder and run its "
                 "stage again"
             ) from None
+
+
+def differences(stored: Request, wanted: Request) -> str:
+    """The first differences of two requests, each as "path: VALUE stored, VALUE requested"."""
+    return "; ".join(_differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))[:3])
 
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> list[str]:

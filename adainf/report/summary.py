@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -118,6 +118,8 @@ class Summary:
     rows: list[Row]
     """The recipe's arms in its order, then `untrained` and `chance`."""
     conclusion: Conclusion
+    linked: dict[str, str]
+    """Arm → the first arm that has the same encoders, byte for byte."""
     used_labels: bool
     """Whether any generated images depend on labels, which the method must not use."""
     other_images: bool
@@ -143,6 +145,8 @@ def collect(recipe: Recipe, run: Run) -> Summary:
     chance = first.chance if linear else None
     no_probe_reason = _no_probe_reason(real, first.test_images)
     used_labels, other_images = any(one.used_labels for one in sources), any(one.other_images for one in sources)
+    linked = _linked(recipe, manifests)
+    conclusion = conclude(linear, recipe.arms, first.test_images, used_labels, no_probe_reason, other_images)
     return Summary(
         recipe=recipe,
         manifests=manifests,
@@ -156,10 +160,29 @@ def collect(recipe: Recipe, run: Run) -> Summary:
         no_probe_reason=None if linear else no_probe_reason,
         scores=scores,
         rows=_rows(recipe, linear, knn, trained, chance),
-        conclusion=conclude(linear, recipe.arms, first.test_images, used_labels, no_probe_reason, other_images),
+        conclusion=replace(conclusion, notes=(*conclusion.notes, *map(linked_note, linked, linked.values()))),
+        linked=linked,
         used_labels=used_labels,
         other_images=other_images,
     )
+
+
+def linked_note(arm: str, other: str) -> str:
+    """The sentence for an arm that was linked to another one."""
+    return f"{arm} is linked to {other}: with the same images and views, its encoders are the same bytes."
+
+
+def _linked(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """Arm → the first arm that has the same encoders, byte for byte (see `adainf.stages.pretrain`)."""
+    linked: dict[str, str] = {}
+    first: dict[tuple[str, ...], str] = {}
+    for arm in recipe.arms:
+        outputs = [manifests[pretrained(arm, seed)].outputs for seed in recipe.pretrain.seeds]
+        weights = tuple(one.sha256 for of_seed in outputs for one in of_seed if one.key.endswith("/encoder.safetensors"))
+        other = first.setdefault(weights, arm) if weights else arm
+        if other != arm:
+            linked[arm] = other
+    return linked
 
 
 def _source_summary(source: GeneratedSource, manifests: Mapping[str, Manifest]) -> SourceSummary:

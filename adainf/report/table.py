@@ -15,6 +15,9 @@ COLUMNS = ("arm", "linear\nprobe %", "kNN %", "points\nvs none", "real\nweight",
 def results_table(summary: Summary) -> Table:
     """The table that a command prints at its end: arms, untrained encoder and chance."""
     table = Table(title=_title(summary), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 0, 0, 1))
+    if summary.linked:
+        pairs = ", ".join(f"{arm} = {other}" for arm, other in summary.linked.items())
+        table.caption, table.caption_justify = f"{pairs}: linked, not trained again", "left"
     for number, name in enumerate(COLUMNS):
         table.add_column(name, justify="right" if number else "left", no_wrap=True, vertical="bottom")
     for row in summary.rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accelerate import Accelerator
 from pydantic import JsonValue
 
 from adainf.errors import BadInput, StageFailed
@@ -10,7 +11,7 @@ from adainf.models.encoder import Normalisation
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.graph import pretrained
-from adainf.pipeline.lifecycle import artifact
+from adainf.pipeline.lifecycle import ArtifactJob, artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Manifest
 from adainf.pretraining.compiler import require_compiler
@@ -64,18 +65,26 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
         prepare(recipe.cpu_threads)
         job.claim()
         normalisation = Normalisation.of(mixture.real.split("train"))
-        with checkpoints, mixture.open(recipe.pretrain, seed, accelerator) as stream:
-            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
-            validation = online_validation(recipe, mixture.real, normalisation, accelerator)
-            trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, validation)
-            _report_data(stream, reporter, label)
-        distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
+        twin = _find_twin(recipe, run, job, described, accelerator)
 
         def images() -> Pixels:
             return read_split(mixture.real, "train").images
 
-        encoder = finished_encoder(recipe.pretrain, trained.backbone, normalisation, images, accelerator.device)
-        weights = job.write("encoder.safetensors", encoder.to_bytes())
+        if twin is None:
+            with checkpoints, mixture.open(recipe.pretrain, seed, accelerator) as stream:
+                experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
+                validation = online_validation(recipe, mixture.real, normalisation, accelerator)
+                trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, validation)
+                _report_data(stream, reporter, label)
+            encoder = finished_encoder(recipe.pretrain, trained.backbone, normalisation, images, accelerator.device)
+            data, curve = encoder.to_bytes(), [list(point) for point in trained.curve]
+        else:
+            if accelerator.is_main_process:
+                checkpoints.begin()  # fences off an attempt that trains
+            data, curve = run.read(twin.output("encoder.safetensors")), twin.content["curve"]
+            encoder = Encoder.from_bytes(data, label, recipe.pretrain.backbone)
+        distributed.barrier()  # the others may still be reading the checkpoint that the commit deletes
+        weights = job.write("encoder.safetensors", data)
         card = Card.of(encoder, weights.sha256, job.request, recipe.pretrain, mixture.real.shards.image_size)
         job.write("encoder.json", card.to_json())
         content: dict[str, JsonValue] = {
@@ -84,13 +93,46 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
             "steps": recipe.pretrain.steps,
             "global_batch": recipe.pretrain.global_batch,
             **described,
-            "curve": [list(point) for point in trained.curve],
+            "curve": curve,
         }
         manifest = job.commit(content)
         distributed.barrier()
+    if twin is not None:
+        other = twin.request.settings["arm"]
+        reporter.info(f"{label}: done, linked to arm {other}, which has the same images and views: the same encoder")
+        return manifest
     budget = f"{recipe.pretrain.steps:,} steps of {recipe.pretrain.global_batch} images"
     reporter.info(f"{label}: done, {budget} on {accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}")
     return manifest
+
+
+def _find_twin(
+    recipe: Recipe, run: Run, job: ArtifactJob, described: dict[str, JsonValue], accelerator: Accelerator
+) -> Manifest | None:
+    """The finished encoder of another arm that has the bytes of this one: of the same seed, only real images, and equal views.
+
+    So arm `adainf` equals `none` where the plan leaves the generated images out. The manifest does not contain where the bytes
+    came from, as it must not depend on which arm was trained first. All processes agree.
+    """
+
+    def find() -> Manifest | None:
+        if described["shares"] != {"real": 1.0}:
+            return None
+        ours = job.request
+        for arm in recipe.arms:
+            found = run.find(pretrained(arm, int(str(ours.settings["seed"]))))
+            if (
+                found is not None
+                and found.request.settings == {**ours.settings, "arm": arm}
+                and found.request.inputs["real"] == ours.inputs["real"]
+                and all(found.content.get(key) == value for key, value in described.items() if key != "real_weight")
+            ):
+                return found
+        return None
+
+    found = find() if accelerator.is_main_process else None
+    decided = distributed.gather_uint64(int(found is not None), accelerator.device)[0]
+    return (found or find()) if decided else None
 
 
 def _report_data(stream: Stream, reporter: Reporter, label: str) -> None:

@@ -41,8 +41,8 @@ def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
 
 
 def _extends(stored: Request, wanted: Request) -> bool:
-    """Whether `wanted` covers the artifacts of `stored` and more: arms were added to the recipe."""
-    return stored.inputs.items() < wanted.inputs.items()
+    """Whether `wanted` covers the artifacts of `stored`: arms were added to the recipe, or what the page says about it."""
+    return stored != wanted and stored.inputs.items() <= wanted.inputs.items()
 
 
 def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Reporter) -> None:

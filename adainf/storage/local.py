@@ -78,6 +78,26 @@ class LocalStore:
         """Replace the object if its ETag is still `etag`. Raises `PreconditionFailed`, and as `put` does."""
         return self._write(key, data, etag=etag)
 
+    def link(self, key: str, source: LocalStore) -> bool:
+        """Make `key` a hard link to that object of `source`; False where it exists, or the disk has no such links.
+
+        Its ETag is that of the source: a later put gives `key` a file of its own, and replaces neither.
+        """
+        path, there = self._path(key), source._path(key)
+        with translate_errors(path):
+            make_folder(path.parent)
+            try:
+                os.link(there, path)
+            except OSError:
+                return False
+            flush_folder(path.parent)
+        return True
+
+    def links(self, key: str) -> int:
+        """The number of names of the object's file in all stores; 0 if it does not exist."""
+        found = stat_file(self._path(key))
+        return 0 if found is None else found.st_nlink
+
     def head(self, key: str) -> ObjectInfo | None:
         """The object's size and ETag, or None if it does not exist."""
         path = self._path(key)
