@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from adainf.errors import OK, AdaInfError, BadInput, Stopped
 from adainf.kubernetes import render
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import check_external, load_recipe
-from adainf.pipeline.progress import Reporter
+from adainf.pipeline.progress import Reporter, Verbosity, set_verbosity, verbosity
 from adainf.pipeline.variants import find_place, from_run
 from adainf.recipe import Recipe
 from adainf.recipe.sections import ALL_SETTINGS
@@ -31,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot encode must not fail the command
+    set_verbosity(Verbosity.NORMAL)
     try:
         parsed = build_parser().parse_args(arguments)
+        set_verbosity(vars(parsed).pop("verbosity", Verbosity.NORMAL))
         if parsed.command == "recipe":
             _show_recipe(parsed)
         elif parsed.command == "shards":
@@ -69,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_stage(parsed.command, recipe, parsed.run, **options)
     except (AdaInfError, Stopped) as error:
         sentence = "".join(c if c.isprintable() else " " for c in str(error))  # file names may contain control characters
+        if verbosity() == Verbosity.VERBOSE:
+            traceback.print_exc()
         print(f"adainf: {sentence}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has exited, as `head` does

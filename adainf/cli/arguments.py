@@ -13,6 +13,7 @@ from adainf.cli.starter import METHODS
 from adainf.cli.values import address, field, pixels, positive, worker
 from adainf.errors import BadInput
 from adainf.kubernetes import render
+from adainf.pipeline.progress import Verbosity
 from adainf.pipeline.stages import STAGES
 
 RUN = "run all stages in order on this machine"
@@ -71,7 +72,21 @@ INIT = "inspect images and write a short recipe that runs, with the reason for e
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors are `BadInput`, refer to the help of the command that was typed, and suggest the nearest name."""
+    """Errors are `BadInput`, refer to the help of the command that was typed, and suggest the nearest name. Every command has
+    -q and -v."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # No default: that of a subcommand would replace what was given before it, as in `adainf -q run`.
+        how_much = self.add_mutually_exclusive_group()
+        how_much.add_argument(
+            "-q", "--quiet", action="store_const", const=Verbosity.QUIET, dest="verbosity", default=argparse.SUPPRESS,
+            help="print errors and tables only",
+        )  # fmt: skip
+        how_much.add_argument(
+            "-v", "--verbose", action="store_const", const=Verbosity.VERBOSE, dest="verbosity", default=argparse.SUPPRESS,
+            help="also print timings and other events to standard error, and the traceback of an error",
+        )  # fmt: skip
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = super().parse_known_args(args, namespace)
@@ -205,7 +220,7 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
         parser.add_argument("--only", action="append", default=[], help="run only this stage; can be repeated", **stages)
         parser.add_argument("--until", help="run the stages up to this one", **stages)
         parser.add_argument(
-            "--from", metavar="URI", type=_address, dest="from_run", help="reuse the artifacts of another run where they fit"
+            "--from", metavar="URI", type=address, dest="from_run", help="reuse the artifacts of another run where they fit"
         )
     for option in options:
         match option:

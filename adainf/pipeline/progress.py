@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import IO, cast
 
@@ -25,6 +27,30 @@ from adainf.storage import Store
 
 LINE_EVERY_SECONDS = 5.0
 FILE_EVERY_SECONDS = 1.0
+
+
+class Verbosity(IntEnum):
+    """How much the commands of this process print."""
+
+    QUIET = -1
+    """Errors, and what was asked for, such as a table."""
+    NORMAL = 0
+    VERBOSE = 1
+    """Also the events of the log, and the traceback of an error."""
+
+
+_verbosity = Verbosity.NORMAL
+
+
+def set_verbosity(verbosity: Verbosity) -> None:
+    """Set it for all reporters of this process."""
+    global _verbosity
+    _verbosity = verbosity
+
+
+def verbosity() -> Verbosity:
+    """That of this process."""
+    return _verbosity
 
 
 class Track:
@@ -73,11 +99,20 @@ class Reporter:
 
     def info(self, text: str) -> None:
         """Print one plain line, and log it."""
-        self.console.print(text, markup=False)
-        self.log("say", text=text)
+        if _verbosity > Verbosity.QUIET:
+            self.console.print(text, markup=False)
+        self._log_line("say", text=text)
 
     def log(self, event: str, **fields: object) -> None:
         """Append one line with the time to the log, which a thread writes to the run; see `LogWriter`."""
+        if _verbosity == Verbosity.VERBOSE and not self.console.quiet:
+            shown = " ".join(
+                f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields.items()
+            )
+            print(f"  {event}: {shown}", file=sys.stderr)
+        self._log_line(event, **fields)
+
+    def _log_line(self, event: str, **fields: object) -> None:
         if self._log is not None:
             self._log.append(json.dumps({"time": datetime.now(UTC).isoformat(), "event": event, **fields}))
 
@@ -105,7 +140,7 @@ class Reporter:
     def track(self, label: str, total: int, done: int = 0) -> Iterator[Track]:
         """Report the progress of a loop over `total` items, of which `done` are done already."""
         started = time.monotonic()
-        if self.console.is_terminal and not self.console.quiet:
+        if self.console.is_terminal and not self.console.quiet and _verbosity > Verbosity.QUIET:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),

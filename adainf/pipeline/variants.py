@@ -38,7 +38,9 @@ class Place:
 def variants(run: Run) -> list[Run]:
     """The variants of a run, in the order of their names."""
     keys = [info.key.split("/", 2) for info in run.store.list(f"{FOLDER}/")]
-    names = {parts[1] for parts in keys if len(parts) == 3 and is_key(parts[2])}  # not of a deleted one's store, such as its lock
+    names = {
+        parts[1] for parts in keys if len(parts) == 3 and is_key(parts[2])
+    }  # not of a deleted one's store, such as its lock
     return [Run(run.locate(f"{FOLDER}/{name}")) for name in sorted(names)]
 
 

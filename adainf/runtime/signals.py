@@ -2,7 +2,7 @@
 
 SIGTERM (a cluster reclaims the node), SIGHUP (a terminal closes) and Ctrl-C end the process with exit code 75. In a loop that
 saves, only the first signal is deferred. The second one stops the process once no upload is in flight; only the work since the
-last checkpoint is lost.
+last checkpoint is lost. A second Ctrl-C aborts at once, as kill -9 would: all writes are atomic, so the run can be resumed.
 
 SIGUSR1 and SIGUSR2 (Slurm's warning before the end of a job) request a checkpoint, and the work continues.
 """
@@ -12,14 +12,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from enum import IntEnum
 from types import FrameType
 
-from adainf.errors import Stopped
+from adainf.errors import INTERRUPTED, Stopped
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAVE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+_ONE_KEY_S = 0.5
+"""SIGINTs in this time are one Ctrl-C: the terminal sends it to every process, and a launcher passes its own on."""
 
 
 class Request(IntEnum):
@@ -40,6 +43,7 @@ class Requests:
         self.saves = False
         """Whether the loop that runs has checkpoints."""
         self._save = False
+        self._interrupted_at = -_ONE_KEY_S
 
     def take(self) -> Request:
         """The current request. A request to save is returned once."""
@@ -48,6 +52,12 @@ class Requests:
 
     def handle_stop(self, number: int, frame: FrameType | None) -> None:
         again, self.received = self.received, True
+        if number == signal.SIGINT:
+            before, self._interrupted_at = self._interrupted_at, time.monotonic()
+            if again and self._interrupted_at - before < _ONE_KEY_S:
+                return
+            if again:
+                _abort()
         if again or not self.deferred:
             raise Stopped(f"stopped by {signal.Signals(number).name}; run the same command again to resume")
 
@@ -57,6 +67,14 @@ class Requests:
             text = f"adainf: {signal.Signals(number).name}: there is no checkpoint to save now; the work continues\n"
             with contextlib.suppress(OSError):
                 os.write(2, text.encode())
+
+
+def _abort() -> None:
+    """End the process without cleaning up, by system calls: the signal may have interrupted anything."""
+    show_cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
+    with contextlib.suppress(OSError):
+        os.write(2, show_cursor + b"adainf: aborted by a second Ctrl-C; run the same command again to resume\n")
+    os._exit(INTERRUPTED)
 
 
 _requests = Requests()

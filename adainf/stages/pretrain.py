@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from adainf.errors import BadInput, StageFailed
 from adainf.models.card import Card
-from adainf.models.encoder import Normalisation
+from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
 from adainf.pipeline.graph import pretrained

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from adainf.generators.diffusion import DiffusionTrainer
@@ -45,6 +46,35 @@ def test_without_a_checkpoint_to_save_one_line_is_printed_and_the_work_continues
     line = "adainf: SIGUSR1: there is no checkpoint to save now; the work continues\n"
     assert (done.returncode, done.stderr) == (0, 2 * line), "outside a loop, and in one without checkpoints, as of verify"
     assert done.stdout.split("\n")[:3] == ["0 0", "1 0", "0"], "a request is taken once, by the loop that received it"
+
+
+TWICE = """
+import os, signal, sys, time
+from unittest import mock
+from adainf.runtime import signals
+now = iter({times})
+with mock.patch("time.monotonic", lambda: next(now)):
+    signals.install()
+    try:
+        with signals.deferred():
+            for _ in range({count}):
+                os.kill(os.getpid(), signal.SIGINT)
+        print("saved")
+    finally:
+        print("cleaned up", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("times", "code", "output"),
+    [([10.0, 12.0], 75, ""), ([10.0, 10.1], 0, "saved\ncleaned up\n"), ([10.0, 10.1, 12.0], 75, "")],
+    ids=["two", "one, passed on by a launcher", "two, the first one passed on"],
+)
+def test_a_second_ctrl_c_aborts_at_once(times: list[float], code: int, output: str) -> None:
+    program = TWICE.format(times=times, count=len(times))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, output)
+    assert ("aborted by a second Ctrl-C" in done.stderr) == (code == 75)
 
 
 class Signalled(DiffusionTrainer):
