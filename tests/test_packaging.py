@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,8 +17,11 @@ import pytest
 import yaml
 
 from adainf import __version__
+from adainf.kubernetes.render import render
+from adainf.shards.format.manifest import ShardSet
 
 ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 DATA = {".html", ".js", ".css", ".svg", ".typed"}
 
 
@@ -40,23 +45,52 @@ def test_every_file_has_the_version_of_the_package() -> None:
     assert {tag for _, tag in tags} == {__version__}, tags
 
 
-def test_the_wheel_has_every_file_of_the_package(tmp_path: Path) -> None:
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of the source tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "adainf", source / "adainf", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("adainf", "recipes", "k8s", "images"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", command, str(tmp_path)], cwd=source, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", command, str(folder)], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     assert wheel.name == f"adainf-{__version__}-py3-none-any.whl"
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("adainf/")}
-    files = (path for path in (source / "adainf").rglob("*") if path.suffix in DATA | {".py"})
-    assert packed == {str(path.relative_to(source)) for path in files}
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = {path.relative_to(ROOT) for path in (ROOT / "adainf").rglob("*") if path.suffix in DATA | {".py"}}
+    manifests = [path for path in (ROOT / "k8s").rglob("*") if path.suffix in (".yaml", ".example", ".txt")]
+    shared = {path.relative_to(ROOT) for path in (*RECIPES, *manifests, ROOT / "images/matrix.yaml")}
+    assert packed == {str(path) for path in files} | {f"adainf/share/{path}" for path in shared}
     assert "adainf/py.typed" in packed
+
+
+def test_the_wheel_works_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    """Recipes by name and manifests, without the source tree."""
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(installed)
+    empty.mkdir()
+
+    def adainf(*arguments: str) -> str:
+        command = [sys.executable, "-m", "adainf", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(installed)}
+        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert yaml.safe_load(adainf("recipe", "show", "demo"))["name"] == "demo"
+    assert "ingest: done" in adainf("run", "demo", "--until", "ingest")
+    assert [path.name for path in empty.iterdir()] == ["runs"]
+    assert ShardSet.model_validate(json.loads((empty / "runs/demo/real/manifest.json").read_bytes())["content"])
+    if shutil.which("kubectl", path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))):
+        assert adainf("render", "--overlay", "cpu") == render(overlay="cpu")
 
 
 # -------------------------------------------------------------------------------------------------------------- workflows

@@ -238,7 +238,9 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
 
 
 def _add_run_arguments(
-    parser: argparse.ArgumentParser, optional: bool = False, recipe: tuple[str, str] = ("RECIPE", "recipe, a YAML file")
+    parser: argparse.ArgumentParser,
+    optional: bool = False,
+    recipe: tuple[str, str] = ("RECIPE", "recipe: a YAML file, or the name of a provided one, such as demo"),
 ) -> None:
     parser.add_argument("recipe", metavar=recipe[0], nargs="?" if optional else None, help=recipe[1])
     parser.add_argument(

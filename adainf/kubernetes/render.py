@@ -17,8 +17,9 @@ import yaml
 
 from adainf.errors import BadInput
 from adainf.kubernetes.rename import DEFAULT, check_name, rename
+from adainf.pipeline.shared import shared
 
-K8S = Path(__file__).parents[2] / "k8s"
+K8S = shared("k8s")
 WHAT = "the manifests of the pipeline for a Kubernetes cluster, from k8s/"
 _IMAGES = "IMAGES"
 """What stands for the images of the templates in component vap."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from adainf.errors import BadInput
 from adainf.pipeline.records import sha256
+from adainf.pipeline.shared import provided_recipes, shared
 from adainf.recipe import External, Recipe
 from adainf.storage import NotFound, open_store
 
@@ -39,13 +40,15 @@ def load_recipe(path: str | Path, settings: Sequence[str] = (), digest: str | No
     """Load and validate one recipe, a file or an object in a store (``s3://bucket/recipe.yaml``).
 
     `settings`: changes of the form ``section.key=value``, applied in order; the value is YAML. `digest`: the SHA-256 that it
-    must have; for an object, None takes that of `DIGEST`, if it is set. Raises `BadInput`, one sentence with file, field and
-    fix.
+    must have; for an object, None takes that of `DIGEST`, if it is set. A name without suffix, such as ``demo``, is that recipe
+    of AdaInf's, unless there is such a file. Raises `BadInput`, one sentence with file, field and fix.
     """
     try:
         text = _read(path, digest)
     except (FileNotFoundError, NotFound):
-        raise BadInput(f"{path}: no such recipe; see recipes/ for those that AdaInf provides") from None
+        near = difflib.get_close_matches(Path(path).stem, provided_recipes(), n=1)
+        fix = f"did you mean the recipe {near[0]}?" if near else f"AdaInf provides {', '.join(provided_recipes())}"
+        raise BadInput(f"{path}: no such recipe; give a YAML file, or a name: {fix}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from None
     return parse_recipe(text, path, settings)
@@ -95,7 +98,7 @@ def _set(data: dict[str, Any], setting: str) -> None:
 
 def _read(path: str | Path, digest: str | None) -> str:
     folder, _, name = str(path).rpartition("/")
-    data = open_store(folder).get(name) if is_remote(path) else Path(path).read_bytes()
+    data = open_store(folder).get(name) if is_remote(path) else _find(path).read_bytes()
     expected = digest or (os.environ.get(DIGEST) if is_remote(path) else None)
     if expected and sha256(data) != expected:
         raise BadInput(
@@ -103,6 +106,12 @@ def _read(path: str | Path, digest: str | None) -> str:
             f"can write to the store, and restart the controller, which writes it again (elsewhere: unset {DIGEST})"
         )
     return data.decode()
+
+
+def _find(path: str | Path) -> Path:
+    """The file, or the recipe of that name that AdaInf provides."""
+    file = Path(path)
+    return shared(f"recipes/{path}.yaml") if not file.exists() and str(path) in provided_recipes() else file
 
 
 def is_remote(path: str | Path) -> bool:
