@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 from adainf import __version__
+from adainf.cli.parser import Parser
 from adainf.cli.starter import METHODS
 from adainf.cli.values import address, field, pixels, positive, worker
-from adainf.errors import BadInput
 from adainf.kubernetes import render
-from adainf.pipeline.progress import Verbosity
 from adainf.pipeline.stages import STAGES
 
 RUN = "run all stages in order on this machine"
@@ -71,46 +67,12 @@ RUNS = {
 INIT = "inspect images and write a short recipe that runs, with the reason for each choice"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors are `BadInput`, refer to the help of the command that was typed, and suggest the nearest name. Every command has
-    -q and -v."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        # No default: that of a subcommand would replace what was given before it, as in `adainf -q run`.
-        how_much = self.add_mutually_exclusive_group()
-        how_much.add_argument(
-            "-q", "--quiet", action="store_const", const=Verbosity.QUIET, dest="verbosity", default=argparse.SUPPRESS,
-            help="print errors and tables only",
-        )  # fmt: skip
-        how_much.add_argument(
-            "-v", "--verbose", action="store_const", const=Verbosity.VERBOSE, dest="verbosity", default=argparse.SUPPRESS,
-            help="also print timings and other events to standard error, and the traceback of an error",
-        )  # fmt: skip
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        parsed, unknown = super().parse_known_args(args, namespace)
-        if unknown:  # here and not in the top parser, so that the help is that of this command
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown[0], self._option_string_actions)}")
-        return parsed, unknown
-
-    def error(self, message: str) -> NoReturn:
-        message = re.sub(r"^argument (\S+): invalid value ", r"invalid \1 ", message)
-        if choice := re.fullmatch(r"argument \S+: invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL):
-            known = re.findall(r"[\w.-]+", choice[2])
-            message = f"invalid choice: '{choice[1]}'" + (
-                self._nearest(choice[1], known) or f" (choose from {', '.join(known)})"
-            )
-        raise BadInput(f"{self.prog}: {message}; see `{self.prog} --help`")
-
-    @staticmethod
-    def _nearest(typed: str, known: Iterable[str]) -> str:
-        near = difflib.get_close_matches(typed.partition("=")[0], list(known), n=1, cutoff=0.5)
-        return f"; did you mean {near[0]}?" if near else ""
+_RECIPE = ("RECIPE", "recipe: a YAML file, or the name of one that AdaInf provides, such as demo")
+"""Name and help of the argument."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=EPILOG)
+    parser = Parser(prog="adainf", description="Adaptive data inflation for contrastive learning.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"adainf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_init_arguments(commands.add_parser("init", help=INIT, description=f"init: {INIT}."))
@@ -240,7 +202,7 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
 def _add_run_arguments(
     parser: argparse.ArgumentParser,
     optional: bool = False,
-    recipe: tuple[str, str] = ("RECIPE", "recipe: a YAML file, or the name of a provided one, such as demo"),
+    recipe: tuple[str, str] = _RECIPE,
 ) -> None:
     parser.add_argument("recipe", metavar=recipe[0], nargs="?" if optional else None, help=recipe[1])
     parser.add_argument(
