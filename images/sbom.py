@@ -38,8 +38,9 @@ def _component(kind: str, name: str, version: str, qualifiers: str = "") -> dict
 def _of_python(distribution: Distribution) -> dict[str, Any]:
     name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
     component = _component("pypi", name, distribution.version)
-    expression = distribution.metadata.get("License-Expression")
-    return component | ({"licenses": [{"expression": expression}]} if expression else {})
+    if "License-Expression" in distribution.metadata:
+        component["licenses"] = [{"expression": distribution.metadata["License-Expression"]}]
+    return component
 
 
 def _paragraphs(status: Path) -> list[dict[str, str]]:

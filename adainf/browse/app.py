@@ -31,10 +31,11 @@ from adainf.browse.sources import BrowseSource, IndexedSource
 from adainf.browse.statistics import label_counts, read_plan, source_weight
 from adainf.browse.thumbnails import Thumbnails
 from adainf.errors import AdaInfError, BadInput
-from adainf.shards.loader.permutation import Integers
 
 MAX_SAMPLES = 240
 """Maximum number of samples per request."""
+MAX_KEYS = 200_000
+"""Maximum number of samples whose keys are exported."""
 _WAIT_S = 1.0
 """Time that a page waits for tars without index, before it answers with what is known of them."""
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -56,7 +57,7 @@ def application(catalog: Catalog, token: str | None, cache_bytes: int = 40_000_0
 class _Api:
     """One method per endpoint below ``/api/``; each call runs in a thread."""
 
-    ENDPOINTS = ("catalog", "labels", "fields", "page", "sample", "image", "map", "run", "curves")
+    ENDPOINTS = ("catalog", "labels", "fields", "page", "keys", "sample", "image", "map", "run", "curves")
 
     def __init__(self, catalog: Catalog, cache_bytes: int) -> None:
         self._catalog, self._reader, self._overview = catalog, Reader(), Overview(catalog.run)
@@ -83,30 +84,34 @@ class _Api:
         """A 32-bit length (little endian), JSON of that length, and the images that it describes, one after another."""
         source = self._source(query)
         first, count = _number(query, "first", 0) or 0, min(_number(query, "count", 60) or 0, MAX_SAMPLES)
-        shards, label, rows = self._shards(source, query), _number(query, "label"), self._map.select(source, query)
-        selection = (first, count, shards, label)
-        if Filters.is_used(query):
-            found = self._filtered(source, query, rows, *selection)
-        else:
-            found = page(source, *selection, _WAIT_S) if rows is None else page_of_rows(source, rows, *selection)
+        found = self._select(source, query, first, count, _WAIT_S)
         return Response(_pack(source, found, self._thumbnails.of(source, found.samples)), media_type="application/octet-stream")
 
-    def _filtered(
-        self,
-        source: BrowseSource,
-        query: QueryParams,
-        rows: Integers | None,
-        first: int,
-        count: int,
-        shards: list[int] | None,
-        label: int | None,
-    ) -> Page:
-        reading = settle(source, _WAIT_S)
-        if reading:
-            return Page([], 0, False, reading)
-        selected = self._filters.mask(source, query, _number(query, "shard"))
-        rows = np.flatnonzero(selected) if rows is None else rows[selected[rows]]
-        return page_of_rows(source, rows, first, count, shards, label)
+    def keys(self, query: QueryParams) -> Response:
+        """The keys of all samples of a selection, one JSON object per line. Raises `BadInput` above `MAX_KEYS`."""
+        source = self._source(query)
+        settle(source)
+        found = self._select(source, query, 0, MAX_KEYS)
+        if found.total > MAX_KEYS:
+            raise BadInput(f"the selection has {found.total:,} images; select at most {MAX_KEYS:,} to export their keys")
+        lines = []
+        for sample in found.samples:
+            with suppress(BadInput):  # of an unreadable shard
+                key = source.columns(sample.shard).keys[sample.number]
+                lines.append(json.dumps({"source": source.name, "shard": sample.shard, "key": key}) + "\n")
+        return Response("".join(lines), media_type="application/x-ndjson")
+
+    def _select(self, source: BrowseSource, query: QueryParams, first: int, count: int, wait_s: float | None = None) -> Page:
+        """A page of the samples that the filters of a query select."""
+        rows = self._map.select(source, query)
+        selection = (first, count, self._shards(source, query), _number(query, "label"))
+        if Filters.is_used(query):
+            reading = settle(source, wait_s)
+            if reading:
+                return Page([], 0, False, reading)
+            selected = self._filters.mask(source, query, _number(query, "shard"))
+            rows = np.flatnonzero(selected) if rows is None else rows[selected[rows]]
+        return page(source, *selection, wait_s) if rows is None else page_of_rows(source, rows, *selection)
 
     def fields(self, query: QueryParams) -> Response:
         source = self._source(query)

@@ -19,8 +19,8 @@ from adainf.browse.catalog import SampleRef
 from adainf.browse.sources import BrowseSource
 from adainf.errors import AdaInfError, BadInput
 from adainf.shards.format.fields import printable
-from adainf.shards.format.samples import Found, Member, SampleScan
-from adainf.shards.format.scan import Forward
+from adainf.shards.format.samples import Found, SampleScan
+from adainf.shards.format.scan import Forward, Member
 
 MAX_BYTES = 4 * 2**30
 """Of tars that are read for their fields: the index has none, so all of them are read once."""

@@ -71,8 +71,12 @@ class Reader:
                 else:
                     missing.append(number)
             jobs += [(shard, columns, numbers) for numbers in coalesce(columns, missing)]
-        results = self._pool.map(lambda job: self._use(source, *job, use), jobs)
-        for (shard, _, numbers), used in zip(jobs, results, strict=True):
+
+        def run(job: tuple[int, Columns, list[int]]) -> list[Result | Unreadable]:
+            shard, columns, numbers = job
+            return self._use(source, shard, columns, numbers, use)
+
+        for (shard, _, numbers), used in zip(jobs, self._pool.map(run, jobs), strict=True):
             found |= {SampleRef(shard, number): result for number, result in zip(numbers, used, strict=True)}
         return [found[sample] for sample in samples]
 

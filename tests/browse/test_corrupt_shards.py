@@ -30,7 +30,7 @@ def _tars(folder: Path, corrupt: int, kind: str) -> list[str]:
     """Three tars of three labelled samples, of which one is corrupt; the keys that remain readable."""
     keys = []
     for number, name in enumerate("abc"):
-        files = {}
+        files: dict[str, bytes] = {}
         for n in range(3):
             files |= {f"{name}{n}.png": png(10 * number + n), f"{name}{n}.cls": b"%d" % (n % 2)}
         data = tar(files)

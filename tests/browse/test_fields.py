@@ -14,7 +14,7 @@ from adainf.cli import main
 from adainf.errors import OK
 from tests.browse.conftest import Open
 from tests.browse.hostile import png, tar
-from tests.browse.page import LOADED, POSITION, axe, wait
+from tests.browse.page import LOADED, POSITION, axe, press, wait
 from tests.browse.served import Response, Served, served
 
 SCORES = np.random.default_rng(0).normal(0, 1, 30).round(3).tolist()
@@ -168,3 +168,44 @@ def test_the_page_filters_by_bars_and_by_text(tars: Path, open_page: Open) -> No
         browser = open_page(browser.current_url, width=360, height=740)
         wait(browser, "document.querySelectorAll('#statistics section').length === 6")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+
+
+def test_the_keys_of_a_selection_are_exported(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tars / "d.tar").write_bytes(b"no tar")
+    with served(str(tars)) as server:
+
+        def exported(**query: Any) -> list[dict[str, Any]]:
+            body = server.request(f"/api/keys?{urlencode(query, doseq=True)}").body.decode()
+            return [json.loads(line) for line in body.splitlines()]
+
+        assert [one["key"] for one in exported()] == [f"s{n:02d}" for n in range(30)]
+        assert exported(label=2, q="s1") == [
+            {"source": "tars", "shard": 1, "key": "s12"},
+            {"source": "tars", "shard": 1, "key": "s17"},
+        ]
+        assert [one["key"] for one in exported(where='["artist", "C"]', shard=2)] == ["s20", "s23", "s26", "s29"]
+        monkeypatch.setattr("adainf.browse.app.MAX_KEYS", 20)
+        response = server.request("/api/keys")
+        assert (response.status, response.json["error"]) == (
+            404,
+            "the selection has 31 images; select at most 20 to export their keys",
+        )
+
+
+def test_images_are_tagged_by_keyboard_and_exported(tars: Path, open_page: Open) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    with served(str(tars)) as server:
+        browser = open_page(f"{server.address}/")
+        wait(browser, LOADED)
+        assert browser.execute_script("return document.getElementById('export').textContent") == "Export keys"
+        press(browser, "t", Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "t", Keys.ARROW_RIGHT, "t", "t")
+        wait(browser, "document.getElementById('export').textContent === 'Export 2 tagged'")
+        browser = open_page(f"{server.address}/#/images/tars?label=0")
+        wait(browser, f"document.querySelectorAll('.cell.tagged').length === 1 && {POSITION} === '1–6 of 6'")
+        script = """const blob = URL.createObjectURL; let kept;
+          URL.createObjectURL = (one) => { kept = one; return blob(one); };
+          document.getElementById('export').click(); URL.createObjectURL = blob; kept.text().then(arguments[0])"""
+        lines = browser.execute_async_script(script).splitlines()
+        assert [json.loads(line) for line in lines] == [{"source": "tars", "shard": 0, "key": f"s0{n}"} for n in (0, 2)]
+        browser.execute_script("localStorage.clear()")

@@ -97,7 +97,7 @@ def test_a_controller_does_not_follow_a_changed_copy(tmp_path: Path) -> None:
     for data in (old, new):
         run.store.put(recipe_key(sha256(data)), data)
     attempts = [
-        Attempt(f"job-{n}", "ingest", n, float(n), "running", float(n), recipe_sha256=sha256(data))
+        Attempt(f"job-{n}", "ingest", n, float(n), "active", float(n), recipe_sha256=sha256(data))
         for n, data in enumerate((old, new))
     ]
     source = RecipeSource(run, Owner("adainf", "ab12cd34-0000", "ns"), tmp_path / "missing.yaml")

@@ -15,6 +15,8 @@ async function get(path, query, signal) {
 
 export const fetchJson = async (path, query = {}, signal = undefined) => (await get(path, query, signal)).json();
 
+export const fetchText = async (path, query) => (await get(path, query)).text();
+
 // A page of samples, each with the `url` of its image; see `page` in app.py for the format.
 export async function fetchPage(query, signal) {
   const bytes = await (await get("page", query, signal)).arrayBuffer();

@@ -8,6 +8,7 @@ import { Grid } from "./grid.js";
 import { ImageMap, REAL } from "./map.js";
 import { showOverview } from "./overview.js";
 import { showStatistics } from "./statistics.js";
+import { exportKeys, showTags } from "./tags.js";
 import { sampleHref, showProblem, showSample } from "./sample.js";
 
 const POLL_MS = 5000;
@@ -78,6 +79,7 @@ async function showImages(name, query) {
   const key = `${name}?${query}`;
   const [shard, label, quality, region] = ["shard", "label", "quality", "map"].map((one) => query.get(one) ?? "");
   view.map = region;
+  showTags(catalog.uri, source());
   view.where = query.getAll("where");
   view.statistics = query.has("statistics");
   view.of = mapped().includes(name) ? name : query.get("of") ?? mapped()[0] ?? "";
@@ -250,6 +252,7 @@ function keys(event) {
   else if (typing) return;
   else if (event.key === "?") $("help").showModal();
   else if (event.key === "/" && view.name === "images") $("shard").focus();
+  else if (event.key === "t" && view.name === "images") { grid.tag(); showTags(catalog.uri, source()); }
   else if (event.key === "c" && view.name === "sample") $("copy-key").click();
   else if (event.key === "c" && view.name === "images" && grid.sample()?.key !== undefined) copy(grid.sample().key);
   else if (event.key === "ArrowLeft" && view.name === "sample") $("previous")?.click();
@@ -267,6 +270,7 @@ $("copy-uri").addEventListener("click", () => copy(catalog.uri));
 $("shard").addEventListener("change", filter);
 $("label").addEventListener("change", filter);
 $("quality").addEventListener("change", filter);
+$("export").addEventListener("click", () => exportKeys(view.source, grid.query).catch((error) => showStatus(error.message)));
 $("search").addEventListener("change", filter);
 $("statistics-button").addEventListener("click", () => { view.statistics = !view.statistics; filter(); });
 $("label").addEventListener("focus", () => readLabels(view.source));

@@ -3,6 +3,7 @@
 
 import { fetchPage } from "./api.js";
 import { el, showStatus } from "./dom.js";
+import { isTagged, toggleTag } from "./tags.js";
 
 const BLOCK = 120; // samples per request
 const MAX_BLOCKS = 40; // blocks whose images are cached
@@ -142,6 +143,7 @@ export class Grid {
     image.addEventListener("load", () => cell.classList.toggle("small", image.naturalWidth < 2 * this.side));
     image.addEventListener("error", () => { cell.classList.add("unreadable"); cell.textContent = "unreadable"; });
     cell.title = sample.key;
+    cell.classList.toggle("tagged", isTagged(sample));
     cell.replaceChildren(image);
     const name = this.nameOf?.(sample.label);
     if (name && this.side >= 64) cell.append(el("span", { class: "tag", dir: "auto" }, name));
@@ -227,6 +229,14 @@ export class Grid {
       this.draw();
     } else return;
     event.preventDefault();
+  }
+
+  // Tags the selected image, or removes its tag.
+  tag() {
+    const sample = this.sample();
+    if (!sample) return;
+    toggleTag(sample);
+    this.cells.get(this.selected)?.classList.toggle("tagged", isTagged(sample));
   }
 
   sample() { return this.blocks.get(Math.floor(this.selected / BLOCK))?.page?.samples[this.selected % BLOCK]; }
