@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from adainf import __version__
 from adainf.cli.parser import Parser
 from adainf.cli.starter import METHODS
-from adainf.cli.values import address, field, pixels, positive, worker
+from adainf.cli.values import address, field, job_name, pixels, positive, worker
 from adainf.kubernetes import render
 from adainf.pipeline.stages import STAGES
 
@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, what in CLUSTER.items():
         look = commands.add_parser(name, help=what, description=f"{name}: {what}.")
         look.add_argument("-n", "--namespace", help="namespace (default: that of the kubeconfig's context)")
-        look.add_argument("--name", default="adainf", help="name of the controller's Job (default: adainf)")
+        look.add_argument("--name", type=job_name, default="adainf", help="name of the controller's Job (default: adainf)")
         if name == "wait":
             look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after S seconds")
         if name == "clean":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 
 
 def field(text: str) -> str:
@@ -39,3 +40,10 @@ def pixels(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer from 1 to 4096")
     return int(text)
+
+
+def job_name(text: str) -> str:
+    """The name of the controller's Job."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected the name of a Job, as adainf")
+    return text

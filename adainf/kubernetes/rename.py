@@ -31,7 +31,7 @@ _RUN = re.compile(rf"(?<=/){DEFAULT}$")
 _IN_TEXT = re.compile(rf"\b{DEFAULT}(?=-(?:controller|stage|recipe|store|s3)\b)")
 
 
-_NUMERIC = re.compile(r"[-+]?\.?[0-9][0-9a-fA-FxXoO_.+-]*")
+_AMBIGUOUS = re.compile(r"[yYnN]|[-+]?\.?[0-9][0-9a-fA-FxXoO_.+-]*")
 
 
 def check_name(name: str) -> None:
@@ -52,7 +52,10 @@ def rename(objects: Iterable[dict[str, Any]], name: str) -> str:
 def _object(thing: dict[str, Any], name: str) -> Any:
     if (thing["kind"], thing["metadata"]["name"]) == ("ConfigMap", _STORE):
         # The address of a store in the cluster, and the default of the run's URI.
-        thing = {**thing, "data": {key: _RUN.sub(name, _ADDRESS.sub(name, text)) for key, text in thing["data"].items()}}
+        thing = {
+            **thing,
+            "data": {key: _RUN.sub(name, _ADDRESS.sub(name, text)) for key, text in thing.get("data", {}).items()},
+        }
     return _part(thing, name)
 
 
@@ -85,11 +88,11 @@ def _renamed(text: str, name: str) -> str:
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes multi-line strings in block style, like kustomize, and quotes what a YAML 1.2 parser could read as a number."""
+    """Writes multi-line strings in block style, like kustomize, and quotes what some parser reads as a number or a bool."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else "'" if _NUMERIC.fullmatch(text) else None
+    style = "|" if "\n" in text else "'" if _AMBIGUOUS.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

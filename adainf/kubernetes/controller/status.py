@@ -50,7 +50,7 @@ def wait(namespace: str | None = None, name: str = "adainf", timeout_s: float | 
             seen = read_overview(api, name)
         except Unavailable as error:
             code, message = None, str(error)
-            lines = {"": (message, f"{message}; retrying")}
+            lines: dict[str, tuple[object, str]] = {"": (message, f"{message}; retrying")}
         else:
             code, message = seen.exit_code, seen.message
             lines = dict(_lines(seen))

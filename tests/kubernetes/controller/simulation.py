@@ -93,8 +93,8 @@ class Simulation:
         self.progress_at: dict[str, float] = {}
         """Uid of a Job → when one of its pods last made progress."""
         self.end: Finish | None = None
-        for name in ("a", "b", "c"):
-            self.nodes.add(name, {"pods": "3"})
+        for _ in range(6):
+            self.add_node()
         self.templates = {each["metadata"]["name"]: each for each in map(_small, _cronjobs())}
         self.templates = {name: self.create("cronjobs", each) for name, each in self.templates.items()}
         spec = {"managedBy": "test/none", "template": {"spec": {"restartPolicy": "Never", "containers": []}}}
@@ -113,7 +113,7 @@ class Simulation:
         configuration: Any = Configuration()
         configuration.host = "http://cluster"
         client = Api(configuration, NAMESPACE, self.node_time.sleep)
-        client._rest = self
+        client._rest = self  # type: ignore[assignment]
         owner = Owner(OWNER, self.owner["metadata"]["uid"], NAMESPACE)
         self.controller = Controller(client, owner, self.run.locate(""), self.recipe)
 
@@ -229,8 +229,17 @@ class Simulation:
         when = clock.timestamp(-age_s)
         self.store.edit("events", newest, lambda new: new.update(lastTimestamp=when, firstTimestamp=when))
 
+    def add_node(self) -> None:
+        """A node for one pod, so that the pods of an attempt are on different nodes."""
+        self.nodes.add(f"node-{len(self.store.list('nodes'))}", {"pods": "1"})
+
     def node(self, name: str) -> Node:
         return Node(self.store, name)
+
+    def cordon(self, cordoned: bool) -> None:
+        """Cordon all nodes, or end that."""
+        for node in self.store.list("nodes"):
+            (self.node(_name(node)).cordon if cordoned else self.node(_name(node)).uncordon)()
 
     def published(self) -> dict[str, list[Any]]:
         """What `adainf status` shows as conditions."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_the_clock_of_the_api_server(
     """A wrong clock of the controller's node does not matter. Differences within the header's resolution are ignored."""
     date = formatdate(NOW + server_is_ahead_s, usegmt=True)
     monkeypatch.setattr(servers._Handler, "date_time_string", lambda self, timestamp=None: date)
-    monkeypatch.setattr(api.time, "time", lambda: NOW)
+    monkeypatch.setattr(api, "time", SimpleNamespace(time=lambda: NOW))
     client = server.api()
     assert client.now() == NOW
     client.get(api.JOBS, "jobs", "a")
@@ -177,8 +178,7 @@ def test_what_workers_wait_for_is_reported_while_it_lasts(trouble: str, reason: 
     """One of two workers works and is not stopped. The other one starts once the trouble is over."""
     job = run_to(sim, "generate")
     victim, other = sim.running(job)
-    for name in "abc" if trouble == "cordon" else "":
-        sim.node(name).cordon()
+    sim.cordon(trouble == "cordon")
     sim.kubelet.missing_images = {victim["spec"]["containers"][0]["image"]} if trouble == "image" else set()
     if trouble == "quota":
         used = len(sim.running())
@@ -189,8 +189,7 @@ def test_what_workers_wait_for_is_reported_while_it_lasts(trouble: str, reason: 
     assert reported(sim, "generate")[0] in reason.split("|")
     assert fix in reported(sim, "generate")[1]
     assert [pod["metadata"]["name"] for pod in sim.running(job)] == [other["metadata"]["name"]]
-    for name in "abc":
-        sim.node(name).uncordon()
+    sim.cordon(False)
     sim.kubelet.missing_images = set()
     for quota in sim.store.list("resourcequotas"):
         sim.store.delete("resourcequotas", quota)
@@ -208,8 +207,7 @@ def test_preempted_workers_get_the_complete_start_timeout(trouble: str, restart:
     first, second = sim.running(job)
     if trouble == "quota":
         sim.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}}})
-    for name in "abc":
-        sim.node(name).cordon()
+    sim.cordon(True)
     sim.preempt(first)
     sim.pass_time(3 * START_TIMEOUT_S)
     sim.preempt(second)

@@ -10,7 +10,7 @@ import yaml
 
 from adainf.cli import main
 from adainf.errors import BadInput
-from adainf.kubernetes.rename import MAX_NAME
+from adainf.kubernetes.rename import MAX_NAME, rename
 from adainf.kubernetes.render import render
 from tests.cluster import Cluster
 from tests.cluster.store import Object
@@ -98,6 +98,21 @@ def test_selectors_of_runs_are_disjoint() -> None:
 def test_invalid_names(name: str) -> None:
     with pytest.raises(BadInput, match="invalid --name"):
         render(name=name)
+
+
+@pytest.mark.parametrize("command", ["status", "wait", "clean"])
+@pytest.mark.parametrize("name", ["", "../x", "A", "a b", "a/status"])
+def test_names_that_no_job_has(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--name", name]) == 64
+    assert f"invalid --name {name!r}" in capsys.readouterr().err
+
+
+def test_ambiguous_words_stay_strings() -> None:
+    values = {"a": "1e3", "b": "y", "c": "0x1F", "d": "8", "e": "1_0", "f": "on", "g": "~", "h": "text\nlines", "i": ".5"}
+    text = rename([{"kind": "ConfigMap", "metadata": {"name": "adainf-x"}, "data": values}], "b")
+    assert yaml.safe_load(text)["data"] == values
+    for value in ("1e3", "y", "0x1F", "1_0", ".5"):
+        assert f"'{value}'" in text, "YAML 1.2 and Go read more words as numbers and bools than PyYAML does"
 
 
 def test_the_longest_name_fits() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.kubernetes.controller.simulation import NAMESPACE, OWNER, SHORT, START_TIMEOUT_S, Simulation
 
@@ -123,9 +123,7 @@ class History(RuleBasedStateMachine):
 
     @rule(cordoned=st.booleans())
     def nodes_are_cordoned(self, cordoned: bool) -> None:
-        for name in "abc":
-            node = self.sim.node(name)
-            (node.cordon if cordoned else node.uncordon)()
+        self.sim.cordon(cordoned)
 
     @precondition(has_pods)
     @rule(data=st.data(), how=st.sampled_from(["nodes", "image", "quota"]))
@@ -139,9 +137,12 @@ class History(RuleBasedStateMachine):
             self.quota("pods", len(self.sim.running()) - 1)
         self.preempts(data)
 
-    @rule(name=st.sampled_from("bc"))
-    def node_dies(self, name: str) -> None:
-        self.sim.node(name).kill()
+    @precondition(has_pods)
+    @rule(data=st.data())
+    def node_dies(self, data: st.DataObject) -> None:
+        """Another one takes its place."""
+        self.sim.node(self.pick(data, self.sim.running())["spec"]["nodeName"]).kill()
+        self.sim.add_node()
         self.sim.sync()
 
     @rule(kind=st.sampled_from(["pods", "count/jobs.batch"]), number=st.integers(0, 4))
@@ -193,10 +194,15 @@ class History(RuleBasedStateMachine):
         self.sim.stale_event(self.pick(data, self.sim.attempts()), age_s)
 
 
+HEALTH = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 TestHistory = History.TestCase
+# The same histories in each run: the slow test looks for new ones.
 TestHistory.settings = settings(
-    max_examples=12,
-    stateful_step_count=STEPS,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    max_examples=12, stateful_step_count=STEPS, derandomize=True, deadline=None, suppress_health_check=HEALTH
 )
+
+
+@pytest.mark.slow
+def test_many_histories() -> None:
+    many = settings(max_examples=300, stateful_step_count=STEPS, deadline=None, suppress_health_check=HEALTH)
+    run_state_machine_as_test(History, settings=many)
