@@ -24,6 +24,10 @@ from adainf.shards.format.scan import Forward, Member
 
 MAX_BYTES = 4 * 2**30
 """Of tars that are read for their fields: the index has none, so all of them are read once."""
+MAX_VALUES = 4_000_000
+"""Of a `Table`: fields times samples."""
+VALUE_BYTES = 40
+"""Approximate memory of a value in a `Table`: equal values are stored once."""
 _MAX_NEAR_BYTES = 2**20
 _MAX_FIELDS = 64
 _MAX_TEXT = 200
@@ -130,16 +134,19 @@ class Table:
     """The fields of all samples of a source, or of one of its shards."""
 
     def __init__(self, source: BrowseSource, shards: range) -> None:
-        """Raises `BadInput` if the tars are too large to be read for their fields."""
+        """Raises `BadInput` if the tars are too large to be read for their fields, or have more than `MAX_VALUES`."""
         size = sum(source.tar_sizes_bytes[shard] for shard in shards)
         if size > MAX_BYTES:
             raise BadInput(
                 f"{source.name}: its tars have {size:,} bytes, too many to read their .json for a filter; choose one shard"
             )
         self._columns: dict[str, list[Any]] = {}
-        self.samples = 0
+        self._shared: dict[tuple[type, Any], Any] = {}
+        self.samples = self.values = 0
         for shard in shards:
             self._add(source, shard)
+            if self.values > MAX_VALUES:
+                raise BadInput(f"{source.name}: its .json have more than {MAX_VALUES:,} values; choose one shard")
 
     def _add(self, source: BrowseSource, shard: int) -> None:
         by_key: dict[str, dict[str, Any]] = {}
@@ -159,7 +166,8 @@ class Table:
                 if name in self._columns or len(self._columns) < _MAX_FIELDS:
                     column = self._columns.setdefault(name, [])
                     column.extend([None] * (row - len(column)))
-                    column.append(value)
+                    column.append(self._shared.setdefault((type(value), value), value))
+                    self.values += 1
         self.samples += len(keys)
 
     def histograms(self) -> list[Histogram]:

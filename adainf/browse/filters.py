@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.datastructures import QueryParams
 
-from adainf.browse.fields import Histogram, Table
+from adainf.browse.fields import MAX_VALUES, VALUE_BYTES, Histogram, Table
 from adainf.browse.lru import LruCache
 from adainf.browse.sources import BrowseSource
 from adainf.errors import BadInput
 
 MAX_QUERY = 200
 _CACHE_BYTES = 32_000_000
-_TABLES = 4
-_VALUE_BYTES = 100
-"""Approximate memory of a sample in a `Table`."""
 
 Mask = NDArray[np.bool_]
 
@@ -28,7 +25,7 @@ class Filters:
 
     def __init__(self) -> None:
         self._masks: LruCache[Mask] = LruCache(_CACHE_BYTES)
-        self._tables: LruCache[Table] = LruCache(_TABLES * _CACHE_BYTES)
+        self._tables: LruCache[Table] = LruCache(MAX_VALUES * VALUE_BYTES)
 
     @staticmethod
     def is_used(query: QueryParams) -> bool:
@@ -78,6 +75,14 @@ class Filters:
         return found
 
     def _where(self, source: BrowseSource, text: str, shard: int | None) -> Mask:
+        key = (source.name, source.digest, sum(source.known), shard, text)
+        found = self._masks.get(key)
+        if found is None:
+            found = self._read_where(source, text, shard)
+            self._masks.put(key, found, found.nbytes)
+        return found
+
+    def _read_where(self, source: BrowseSource, text: str, shard: int | None) -> Mask:
         try:
             condition: Any = json.loads(text)
         except (ValueError, RecursionError):
@@ -98,5 +103,5 @@ class Filters:
         found = self._tables.get(key)
         if found is None:
             found = Table(source, shards)
-            self._tables.put(key, found, _VALUE_BYTES * found.samples)
+            self._tables.put(key, found, VALUE_BYTES * found.values)
         return found

@@ -141,6 +141,18 @@ def test_unusual_json_gives_what_can_be_shown(tmp_path: Path) -> None:
         assert [one["name"] for one in server.request("/api/fields?shard=0").json] == list(found)
 
 
+def test_tables_are_bounded(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sets that are too large, one shard can still be chosen."""
+    total = sum(path.stat().st_size for path in tars.glob("*.tar"))
+    for name, limit in (("MAX_VALUES", 100), ("MAX_BYTES", total - 1)):
+        with monkeypatch.context() as patch, served(str(tars)) as server:
+            patch.setattr(f"adainf.browse.fields.{name}", limit)
+            assert "choose one shard" in server.request("/api/fields").json["error"]
+            assert "choose one shard" in _page(server, where='["artist", "A"]').json["error"]
+            assert len(server.request("/api/fields?shard=1").json) == 5
+            assert _numbers(server, ["artist", "A"], shard=1) == [12, 15, 18]
+
+
 def test_the_page_filters_by_bars_and_by_text(tars: Path, open_page: Open) -> None:
     with served(str(tars)) as server:
         browser = open_page(f"{server.address}/")

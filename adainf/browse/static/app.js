@@ -102,7 +102,7 @@ async function showImages(name, query) {
     $("statistics-button").setAttribute("aria-expanded", view.statistics);
     if (key !== shown) return;
     showChips();
-    showStatistics($("statistics"), { ...view, shard, label, hrefWith });
+    showStatistics($("statistics"), { ...view, digest: source()?.digest, shard, label, hrefWith });
     if (region) map.show(name, region, view.of);
   }
   if (!$("map").contains(document.activeElement)) $("grid").focus({ preventScroll: true });

@@ -3,15 +3,16 @@
 import { fetchJson } from "./api.js";
 import { el, formatCount } from "./dom.js";
 
+const MAX_BARS = 200;
 const cache = new Map(); // of the last source and shard
 let latest = 0;
 
-export async function showStatistics(element, { source, shard, label, where, statistics, hrefWith }) {
+export async function showStatistics(element, { source, digest, shard, label, where, statistics, hrefWith }) {
   latest += 1;
   const current = latest;
   element.hidden = !statistics;
   if (!statistics) return;
-  const key = JSON.stringify([source, shard]);
+  const key = JSON.stringify([source, digest, shard]);
   if (!cache.has(key)) {
     element.replaceChildren(el("p", { class: "soft" }, "Reading labels and fields …"));
     const read = (path, query) => fetchJson(path, query).catch((error) => error);
@@ -24,9 +25,9 @@ export async function showStatistics(element, { source, shard, label, where, sta
   const sections = [];
   if (labels instanceof Error) sections.push(el("p", { class: "error" }, labels.message));
   else if (labels.length) {
-    sections.push(histogram("Label", labels.map((one) => ({
+    sections.push(histogram("Label", labels.slice(0, MAX_BARS).map((one) => ({
       text: one.name ?? `${one.label}`, count: one.count, href: hrefWith({ label: one.label }), active: label === `${one.label}`,
-    }))));
+    })), labels.length > MAX_BARS ? `${formatCount(labels.length - MAX_BARS)} more in the filter` : ""));
   }
   if (fields instanceof Error) sections.push(el("p", { class: "error" }, fields.message));
   else {
