@@ -58,9 +58,9 @@ def gc(reporter: Reporter, uri: str, unfinished: bool, complete: bool, delete: b
 
 def compare(reporter: Reporter, uris: Sequence[str], as_json: bool) -> None:
     """Print the settings in which runs differ, and the differences of their arms; of one run, against its variants."""
+    from adainf.evaluation.accuracy import accuracy_text, digits_for, percent
     from adainf.report import compare_runs as compared  # imports numpy and, for the intervals, parts that ls need not wait for
-    from adainf.report.comparison import digits_for, percent
-    from adainf.report.table import accuracy_text, signed
+    from adainf.report.table import signed
 
     if len(uris) == 1:
         uris = [listed.uri for listed in require_runs(uris[0])]

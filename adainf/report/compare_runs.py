@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from adainf.errors import BadInput
+from adainf.evaluation.accuracy import Accuracy
 from adainf.evaluation.scores import ArmScores
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.graph import UNTRAINED
 from adainf.pipeline.records import Manifest
 from adainf.recipe import Arm
-from adainf.report.comparison import Accuracy, Comparison, compare
+from adainf.report.comparison import Comparison, compare
 
 _SETTINGS = ("real", "generator", "generated", "quality", "plan", "verify", "pretrain", "evaluate")
 _UNSEEN = ("arm", "seed")
