@@ -64,13 +64,15 @@ class ClusterSnapshot:
         attempts = tuple(read_attempt(job) for job in self.jobs.objects() if is_child(job, self._owner))
         known = {attempt.job for attempt in attempts}
         pods = tuple(pod for pod in map(read_pod, self._pods.objects()) if pod.job in known)
+        now = self._api.now()
+        worked_at = self._at_work(attempts, pods, now)
         try:
             selected = self._recipes.select(attempts)
         except (AdaInfError, OSError) as error:
             raise _unreachable(error) from None
         if selected.loaded is None:
             problem = self._problems_of({}, frozenset(), selected, "")[""]
-            return ClusterState(self._api.now(), {}, {}, "", frozenset(), attempts, pods, recipe_problem=problem)
+            return ClusterState(now, {}, {}, "", frozenset(), attempts, pods, worked_at=worked_at, recipe_problem=problem)
         recipe, self.recipe_ref, run_state = selected.loaded.recipe, selected.loaded.ref, selected.loaded.run_state
         self._read_templates(recipe, refresh_templates)
         tasks, cycle = self._tasks(recipe)
@@ -83,7 +85,6 @@ class ClusterSnapshot:
             records = {attempt.job: run_state.records(attempt.job, attempt.state != "ending") for attempt in ended}
         except (AdaInfError, OSError) as error:
             raise _unreachable(error) from None
-        now = self._api.now()
         return ClusterState(
             now=now,
             tasks=tasks,
@@ -95,7 +96,7 @@ class ClusterSnapshot:
             tokens=tokens,
             records=records,
             create_failures=create_failures(self._read_events(attempts, pods), attempts, pods, now),
-            worked_at=self._at_work(attempts, pods, now),
+            worked_at=worked_at,
             progress=self._progress,
             recipe_problem=problems.pop("", None),
             problems=problems,

@@ -24,6 +24,7 @@ from adainf.kubernetes.controller.parse import seconds
 from adainf.kubernetes.controller.templates import Owner
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import load_recipe
+from adainf.recipe import Recipe
 from tests.cluster import Exit, Script, clock, tally
 from tests.cluster.access import Access
 from tests.cluster.collector import collect
@@ -93,6 +94,7 @@ class Simulation:
         self.progress_at: dict[str, float] = {}
         """Uid of a Job → when one of its pods last made progress."""
         self.end: Finish | None = None
+        self._recipes: dict[str, Recipe] = {}
         for _ in range(6):
             self.add_node()
         self.templates = {each["metadata"]["name"]: each for each in map(_small, _cronjobs())}
@@ -201,9 +203,7 @@ class Simulation:
 
     def finish(self, job: Object) -> None:
         """Commit the artifacts of an attempt's task, by the attempt's recipe, and end its pods."""
-        env = job["spec"]["template"]["spec"]["containers"][0]["env"]
-        (uri,) = (each["value"] for each in env if each["name"] == "ADAINF_RECIPE")
-        commit(self.run, load_recipe(uri), task(job["metadata"]["labels"]))
+        commit(self.run, self._recipe_of(job), task(job["metadata"]["labels"]))
         for pod in self.running(job):
             self.fail(pod, 0)
 
@@ -248,6 +248,14 @@ class Simulation:
         found: dict[str, list[Any]] = json.loads(owner["metadata"].get("annotations", {}).get("adainf.dev/conditions", "{}"))
         return found
 
+    def _recipe_of(self, job: Object) -> Recipe:
+        """As its pods read it: when it was created, before a user may delete the copy in the run."""
+        env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        (uri,) = (each["value"] for each in env if each["name"] == "ADAINF_RECIPE")
+        if uri not in self._recipes:
+            self._recipes[uri] = load_recipe(uri)
+        return self._recipes[uri]
+
     def _check_stop(self, name: str) -> None:
         job = self.store.get("jobs", NAMESPACE, name)
         assert job
@@ -263,6 +271,7 @@ class Simulation:
         )
 
     def _check_start(self, body: Object) -> None:
+        self._recipe_of(body)
         for job in self.attempts():
             if task(job["metadata"]["labels"]) == task(body["metadata"]["labels"]) and _name(job) != _name(body):
                 assert not self.progressing(job), f"{_name(body)} supersedes {_name(job)}, which makes progress"

@@ -224,6 +224,22 @@ def test_preempted_workers_get_the_complete_start_timeout(trouble: str, restart:
     assert "adainf.dev/released" in stored["metadata"]["annotations"]
 
 
+def test_without_any_valid_recipe_nothing_is_stopped(sim: Simulation) -> None:
+    """A new process, whose user deleted the recipes in the run, knows no task and no template."""
+    job = run_to(sim, "generate")
+    victim, other = sim.running(job)
+    sim.cordon(True)
+    sim.preempt(victim)
+    sim.recipe.write_text("{")
+    for info in list(sim.run.store.list("recipes/")):
+        sim.run.store.delete(info.key)
+    sim.restart_controller()
+    for s in (10, START_TIMEOUT_S + 10, START_TIMEOUT_S + 10):
+        sim.pass_time(s)
+    assert reported(sim, "")[0] == "RecipeInvalid"
+    assert [pod["metadata"]["name"] for pod in sim.running(job)] == [other["metadata"]["name"]]
+
+
 @pytest.mark.parametrize(("age_s", "reasons"), [(29, []), (31, ["Pending"])])
 def test_pending_without_a_reason_is_reported_after_half_a_minute(age_s: int, reasons: list[str]) -> None:
     one = attempt("ingest")

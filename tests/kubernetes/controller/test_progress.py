@@ -159,9 +159,12 @@ class History(RuleBasedStateMachine):
     def image_is_missing(self, missing: bool) -> None:
         self.sim.kubelet.missing_images = {IMAGE} if missing else set()
 
-    @rule(text=st.sampled_from(RECIPES))
-    def recipe(self, text: str) -> None:
+    @rule(text=st.sampled_from(RECIPES), copies=st.booleans())
+    def recipe(self, text: str, copies: bool = True) -> None:
+        """`copies`: whether those in the run stay, from which a new process takes the last valid one."""
         self.sim.recipe.write_text(text)
+        for info in [] if copies else list(self.sim.run.store.list("recipes/")):
+            self.sim.run.store.delete(info.key)
         self.sim.step()
 
     @rule(
