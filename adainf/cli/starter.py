@@ -16,8 +16,8 @@ from adainf.errors import BadInput
 MIN_IMAGES = 20
 """Fewer images leave too few for the splits and for negatives."""
 METHODS = ("simclr", "moco", "byol", "simsiam", "barlow", "vicreg", "spectral", "dino")
-_ASYMMETRIC = ("byol", "barlow", "vicreg")
-"""Methods whose papers use the asymmetric views of BYOL."""
+_SMALL_BATCH = 256
+"""Below it AdamW, which needs no tuning; else the optimiser of the method (`adainf.recipe.methods.DEFAULTS`)."""
 _WIDTHS: Mapping[str, Mapping[str, int]] = {
     "byol": {"projector_hidden": 512, "projector_out": 64, "predictor_hidden": 512},
     "simsiam": {"projector_hidden": 512, "projector_out": 512, "predictor_hidden": 128},
@@ -135,13 +135,15 @@ def choose(found: Found, name: str, method: str, gpu: bool, threads: int) -> lis
         Line(0, "pretrain"),
         Line(1, "method", _method(method, gpu)),
         Line(1, "backbone", {"name": "resnet18", "stem": stem} if gpu else {"name": "resnet-small"}, _why_backbone(gpu, size)),
-        Line(1, "augmentation", _views(method, size, flips, grey), _why_views(flips, grey, size)),
-        Line(1, "optimizer", _optimizer(method, batch)),
+        Line(1, "augmentation", _views(size, flips, grey), _why_views(flips, grey, size)),
         Line(1, "steps", steps, f"{steps * batch / train:,.0f} passes over the training images without inflation"),
         Line(1, "global_batch", batch),
         Line(1, "warmup_fraction", 0.05),
         Line(1, "seeds", [0, 1, 2] if gpu or size <= 16 else [0], "more seeds make the intervals of the report smaller"),
     ]
+    if batch < _SMALL_BATCH:
+        reason = f"for small batches; from {_SMALL_BATCH} on, {method}'s own is better: delete the line"
+        lines.append(Line(1, "optimizer", {"kind": "adamw", "learning_rate": 2e-3, "weight_decay": 0.01}, reason))
     if gpu:
         lines.append(Line(1, "precision", "bf16"))
     return lines
@@ -165,10 +167,9 @@ def _method(method: str, gpu: bool) -> dict[str, Any]:
     return {"kind": method, **small, **({"queue": 4096} if method == "moco" and not gpu else {})}
 
 
-def _views(method: str, size: int, flips: bool, grey: bool) -> dict[str, Any]:
-    views: dict[str, Any] = {"family": "asymmetric" if method in _ASYMMETRIC else "symmetric"}
-    if not flips:
-        views["flip_probability"] = 0
+def _views(size: int, flips: bool, grey: bool) -> dict[str, Any]:
+    """What differs from the views of the method."""
+    views: dict[str, Any] = {"flip_probability": 0.5 if flips else 0}
     if size <= 16:
         views["blur_probability"] = 0
     if grey:
@@ -183,18 +184,6 @@ def _why_views(flips: bool, grey: bool, size: int) -> str:
     if grey:
         reasons.append("already grey")
     return "; ".join(reasons)
-
-
-def _optimizer(method: str, batch: int) -> dict[str, Any]:
-    """AdamW, which needs no tuning at small batches, but for SimSiam and LARS at large batches as in the papers."""
-    if method == "simsiam":
-        return {"kind": "sgd", "learning_rate": 0.05 * batch / 256, "weight_decay": 1e-4}
-    if method == "dino":
-        decay = {"weight_decay": 0.04, "weight_decay_end": 0.4, "gradient_clip": 3.0}
-        return {"kind": "adamw", "learning_rate": 5e-4, **decay}
-    if batch >= 512:
-        return {"kind": "lars", "learning_rate": 0.4, "weight_decay": 1e-4}
-    return {"kind": "adamw", "learning_rate": 2e-3, "weight_decay": 0.01}
 
 
 def _why_backbone(gpu: bool, size: int) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import asdict
 
 from pydantic import Field, JsonValue
 from torch import nn
 
 from adainf import __version__
+from adainf.errors import BadInput
 from adainf.models.encoder import Encoder
-from adainf.pipeline.records import Record, Request
+from adainf.pipeline.records import Record, Request, sha256
 from adainf.recipe import Pretrain
+from adainf.storage import NotFound, open_store
 
 
 class Card(Record):
-    """One encoder. Parameter names are torchvision's; the input is (x / 255 - mean) / std."""
+    """One encoder. Parameter names are torchvision's or timm's; the input is (x / 255 - mean) / std."""
 
     made_by: str = f"adainf {__version__}"
     weights_sha256: str
@@ -61,6 +65,36 @@ class Card(Record):
                 "made_from": request.inputs,
             }
         )
+
+
+def load_encoder(uri: str) -> Encoder:
+    """`adainf.load_encoder`: the encoder in a folder or ``s3://bucket/prefix``, ready for inference on the CPU.
+
+    `uri` is the output of ``adainf export``, ``RUN/pretrain/ARM/seed-SEED``, or a file ``…/encoder.safetensors``. Raises
+    `BadInput` where there is none, and where the weights are corrupt or not those of the card beside them.
+    """
+    folder, name = uri, "encoder.safetensors"
+    if uri.endswith(".safetensors"):
+        folder, _, name = f"./{uri}".rpartition("/") if "/" not in uri else uri.rpartition("/")
+    store = open_store(folder or "/" * bool(uri))
+    try:
+        data = store.get(name)
+    except NotFound:
+        raise BadInput(f"{uri} contains no {name}; give the folder that `adainf export` wrote") from None
+    described = None
+    with suppress(NotFound):
+        described = store.get("encoder.json")
+    if described is not None and sha256(data) != _weights_sha256(described):
+        raise BadInput(f"{folder}/{name} and {folder}/encoder.json do not belong together; run `adainf export` again")
+    return Encoder.from_bytes(data, f"{folder}/{name}").eval()
+
+
+def _weights_sha256(card: bytes) -> str | None:
+    """That of the weights that a card describes; None for a corrupt card. Cards of later versions may have other fields."""
+    try:
+        return str(json.loads(card)["weights_sha256"])
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _convolution(stem: nn.Module | None) -> dict[str, JsonValue] | None:

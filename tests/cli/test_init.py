@@ -126,7 +126,7 @@ def test_every_method_gets_its_views_and_optimiser(method: str, device: str, tmp
     pretrain = load_recipe(recipe).pretrain
     assert pretrain.method.kind == method
     assert pretrain.augmentation.family == ("asymmetric" if method in ("byol", "barlow", "vicreg") else "symmetric")
-    assert pretrain.optimizer.kind == ("sgd" if method == "simsiam" else "adamw")
+    assert pretrain.optimizer.kind == "adamw", "for a small batch"
     assert (pretrain.backbone.name == "resnet18") == (device == "--gpu")
 
 
@@ -191,4 +191,4 @@ def test_init_imports_no_torch_and_needs_the_headers_only(tmp_path: Path) -> Non
 def test_a_recipe_in_a_pipe(tmp_path: Path) -> None:
     done = adainf("init", write(tmp_path, numbered(30)), "-o", "-")
     (tmp_path / "piped.yaml").write_text(done.stdout)
-    assert load_recipe(tmp_path / "piped.yaml").real.image_size_px == 12  # type: ignore[union-attr]
+    assert load_recipe(tmp_path / "piped.yaml").real.image_size_px == 12
