@@ -41,6 +41,9 @@ def tars(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
+ONE_KIND = pytest.mark.parametrize("tars", ["jpg"], indirect=True)
+
+
 def _page(server: Served, **query: Any) -> Response:
     return server.request(f"/api/page?{urlencode(query, doseq=True)}&count=100")
 
@@ -141,6 +144,7 @@ def test_unusual_json_gives_what_can_be_shown(tmp_path: Path) -> None:
         assert [one["name"] for one in server.request("/api/fields?shard=0").json] == list(found)
 
 
+@ONE_KIND
 def test_tables_are_bounded(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of sets that are too large, one shard can still be chosen."""
     total = sum(path.stat().st_size for path in tars.glob("*.tar"))
@@ -153,6 +157,7 @@ def test_tables_are_bounded(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert _numbers(server, ["artist", "A"], shard=1) == [12, 15, 18]
 
 
+@ONE_KIND
 def test_the_page_filters_by_bars_and_by_text(tars: Path, open_page: Open) -> None:
     with served(str(tars)) as server:
         browser = open_page(f"{server.address}/")
@@ -182,6 +187,7 @@ def test_the_page_filters_by_bars_and_by_text(tars: Path, open_page: Open) -> No
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
 
 
+@ONE_KIND
 def test_the_keys_of_a_selection_are_exported(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tars / "d.tar").write_bytes(b"no tar")
     with served(str(tars)) as server:
@@ -204,6 +210,7 @@ def test_the_keys_of_a_selection_are_exported(tars: Path, monkeypatch: pytest.Mo
         )
 
 
+@ONE_KIND
 def test_images_are_tagged_by_keyboard_and_exported(tars: Path, open_page: Open) -> None:
     from selenium.webdriver.common.keys import Keys
 
