@@ -108,13 +108,19 @@ def _controller_condition(api: Api, job: Object, now: float) -> Problem | None:
     except ApiStatusError:  # a user without the right to list pods
         problem = f"no pod of the controller is ready: see `kubectl describe job/{name}`"
         return Problem("Pending", problem, created)
-    pods = [pod for pod in map(read_pod, found) if not pod.ended]
+    pods = sorted(map(read_pod, found), key=lambda pod: pod.created)
     if not pods:
         refused = [event["note"] for event in _events(api, job) if event.get("reason") == "FailedCreate"]
-        problem = f"the controller has no pod: {refused[-1]}; {FIXES['PodCreationFailed']}" if refused else ""
-        ended = f"the controller's last pod has ended, and the next one starts after a back-off: see `kubectl logs job/{name}`"
-        return Problem("PodCreationFailed", problem, created) if refused else Problem("Pending", ended, created)
-    pod = max(pods, key=lambda pod: pod.created)
+        if refused:
+            problem = f"the controller has no pod: {refused[-1]}; {FIXES['PodCreationFailed']}"
+            return Problem("PodCreationFailed", problem, created)
+        return Problem("Pending", f"the controller has no pod: see `kubectl describe job/{name}`", created)
+    pod = pods[-1]
+    if pod.ended:
+        problem = (
+            f"the controller's last pod has ended, and the next one starts after a back-off: see `kubectl logs job/{name}`"
+        )
+        return Problem("Pending", problem, pod.created)
     reason = pod.waiting if pod.waiting in FIXES else "Pending"
     if pod.phase != "Pending" or (reason in ("Pending", "Unschedulable") and now < pod.created + GRACE_S):
         return None

@@ -90,8 +90,10 @@ def test_the_controller_itself_does_not_start(server: ApiServer, capsys: pytest.
     labels = {"batch.kubernetes.io/job-name": "adainf"}
     server.put(f"{PODS}/adainf-x", {"metadata": {"name": "adainf-x", "labels": labels}, "status": waiting})
     assert "the controller's pod adainf-x does not start: no such image; check the image" in shown(capsys)[1][1]
-    server.put(f"{PODS}/adainf-x", server.objects[f"{PODS}/adainf-x"], "DELETED")
+    server.put(f"{PODS}/adainf-x", {**server.objects[f"{PODS}/adainf-x"], "status": {"phase": "Failed"}})
     assert "the next one starts after a back-off" in shown(capsys)[1][1]
+    server.put(f"{PODS}/adainf-x", server.objects[f"{PODS}/adainf-x"], "DELETED")
+    assert "the controller has no pod: see `kubectl describe job/adainf`" in shown(capsys)[1][1]
     event = {"metadata": {"name": "e"}, "reason": "FailedCreate", "note": "exceeded quota", "regarding": {"uid": "ab12cd34"}}
     server.put(f"{EVENTS}/e", event)
     assert "the controller has no pod: exceeded quota; raise the quota" in shown(capsys)[1][1]
