@@ -17,9 +17,23 @@ _NAMES = {
 }
 
 
+_SIMILAR = 10
+"""Events about one object with one reason, after which the recorder of client-go counts instead of storing another one."""
+
+
 def record(store: Store, about: Object, warning: bool, reason: str, message: str, component: str) -> None:
     """Store an Event of one of the cluster's controllers."""
     metadata = about["metadata"]
+    similar = [
+        event
+        for event in store.list("events", metadata["namespace"])
+        if (event["involvedObject"].get("uid"), event.get("reason")) == (metadata["uid"], reason)
+    ]
+    if len(similar) >= _SIMILAR:
+        last = max(similar, key=lambda event: int(event["metadata"]["resourceVersion"]))
+        combined = {"message": f"(combined from similar events): {message}", "count": last["count"] + 1}
+        store.edit("events", last, lambda new: new.update(combined, lastTimestamp=timestamp()))
+        return
     regarding = {"kind": about["kind"], "apiVersion": about["apiVersion"]}
     regarding |= {name: metadata[name] for name in ("namespace", "name", "uid")}
     event = {
