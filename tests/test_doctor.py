@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,13 @@ def test_a_gang_pod_without_gpus(tmp_path: Path) -> None:
     found = checks(code=BAD_INPUT, ADAINF_NPROC="auto", JOB_NAME="job")
     assert found["GPU driver"]["status"] == "fail"
     assert "nvidia.com/gpu" in found["GPU driver"]["fix"]
+
+
+def test_the_cache_of_a_recipe_names_mode_bytes_and_rate(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert adainf("ingest", recipe, "--run", tmp_path / "run").returncode == OK
+    found = checks(recipe, "--run", tmp_path / "run", code=OK, ADAINF_CACHE=str(tmp_path / "cache"))["cache"]
+    assert found["status"] == "ok"
+    assert re.search(
+        r"GiB of images, .* GiB free; real images are cached decoded and decoded at [\d,]+ images/s", found["detail"]
+    )

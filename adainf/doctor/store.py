@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from adainf.doctor.check import Check, failed
 from adainf.errors import AdaInfError
@@ -17,6 +19,10 @@ from adainf.pipeline.artifacts import Run
 from adainf.recipe import Recipe
 from adainf.storage import PreconditionFailed, Store, open_store
 
+if TYPE_CHECKING:
+    from adainf.shards.format.folder import ShardFolder
+
+_DECODED_IMAGES = 64
 SKEW_WARN_S, SKEW_FAIL_S = 60, 900
 """S3 rejects requests whose clock skew exceeds 15 minutes."""
 
@@ -94,25 +100,51 @@ def _date(uri: str) -> datetime | None:
 
 
 def cache(uri: str, recipe: Recipe) -> Iterator[Check]:
-    """Disk space for the decoded images that pretraining caches on each node; skipped while their size is unknown."""
+    """What pretraining caches on each node, its disk space, and the speed of decoding; skipped before `ingest`."""
     if recipe.pretrain.stream.window_shards is not None or find_spec("numpy") is None:  # the controller's image reads no images
         return
-    from adainf.shards.format.manifest import ShardSet
+    from adainf.shards.format.folder import ShardFolder
     from adainf.shards.loader.cache import default_folder
+    from adainf.shards.loader.source import decoded_bytes, encoded_bytes, mode_of
 
     try:
-        folder, manifest = default_folder(), Run(uri).find("real")
+        run, folder = Run(uri), default_folder()
+        manifest = run.find("real")
     except AdaInfError:
         return  # the check `store` reports it
     if manifest is None:
         return
-    shards = manifest.content_as(ShardSet)
+    real = ShardFolder.of(run, "real", manifest)
+    mode, (height_px, width_px) = mode_of(real, "train", None), real.shards.image_size
+    real_bytes = encoded_bytes(real.split("train")) if mode == "encoded" else decoded_bytes(real, "train", None)
     generated = sum(source.generate.images or 0 for source in recipe.sources.values()) if recipe.uses_generated else 0
-    height_px, width_px = shards.image_size
-    required_bytes = (shards.splits["train"].images + generated) * height_px * width_px * 3
+    required_bytes = real_bytes + generated * height_px * width_px * 3
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free_bytes = shutil.disk_usage(existing).free
-    detail = f"{folder}: {required_bytes / 2**30:.2f} GiB of images, {free_bytes / 2**30:.1f} GiB free"
+    detail = (
+        f"{folder}: {required_bytes / 2**30:.2f} GiB of images, {free_bytes / 2**30:.1f} GiB free; real images are cached "
+        f"{mode} and decoded at {decoding_rate(real):,.0f} images/s per core"
+    )
     fits = required_bytes <= free_bytes
     fix = "" if fits else "set ADAINF_CACHE to a larger disk, or pretrain.stream.window_shards"
     yield Check("cache", "ok" if fits else "fail", detail, fix)
+
+
+def decoding_rate(folder: ShardFolder) -> float:
+    """Images per CPU second: up to 64 images of the first training shard, decoded to the size of the set."""
+    from adainf.shards.format.decode import fitted
+    from adainf.shards.format.png import decode_image
+
+    index = folder.index(folder.split("train").shard(0))
+    reading, resize_px = folder.shards.decoding(None)
+    places = list(zip(index.image_offsets, index.image_sizes_bytes, strict=True))[:_DECODED_IMAGES]
+    first = places[0][0]
+    data = folder.run.store.get_range(folder.key(index.tar.key), first, sum(places[-1]) - first)
+    used_s = 0.0
+    for offset, size in places:
+        image = data[offset - first : offset - first + size]
+        began_s = time.thread_time()
+        with suppress(ValueError):  # reported by `adainf shards verify`
+            fitted(decode_image(image, verified=True, reading=reading), None, resize_px)
+        used_s += time.thread_time() - began_s
+    return len(places) / max(used_s, 1e-6)

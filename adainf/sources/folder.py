@@ -14,8 +14,8 @@ from pathlib import Path
 
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImageFolder
-from adainf.shards.format.formats import Reading, header_of
-from adainf.shards.format.png import AS_STORED, SixteenBitImage, decode_image
+from adainf.shards.format.formats import AS_STORED, Reading, header_of
+from adainf.shards.format.png import SixteenBitImage, decode_image
 from adainf.shards.format.summary import Findings, skip
 from adainf.shards.format.tar import Sample
 from adainf.sources.base import BadData, CorruptImage, Described, ImageSource

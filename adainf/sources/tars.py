@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Shards
 from adainf.shards.format.fields import MAX_CLASSES
-from adainf.shards.format.formats import Header, Reading, header_of
-from adainf.shards.format.png import AS_STORED, SixteenBitImage, decode_image
+from adainf.shards.format.formats import AS_STORED, Header, Reading, header_of
+from adainf.shards.format.png import SixteenBitImage, decode_image
 from adainf.shards.format.samples import Fields, SampleScan
 from adainf.shards.format.scan import Forward
 from adainf.shards.format.summary import Findings

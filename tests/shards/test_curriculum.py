@@ -29,7 +29,7 @@ COUNTS = {"a": 30, "b": 60, "c": 45}
 @pytest.fixture(autouse=True)
 def _short_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     """8192 positions are hundreds of windows of these small sets."""
-    monkeypatch.setattr("adainf.shards.loader.stream._PLANNED", 200)
+    monkeypatch.setattr("adainf.shards.loader.planner._PLANNED", 200)
 
 
 @pytest.fixture(scope="module")

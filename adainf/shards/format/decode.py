@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Container
 from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
@@ -54,11 +55,31 @@ class DecodedShard(NamedTuple):
     corrupt: list[Corruption]
 
 
-class _Entries(NamedTuple):
+class Entries(NamedTuple):
+    """The samples of a shard, as columns."""
+
     keys: list[str]
     offsets: NDArray[np.int64]
     sizes_bytes: NDArray[np.int64]
     labels: NDArray[np.int64]
+
+
+class FetchedShard(NamedTuple):
+    """A shard whose images are still encoded."""
+
+    data: Buffer
+    """The tar, in a buffer of this thread that is valid until its next fetch."""
+    intact: bool
+    """Whether it matches the manifest; if not, its samples are located by the index."""
+    entries: Entries
+    problems: dict[int, str]
+    """Number → reason of the samples whose CRC-32 does not match."""
+
+    def corruptions(self, shard: Shard) -> list[Corruption]:
+        """The samples with a problem; one without a key where only a header, a label or padding is corrupt."""
+        keys, offsets = self.entries.keys, self.entries.offsets
+        found = [Corruption(shard.tar.key, keys[n], int(offsets[n]), reason) for n, reason in sorted(self.problems.items())]
+        return found if found or self.intact else [Corruption(shard.tar.key, "", -1, "corrupt outside its images")]
 
 
 def decode_shard(
@@ -67,8 +88,36 @@ def decode_shard(
     """Fetch and decode a shard. `size` is the (height, width) that every image must have, None for any. `resize_px` crops
     and resizes each image to that square.
 
-    Raises `BadInput` for a shard that is truncated or cannot be read at all, and for any corruption where `policy` is
-    ``fail``.
+    Raises `BadInput` as `fetch_shard`, and for any image that cannot be decoded where `policy` is ``fail``.
+    """
+    reading, resize_px = folder.shards.decoding(resize_px)
+    fetched = fetch_shard(folder, shard, policy)
+    data, intact, entries, problems = fetched
+    count = len(entries.keys)
+    images: Pixels | list[Pixels] = [_EMPTY] * count
+    if size is not None:
+        images = block = np.empty((count, *size, 3), np.uint8)
+        copyable = intact and resize_px is None
+        if copyable and copy_stored_pngs(data, entries.offsets, entries.sizes_bytes, block):
+            return DecodedShard(block, entries.labels, np.arange(count), [])
+    with _small_images if len(data) < SMALL_BYTES * count else nullcontext():
+        for number, span in enumerate(_spans(entries)):
+            if number not in problems:
+                try:
+                    images[number] = fitted(decode_image(bytes(data[span]), True, reading), size, resize_px)
+                except ValueError as error:
+                    problems[number] = str(error)
+    found = fetched.corruptions(shard)
+    if found and policy == "fail":
+        raise corruption_error(folder, found[0])
+    return DecodedShard(images, entries.labels, replacements(folder, shard, count, problems), found)
+
+
+def fetch_shard(folder: ShardFolder, shard: Shard, policy: Policy) -> FetchedShard:
+    """Fetch a shard and find its samples, without decoding images.
+
+    Raises `BadInput` for a shard that is truncated or cannot be read at all, and for one that does not match the manifest where
+    `policy` is ``fail``.
     """
     data, intact = _fetch(folder, shard)
     where = folder.locate(shard.tar.key)
@@ -77,31 +126,13 @@ def decode_shard(
     # An index in place holds what its rules selected; sets that AdaInf wrote need no request for it.
     by_index = not intact or folder.shards.indexed_in_place
     entries = _entries_by_index(folder, shard) if by_index else _scan(where, shard, data)
-    count = len(entries.keys)
     problems: dict[int, str] = {}
     if not intact:
         crc32s = folder.index(shard).image_crc32s
         for number, (span, crc32) in enumerate(zip(_spans(entries), crc32s, strict=True)):
             if zlib.crc32(data[span]) != crc32:
                 problems[number] = "CRC-32 does not match the index"
-    images: Pixels | list[Pixels] = [_EMPTY] * count
-    if size is not None:
-        images = block = np.empty((count, *size, 3), np.uint8)
-        copyable = intact and resize_px is None
-        if copyable and copy_stored_pngs(data, entries.offsets, entries.sizes_bytes, block):
-            return DecodedShard(block, entries.labels, np.arange(count), [])
-    with _small_images if len(data) < SMALL_BYTES * count else nullcontext():
-        _decode_each(data, entries, images, size, resize_px, problems)
-    found = [
-        Corruption(shard.tar.key, entries.keys[n], int(entries.offsets[n]), reason) for n, reason in sorted(problems.items())
-    ]
-    if not (intact or found):  # a header, a label or padding: the index holds all that is needed of these
-        found = [Corruption(shard.tar.key, "", -1, "corrupt outside its images")]
-    if found and policy == "fail":
-        raise corruption_error(folder, found[0])
-    if len(problems) == count:
-        raise BadInput(f"{where}: all {count} samples are corrupt; restore or recreate the shard")
-    return DecodedShard(images, entries.labels, _replacements(count, problems), found)
+    return FetchedShard(data, intact, entries, problems)
 
 
 def corruption_error(folder: ShardFolder, corruption: Corruption) -> BadInput:
@@ -155,14 +186,14 @@ def read_into_buffer(store: Store, key: str, size_bytes: int) -> memoryview:
     return view[:received]
 
 
-def _scan(where: str, shard: Shard, data: Buffer) -> _Entries:
+def _scan(where: str, shard: Shard, data: Buffer) -> Entries:
     try:
         found = samples(data)
         if len(found) != shard.images:
             raise ValueError(f"it holds {len(found)} samples, the manifest lists {shard.images}")
     except ValueError as error:
         raise BadInput(f"{where}: {error}; recreate the shard") from None
-    return _Entries(
+    return Entries(
         [sample.key for sample in found],
         np.array([sample.image.offset for sample in found]),
         np.array([sample.image.size for sample in found]),
@@ -187,7 +218,7 @@ def _check_recoverable(folder: ShardFolder, shard: Shard, data: Buffer, policy: 
         raise corruption_error(folder, Corruption(shard.tar.key, "", -1, problem))
 
 
-def _entries_by_index(folder: ShardFolder, shard: Shard) -> _Entries:
+def _entries_by_index(folder: ShardFolder, shard: Shard) -> Entries:
     """The samples of a shard, located by its index. Raises `BadInput` where that is corrupt."""
     index = folder.index(shard)
     if len(index.keys) != shard.images or any(
@@ -195,36 +226,20 @@ def _entries_by_index(folder: ShardFolder, shard: Shard) -> _Entries:
         for at, size in zip(index.image_offsets, index.image_sizes_bytes, strict=True)
     ):
         raise BadInput(f"{folder.locate(shard.index.key)} does not fit its tar and manifest; restore it or index again")
-    return _Entries(index.keys, np.array(index.image_offsets), np.array(index.image_sizes_bytes), np.array(index.labels))
+    return Entries(index.keys, np.array(index.image_offsets), np.array(index.image_sizes_bytes), np.array(index.labels))
 
 
-def _decode_each(
-    data: Buffer,
-    entries: _Entries,
-    images: Pixels | list[Pixels],
-    size: tuple[int, int] | None,
-    resize_px: int | None,
-    problems: dict[int, str],
-) -> None:
-    """Decode into `images`; add what cannot be decoded to `problems`."""
-    for number, span in enumerate(_spans(entries)):
-        if number in problems:
-            continue
-        try:
-            images[number] = fitted(decode_image(bytes(data[span]), verified=True), size, resize_px)
-        except ValueError as error:
-            problems[number] = str(error)
-
-
-def _spans(entries: _Entries) -> list[slice]:
+def _spans(entries: Entries) -> list[slice]:
     return [slice(at, at + size) for at, size in zip(entries.offsets.tolist(), entries.sizes_bytes.tolist(), strict=True)]
 
 
-def _replacements(count: int, problems: dict[int, str]) -> NDArray[np.int64]:
-    """For each sample itself where it is intact, else the next intact one, cyclically."""
+def replacements(folder: ShardFolder, shard: Shard, count: int, problems: Container[int]) -> NDArray[np.int64]:
+    """For each sample itself where it is intact, else the next intact one, cyclically. Raises `BadInput` where none is."""
     numbers = np.arange(count)
-    intact = np.array([n for n in numbers if n not in problems])
-    return intact[np.searchsorted(intact, numbers) % len(intact)] if problems else numbers
+    intact = np.array([n for n in numbers.tolist() if n not in problems], np.int64)
+    if not len(intact):
+        raise BadInput(f"{folder.locate(shard.tar.key)}: all {count} samples are corrupt; restore or recreate the shard")
+    return intact[np.searchsorted(intact, numbers) % len(intact)]
 
 
 def fitted(image_HWC: Pixels, size: tuple[int, int] | None, resize_px: int | None) -> Pixels:

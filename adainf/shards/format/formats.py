@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
 """Those that every Pillow decodes."""
+NPY = b"\x93NUMPY"
 _REFUSED = {"BUFR", "EPS", "FITS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
 """EPS starts Ghostscript; BUFR, GRIB, HDF5 and WMF need a handler; FITS may contain gzip of any size; the others are not still
 images."""
@@ -46,6 +47,10 @@ class Reading(NamedTuple):
     """Greyscale of 16 bits: scaled, 0..65535 to 0..255, or an error."""
     least_px: int | None = None
     """Decode a JPEG at a half, a quarter or an eighth of its size, with both sides at least this; None: at its size."""
+
+
+AS_STORED = Reading()
+"""Without EXIF orientation: the images of a shard set."""
 
 
 class Header(NamedTuple):
@@ -91,6 +96,17 @@ def header_of(file: io.BytesIO | Path) -> Header | None:
         return None
 
 
+def header_in(data: bytes) -> Header | None:
+    """The header of an encoded image or .npy; None where it cannot be read."""
+    if not data.startswith(NPY):
+        return header_of(io.BytesIO(data))
+    try:
+        height, width, _ = np.load(io.BytesIO(data), allow_pickle=False).shape
+    except ValueError:
+        return None
+    return Header("RGB", height, width, 1)
+
+
 def upright(image: Image.Image) -> Image.Image:
     """The image turned and mirrored by its EXIF orientation."""
     image.load()  # a PNG may have its EXIF after the pixels
@@ -98,10 +114,9 @@ def upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def oriented(data: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pixels of an encoded image, turned and mirrored by its EXIF orientation."""
-    with open_image(io.BytesIO(data)) as image:
-        method = _METHODS.get(orientation(image))
+def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pixels turned and mirrored by an EXIF orientation."""
+    method = _METHODS.get(orientation)
     return pixels if method is None else np.asarray(Image.fromarray(pixels).transpose(method))
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from adainf.errors import BadInput
 from adainf.pipeline.records import Output, Record
+from adainf.shards.format.formats import AS_STORED, Reading, SixteenBit
 from adainf.shards.format.summary import DataSummary
 
 Channels = tuple[float, float, float]
@@ -39,6 +40,14 @@ class PixelFacts(Record):
     channel_sums: tuple[int, int, int]
     """Sum of all R, of all G and of all B values."""
     channel_square_sums: tuple[int, int, int]
+
+
+class Decoding(NamedTuple):
+    """How the images of a set are decoded."""
+
+    reading: Reading
+    resize_px: int | None
+    """Crop and resize to this square; None leaves images as they are."""
 
 
 def _no_texts(index: dict[str, Any]) -> list[str | None]:
@@ -154,11 +163,22 @@ class Split(Record):
         return map(self.shard, range(len(self)))
 
 
+class Originals(Record):
+    """How the images of a set are read that keeps the files of its source, with images of several sizes."""
+
+    size_px: int
+    """Where all images must have one size: the central square, resized to this height and width."""
+    exif_transpose: bool
+    sixteen_bit: SixteenBit
+    decode: Literal["exact", "scaled"]
+    """See `adainf.recipe.real.ReadsFiles`."""
+
+
 class ShardSet(Record):
     """The content of the manifest of `real`, of `generated`, and of an indexed folder of tars."""
 
     height_px: Annotated[int, Field(ge=1)] | None
-    """Of every image; None where images differ in size."""
+    """Of every image, as it is read; None where images differ in size."""
     width_px: Annotated[int, Field(ge=1)] | None
     channels: Literal["RGB"] = "RGB"
     dtype: Literal["uint8"] = "uint8"
@@ -171,12 +191,24 @@ class ShardSet(Record):
     """What the command that read the user's data understood and left out; None for generated sets and those of older
     versions. The stored object omits it then."""
 
+    originals: Originals | None = None
+    """None: images are stored as they are read. The stored object omits it then."""
+
     @model_serializer(mode="wrap")
-    def _omit_no_summary(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
-        if self.summary is None:
-            fields.pop("summary", None)
+        for name in ("summary", "originals"):
+            if getattr(self, name) is None:
+                fields.pop(name, None)
         return fields
+
+    def decoding(self, size_px: int | None) -> Decoding:
+        """How an image is decoded for a reader that wants squares of `size_px`, or for None the size of the set."""
+        if self.originals is None:
+            return Decoding(AS_STORED, size_px)
+        size_px = self.originals.size_px if size_px is None else size_px
+        least_px = size_px if self.originals.decode == "scaled" else None
+        return Decoding(Reading(self.originals.exif_transpose, self.originals.sixteen_bit, least_px), size_px)
 
     def has_same_images(self, other: ShardSet) -> bool:
         """Whether both are the same set, apart from their summaries: an older version stored none."""

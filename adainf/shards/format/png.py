@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from adainf.shards.format import jpeg
-from adainf.shards.format.formats import Reading, open_image, oriented, upright
+from adainf.shards.format.formats import AS_STORED, NPY, Reading, header_of, open_image, turned, upright
 
 Pixels = NDArray[np.uint8]
 
@@ -28,11 +28,8 @@ _BLOCK = 0xFFFF
 _PLAIN_RGB = b"\x08\x02\0\0\0"
 """The end of an IHDR chunk: 8 bits, RGB, deflate, standard filters, not interlaced."""
 _DEFLATE_LEVEL = 6
-_NPY = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970
 """Of one image: the limit above which Pillow assumes a decompression bomb."""
-AS_STORED = Reading()
-"""Without EXIF orientation: the images of a shard set."""
 
 
 def encode_stored_pngs(images_NHWC: Pixels) -> Pixels:
@@ -101,15 +98,15 @@ def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STOR
     stored = _decode_stored_png(data)
     if stored is not None:
         return stored
-    if data.startswith(_NPY):
+    if data.startswith(NPY):
         return _decode_npy(data)
     fast = _decode_jpeg(data, reading) if data.startswith(jpeg.MAGIC) else _decode_png(data) if verified else None
     if fast is not None:
         return fast
     try:
         if data.startswith(_SIGNATURE) and not verified:  # Pillow stops at the last pixel; this detects a truncated end
-            with Image.open(io.BytesIO(data)) as image:
-                image.verify()
+            with Image.open(io.BytesIO(data)) as checked:
+                checked.verify()
             if _END not in data:
                 raise ValueError("the IEND chunk is missing")
         with open_image(io.BytesIO(data)) as opened:
@@ -117,14 +114,14 @@ def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STOR
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} px exceed the limit of {MAX_PIXELS:,} pixels")
             jpeg.draft(opened, jpeg.scale_of(height, width, reading.least_px))
-            turned = upright(opened) if reading.exif_transpose else opened
+            image = upright(opened) if reading.exif_transpose else opened
             if mode == "RGB":
-                return np.array(turned)
+                return np.array(image)
             if not mode.startswith(("I", "F")):
-                return np.array(turned.convert("RGB"))
+                return np.array(image.convert("RGB"))
             sixteen_bit = mode.startswith("I;16") or (mode == "I" and opened.format in ("PNG", "PPM"))
             if sixteen_bit and reading.sixteen_bit == "scale":
-                return _scaled(np.asarray(turned))
+                return _scaled(np.asarray(image))
     except Exception as error:  # corrupt bytes make Pillow raise many types, struct.error and SyntaxError among them
         raise ValueError(f"cannot decode the image ({decode_problem(error)})") from None
     raise (SixteenBitImage if sixteen_bit else ValueError)(f"the image has more than 8 bits per channel (mode {mode})")
@@ -161,7 +158,10 @@ def _decode_jpeg(data: bytes, reading: Reading) -> Pixels | None:
     if frame is None or not 0 < frame.height_px * frame.width_px <= MAX_PIXELS:
         return None
     pixels = jpeg.decode_jpeg(data, frame, jpeg.scale_of(frame.height_px, frame.width_px, reading.least_px))
-    return oriented(data, pixels) if pixels is not None and frame.has_app1 and reading.exif_transpose else pixels
+    if pixels is None or not (frame.has_app1 and reading.exif_transpose):
+        return pixels
+    header = header_of(io.BytesIO(data))
+    return None if header is None else turned(pixels, header.orientation)
 
 
 def _decode_png(data: bytes) -> Pixels | None:

@@ -20,6 +20,8 @@ class Batch(NamedTuple):
     """b; the index of each image in its source."""
     labels: Integers
     """b; -1 is none."""
+    views: tuple[Pixels, ...] = ()
+    """The random crops of `Stream.crop`, each b x h x w x 3; `images` is the first."""
 
 
 def slice_of(global_batch: int, rank: int, world: int) -> slice:

@@ -1,4 +1,4 @@
-"""The node cache of decoded images: one folder per split, shared by all processes of the node.
+"""The node cache of images, decoded or encoded: one folder per split, shared by all processes of the node.
 
 A folder is named by a digest of everything that determines its bytes: the SHA-256 of every shard, and the size that images are
 resized to. So sets whose shards have the same names never collide, and a changed set gets a new folder. The digest includes
@@ -67,6 +67,10 @@ def _check_private(folder: Path) -> None:
     raise BadInput(f"the cache folder {folder} {problem}; set ADAINF_CACHE to a new folder in it, or run chmod go-w {folder}")
 
 
+class CacheTooSmall(BadInput):
+    """The cache has no space for an entry."""
+
+
 class Cache:
     """The cache folder, limited to `limit_bytes` (None: by the disk only)."""
 
@@ -84,7 +88,7 @@ class Cache:
         self._opened: list[Entry] = []
 
     def entry(self, source: ShardFolder, split: str, settings: dict[str, object], required_bytes: int) -> Entry:
-        """The folder of a split, with space for `required_bytes`. Raises `BadInput` where the cache is too small."""
+        """The folder of a split, with space for `required_bytes`. Raises `CacheTooSmall`."""
         described = source.split(split)
         facts = {
             "format": FORMAT,
@@ -95,7 +99,10 @@ class Cache:
         }
         if source.shards.indexed_in_place:  # other rules select other images of the same tars
             facts["indexes"] = described.index_sha256s
-        entry = Entry(self.folder / sha256(canonical_json(facts))[:32], f"{source.uri}, split {split}")
+        if source.shards.originals is not None:  # other settings decode other pixels of the same tars
+            facts["originals"] = source.shards.originals.model_dump()
+        path, encoded = self.folder / sha256(canonical_json(facts))[:32], "encoded" in settings
+        entry = Entry(path, f"{source.uri}, split {split}", encoded)
         with self._space.any_of(1):
             try:
                 advice = "or set window_shards to cache a window of shards at a time"
@@ -133,8 +140,9 @@ class Cache:
         while (missing := missing_bytes()) > (available := self._available_bytes(entry)):
             if not any(evict(entry) for evict in evictions):
                 needed = _used_bytes(entry.path) + missing
-                raise BadInput(
-                    f"{entry.what}: its decoded images need {needed:,} bytes, {missing:,} more than cached, and the "
+                kind = "encoded" if entry.encoded else "decoded"
+                raise CacheTooSmall(
+                    f"{entry.what}: its {kind} images need {needed:,} bytes, {missing:,} more than cached, and the "
                     f"cache {self.folder} has {max(available, 0):,} available; {_ADVICE}, {advice}"
                 )
 
@@ -164,8 +172,8 @@ class Cache:
 class Entry:
     """One folder of the cache, protected from eviction while this process has it open."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        self.path, self.what = path, what
+    def __init__(self, path: Path, what: str, encoded: bool = False) -> None:
+        self.path, self.what, self.encoded = path, what, encoded
         self.needed: set[str] = set()
         """Names of shard files that are not evicted."""
         self._fd = _open_in_use(path)

@@ -31,6 +31,8 @@ class DeviceBatch(NamedTuple):
     indices: Integers
     labels: Tensor
     """int64; on the device"""
+    views_VBHWC: tuple[Tensor, ...] = ()
+    """Random crops of `Stream.crop`, one tensor per view; `images_BHWC` is the first."""
 
 
 class _Resident(NamedTuple):
@@ -89,7 +91,9 @@ class DeviceStream:
         try:
             assert not isinstance(batch.images, list)
             labels = to_device(torch.from_numpy(batch.labels), self._device)
-            return DeviceBatch(batch.step, self._copied(torch.from_numpy(batch.images)), batch.sources, batch.indices, labels)
+            views = tuple(self._copied(torch.from_numpy(view)) for view in batch.views)
+            images = views[0] if views else self._copied(torch.from_numpy(batch.images))
+            return DeviceBatch(batch.step, images, batch.sources, batch.indices, labels, views)
         except BaseException:
             self._stream.seek(batch.step)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,28 +12,36 @@ import numpy as np
 from adainf.errors import BadInput
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.cache import Cache
-from adainf.shards.loader.in_memory import InMemorySplit
+from adainf.shards.loader.complete import CompleteSplit, Draw
+from adainf.shards.loader.encoded import EncodedSplit
 from adainf.shards.loader.mixture import MixtureSchedule
 from adainf.shards.loader.permutation import Integers, shard_of, unique
 from adainf.shards.loader.prefetcher import FetchTask, Prefetcher
 from adainf.shards.loader.range_reads import RangeReader
 from adainf.shards.loader.windowed import WindowedSplit
 
-Split = InMemorySplit | WindowedSplit
+Split = CompleteSplit | WindowedSplit
 
 _LOOKAHEAD = 16_384
 """Positions evaluated together to find the shards that are needed first."""
 _MAX_LOOKAHEADS = 64
 RANGE_READ_SHARE = 1000
 """One image of this many may be fetched by a range read: such a read costs a hundred times an image of a prefetched shard."""
+PHOTO_SHARE = 8
+"""One of this many where a split is cached encoded: a photo is so large that a read of it costs a few times its decoding."""
 FIRST_BATCH_SHARE = 200
 """The first batch may use range reads where the sources hold this many times its images: else prefetching is as fast."""
+
+
+DrawOf = Callable[[int], Draw]
+"""Source → how the crops of its images are drawn."""
 
 
 class Fetched(NamedTuple):
     """See `Batch`."""
 
-    images: Pixels | list[Pixels]
+    images: list[Pixels]
+    """One array b x H x W x 3 per view, or, where images differ in size, one per image."""
     indices: Integers
     labels: Integers
 
@@ -46,38 +55,46 @@ class Fetcher:
         sizes = {split.size for split in splits}
         self.size = sizes.pop() if len(sizes) == 1 else None
         """(height, width) of every image; None where they differ."""
-        self._range_readers = [RangeReader(split) for split in splits if isinstance(split, InMemorySplit)]
+        self._range_readers = [RangeReader(split) for split in splits if isinstance(split, CompleteSplit)]
         self._range_reads_left: int | None = None
         self._scheduled_to = [-1] * len(splits)
 
-    def fetch(self, position: int, sources: Integers, indices: Integers, out: Pixels | None) -> Fetched:
-        """The images planned from `position` on, in `out` where it is given (where all have one size).
+    def fetch(
+        self, position: int, sources: Integers, indices: Integers, outs: Sequence[Pixels], draw_of: DrawOf | None = None
+    ) -> Fetched:
+        """The images planned from `position` on, in `outs` where all have one size: one array, or one per view of `draw_of`.
 
         Blocks until their shards are ready. Raises `BadInput` for corruption, by the policy.
         """
         rows = [np.flatnonzero(sources == number) for number in range(len(self.splits))]
-        images: Pixels | list[Pixels] = [np.empty((0, 0, 3), np.uint8)] * len(indices) if out is None else out
+        images = list(outs) or [np.empty((0, 0, 3), np.uint8)] * len(indices)
         fetched = Fetched(images, indices.copy(), np.empty_like(indices))
-        rows = self._read_ranges(rows, fetched)
+        draws = [None if draw_of is None else draw_of(number) for number in range(len(self.splits))]
+        rows = self._read_ranges(rows, fetched, draws) if outs else rows
         self._schedule(position)
         self._wait(rows, indices)
-        for split, own_rows in zip(self.splits, rows, strict=True):
+        for split, own_rows, draw in zip(self.splits, rows, draws, strict=True):
             if len(own_rows):
-                self._copy(split, own_rows, fetched)
+                self._copy(split, own_rows, fetched, draw)
         return fetched
+
+    @property
+    def crops(self) -> bool:
+        """Whether crops can be drawn: all images are cached encoded."""
+        return all(isinstance(split, EncodedSplit) for split in self.splits)
 
     def wait_for_all(self, position: int) -> None:
         """Block until every shard of the in-memory splits is ready."""
         self._schedule(position)
-        self._prefetcher.wait([task for task in self._all_tasks() if isinstance(self.splits[task.split], InMemorySplit)])
+        self._prefetcher.wait([task for task in self._all_tasks() if isinstance(self.splits[task.split], CompleteSplit)])
 
     def reset(self) -> None:
         """Schedule again at the next batch, which does not follow the last one."""
         self._scheduled_to = [-1] * len(self.splits)
 
-    def in_memory_splits(self) -> list[InMemorySplit]:
+    def complete_splits(self) -> list[CompleteSplit]:
         """All splits. Raises `BadInput` where one has only a window of its images."""
-        found = [split for split in self.splits if isinstance(split, InMemorySplit)]
+        found = [split for split in self.splits if isinstance(split, CompleteSplit)]
         if len(found) < len(self.splits):
             raise BadInput("a stream with window_shards never holds all its images; leave window_shards out to hold them all")
         return found
@@ -87,7 +104,7 @@ class Fetcher:
         for split in added:
             self.splits.append(split)
             self._prefetcher.add(split)
-            if self._range_readers and isinstance(split, InMemorySplit):
+            if self._range_readers and isinstance(split, CompleteSplit):
                 self._range_readers.append(RangeReader(split))
         self._mixture = mixture
         self.reset()
@@ -103,20 +120,24 @@ class Fetcher:
                 split.close()
             self._cache.close()
 
-    def _copy(self, split: Split, rows: Integers, fetched: Fetched) -> None:
+    def _copy(self, split: Split, rows: Integers, fetched: Fetched, draw: Draw | None) -> None:
         actual = split.replacements(fetched.indices[rows])
         fetched.indices[rows] = actual
-        if isinstance(fetched.images, list):
+        if self.size is None:
             assert isinstance(split, WindowedSplit)
             images, fetched.labels[rows] = split.take_each(actual)
             for row, image in zip(rows.tolist(), images, strict=True):
                 fetched.images[row] = image
-        elif len(rows) == len(fetched.images):
-            fetched.labels[rows] = split.take(actual, fetched.images)
+            return
+        everything = len(rows) == len(fetched.indices)
+        outs = [out if everything else np.empty((len(rows), *out.shape[1:]), np.uint8) for out in fetched.images]
+        if isinstance(split, WindowedSplit):
+            fetched.labels[rows] = split.take(actual, outs[0])
         else:
-            part = np.empty((len(rows), *fetched.images.shape[1:]), np.uint8)
-            fetched.labels[rows] = split.take(actual, part)
-            fetched.images[rows] = part
+            fetched.indices[rows], fetched.labels[rows] = split.take(actual, outs, draw)
+        for out, part in zip(fetched.images, outs, strict=True):
+            if part is not out:
+                out[rows] = part
 
     def _wait(self, rows: list[Integers], indices: Integers) -> None:
         while tasks := [
@@ -173,9 +194,9 @@ class Fetcher:
     def _all_tasks(self) -> list[FetchTask]:
         return [FetchTask(number, shard) for number, split in enumerate(self.splits) for shard in range(len(split.split))]
 
-    def _read_ranges(self, rows: list[Integers], fetched: Fetched) -> list[Integers]:
+    def _read_ranges(self, rows: list[Integers], fetched: Fetched, draws: list[Draw | None]) -> list[Integers]:
         """Fetch images of missing shards by range reads, within the limits above; the remaining rows."""
-        if not self._range_readers or isinstance(fetched.images, list):
+        if not self._range_readers:
             return rows
         ready = [
             reader.split.are_ready(fetched.indices[own_rows])
@@ -185,19 +206,19 @@ class Fetcher:
         count = sum(map(len, missing))
         if self._range_reads_left is None:  # the first batch
             images, batch = sum(map(len, self.splits)), len(fetched.indices)
-            self._range_reads_left = max(images // RANGE_READ_SHARE, batch if batch * FIRST_BATCH_SHARE < images else 0)
+            share = PHOTO_SHARE if any(isinstance(split, EncodedSplit) for split in self.splits) else RANGE_READ_SHARE
+            self._range_reads_left = max(images // share, batch if batch * FIRST_BATCH_SHARE < images else 0)
         if not 0 < count <= self._range_reads_left:
             self._range_readers = []  # frees the indexes that they hold
             return rows
         self._range_reads_left -= count
         left = []
-        for reader, own_rows, there, absent in zip(self._range_readers, rows, ready, missing, strict=True):
-            part = np.empty((len(absent), *fetched.images.shape[1:]), np.uint8)
-            labels = reader.take(fetched.indices[absent], part) if len(absent) else None
+        for reader, own_rows, there, absent, draw in zip(self._range_readers, rows, ready, missing, draws, strict=True):
+            labels = reader.take(fetched.indices[absent], absent, fetched.images, draw) if len(absent) else None
             if labels is None:
                 left.append(own_rows)
             else:
-                fetched.images[absent], fetched.labels[absent] = part, labels
+                fetched.labels[absent] = labels
                 left.append(own_rows[there])
         return left
 

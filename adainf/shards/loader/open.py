@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 from adainf.errors import BadInput
 from adainf.shards.format.decode import Policy
@@ -14,7 +15,7 @@ from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import APPORTIONMENT, Fingerprint
 from adainf.shards.loader.mixture import MixtureSchedule
-from adainf.shards.loader.source import Opener, Sources, named
+from adainf.shards.loader.source import CacheMode, Opener, Sources, named
 from adainf.shards.loader.stream import Stream
 from adainf.shards.loader.weights import as_json, check_weights, is_whole, resolved, shown
 
@@ -32,6 +33,7 @@ def open_stream(
     cache: Path | str | None = None,
     cache_bytes: int | None = None,
     prefetch_batches: int = 2,
+    cached: CacheMode = "auto",
 ) -> Stream:
     """Open a stream of batches that mixes the sources by image, not by shard: the share of a source is weight x images, or the
     one that is given.
@@ -46,8 +48,10 @@ def open_stream(
     `damage`: what to do about corruption. ``fail`` raises at the first corrupt sample. ``quarantine`` replaces it with the
     next intact sample of its shard and records it (`Stream.damage`), up to one of a thousand samples. A truncated shard always
     raises.
-    `cache`, `cache_bytes`: the folder of decoded images, which all processes of the node share, and its limit; None takes
+    `cache`, `cache_bytes`: the folder of images, which all processes of the node share, and its limit; None takes
     ADAINF_CACHE and ADAINF_CACHE_BYTES, or the user's cache folder and the space on its disk.
+    `cached`: what the cache holds, decoded pixels or encoded images, which threads decode for each batch; ``auto`` takes pixels
+    where they take at most 1 GiB or three times the bytes of the shards, and fit. Batches do not depend on it.
     `prefetch_batches`: the number of batches prepared ahead.
 
     Raises `BadInput` where a source is missing or empty, shares cannot be met, or the cache is too small.
@@ -71,11 +75,15 @@ def open_stream(
     ):
         if value is not None and (not is_whole(value) or value < least):
             raise BadInput(f"{option} is {shown(value)}; set a whole number of {least} or more")
+    if cached not in get_args(CacheMode):
+        raise BadInput(f"cached is {shown(cached)}; set it to auto, decoded or encoded")
+    if cached != "auto" and window_shards is not None:
+        raise BadInput(f"cached is {shown(cached)}, but a windowed stream holds decoded images; leave out one of both")
     check_weights(given)
     folders = {name: source.open() for name, source in given.items()}
     counts = [folders[name].split(source.split).images for name, source in given.items()]
     node = Cache(None if cache is None else Path(cache), cache_bytes)
-    opener = Opener(node, damage, size_px, window_shards)
+    opener = Opener(node, damage, size_px, window_shards, cached)
     with ExitStack() as undo:  # close what is open if a later step fails
         undo.callback(node.close)
         windows = [one for name, source in given.items() if (one := opener.windows(folders[name], source.split))] or None

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from adainf.errors import BadInput
 from adainf.shards.format.decode import Policy
 from adainf.shards.format.folder import ShardFolder
-from adainf.shards.loader.cache import Cache
+from adainf.shards.format.manifest import Split
+from adainf.shards.loader.cache import Cache, CacheTooSmall
+from adainf.shards.loader.complete import CompleteSplit, one_size
+from adainf.shards.loader.encoded import EncodedSplit
 from adainf.shards.loader.in_memory import InMemorySplit
 from adainf.shards.loader.weights import Weight, shown
 from adainf.shards.loader.windowed import WindowedSplit
@@ -41,6 +45,11 @@ class Source:
         return ShardFolder.open(str(self.folder))
 
 
+CacheMode = Literal["auto", "decoded", "encoded"]
+"""What the node cache holds; see `mode_of` for ``auto``. Batches do not depend on it."""
+SMALL_SET_BYTES = 1 << 30
+MOST_EXPANSION = 3
+
 Sources = Mapping[str, Source | str | Path]
 
 
@@ -62,15 +71,40 @@ class Opener:
     damage: Policy
     size_px: int | None
     window_shards: int | None
+    mode: CacheMode = "auto"
 
     def windows(self, folder: ShardFolder, split: str) -> Windows | None:
         """The windows of a split, without reading its shards; None where images are shuffled over the entire split."""
         shard_images = np.array(folder.split(split).shard_images)
         return None if self.window_shards is None else Windows(shard_images, self.window_shards)
 
-    def open(self, folder: ShardFolder, split: str) -> InMemorySplit | WindowedSplit:
+    def open(self, folder: ShardFolder, split: str) -> CompleteSplit | WindowedSplit:
         """A split in the cache. Raises `BadInput` where it does not fit."""
         windows = self.windows(folder, split)
-        if windows is None:
-            return InMemorySplit(folder, split, self.cache, self.damage, self.size_px)
-        return WindowedSplit(folder, split, self.cache, self.damage, self.size_px, windows)
+        if windows is not None:
+            return WindowedSplit(folder, split, self.cache, self.damage, self.size_px, windows)
+        mode = mode_of(folder, split, self.size_px) if self.mode == "auto" else self.mode
+        if mode == "decoded":
+            try:
+                return InMemorySplit(folder, split, self.cache, self.damage, self.size_px)
+            except CacheTooSmall:
+                if self.mode == "decoded" or encoded_bytes(folder.split(split)) > decoded_bytes(folder, split, self.size_px):
+                    raise
+        return EncodedSplit(folder, split, self.cache, self.damage, self.size_px)
+
+
+def mode_of(folder: ShardFolder, split: str, size_px: int | None) -> Literal["decoded", "encoded"]:
+    """Decoded pixels where they take at most 1 GiB, or at most three times the bytes of the shards; else encoded images."""
+    pixels = decoded_bytes(folder, split, size_px)
+    return "decoded" if pixels <= max(SMALL_SET_BYTES, MOST_EXPANSION * encoded_bytes(folder.split(split))) else "encoded"
+
+
+def decoded_bytes(folder: ShardFolder, split: str, size_px: int | None) -> int:
+    """The bytes of the decoded images. Raises `BadInput` where images differ in size."""
+    height, width = one_size(folder, size_px)
+    return folder.split(split).images * height * width * 3
+
+
+def encoded_bytes(split: Split) -> int:
+    """The bytes of the shards."""
+    return sum(split.tar_sizes_bytes)

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
-from typing import NamedTuple, Self
+from functools import partial
+from typing import Self
 
 import numpy as np
 from pydantic import JsonValue
@@ -22,26 +23,17 @@ from adainf.errors import BadInput
 from adainf.shards.format.decode import Corruption
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.batch import Batch, slice_of
+from adainf.shards.loader.complete import Crops
 from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import Fingerprint, check_ranks, check_same, hash_of, slice_hash
 from adainf.shards.loader.permutation import Integers
+from adainf.shards.loader.planner import Planner
 from adainf.shards.loader.source import Opener, Sources
 from adainf.shards.loader.weights import Weight, is_whole
 
-_PLANNED = 8192
-"""Positions planned together, to amortize numpy's overhead."""
-
 _CHECKABLE = 64
 """Most recent batches that `check` accepts."""
-
-
-class _Plan(NamedTuple):
-    """The slices of consecutive steps: row k is step `first` + k."""
-
-    first: int
-    sources: Integers
-    indices: Integers
 
 
 class Stream:
@@ -68,9 +60,10 @@ class Stream:
         """Total time that the consumer waited for batches, where data loading limits throughput."""
         self.allocate: Callable[[tuple[int, ...]], Pixels] = lambda shape: np.empty(shape, np.uint8)
         """Allocates the arrays for images, for example in pinned memory."""
+        self._crops: Crops | None = None
         self._ahead = ahead
         self._step = 0
-        self._plan: _Plan | None = None
+        self._planner = Planner(curriculum.schedule, global_batch, self.slice)
         self._yielded: deque[tuple[int, Integers]] = deque(maxlen=_CHECKABLE)
         self._batches: dict[int, Future[Batch]] = {}
         """By step: those prepared ahead."""
@@ -107,6 +100,17 @@ class Stream:
         self._step = step + 1
         del self._batches[step]
         return batch
+
+    def crop(self, crops: Crops) -> None:
+        """From the next batch on, `Batch.views` are random crops of the images as they are stored, at their own size.
+
+        Raises `BadInput` where a source is not cached encoded.
+        """
+        self._check_usable()
+        if not self._fetcher.crops:
+            raise BadInput("crops are cut from encoded images; open the stream with cached='encoded' and without window_shards")
+        self._crops = crops
+        self.seek(self._step)
 
     def seek(self, step: int) -> None:
         """Continue with the batch of that step. Raises `BadInput` for anything but a number of 0 or more."""
@@ -170,7 +174,8 @@ class Stream:
                 split.close()
             raise
         self._fetcher.change(curriculum.schedule, splits)
-        self._plan, self._curriculum = None, curriculum
+        self._planner = Planner(curriculum.schedule, self.global_batch, self.slice)
+        self._curriculum = curriculum
 
     def state_dict(self) -> dict[str, JsonValue]:
         """The position of the stream, as JSON: the same on every rank, valid for any number of ranks."""
@@ -231,12 +236,12 @@ class Stream:
     def all_images(self) -> list[Pixels]:
         """The images of each source, N x H x W x 3 uint8, once all shards are ready; corrupt images are replaced."""
         self.wait_until_filled()
-        return [split.all_images() for split in self._fetcher.in_memory_splits()]
+        return [split.all_images() for split in self._fetcher.complete_splits()]
 
     def all_labels(self) -> list[Integers]:
         """The labels of those images."""
         self.wait_until_filled()
-        return [split.all_labels() for split in self._fetcher.in_memory_splits()]
+        return [split.all_labels() for split in self._fetcher.complete_splits()]
 
     @property
     def counts(self) -> list[int]:
@@ -283,18 +288,11 @@ class Stream:
         self._fetcher.close()
 
     def _make(self, step: int) -> Batch:
-        sources, indices = self._planned(step)
-        size = self._fetcher.size
-        out = self.allocate((len(sources), *size, 3)) if size else None
-        fetched = self._fetcher.fetch(step * self.global_batch + self.slice.start, sources, indices, out)
-        return Batch(step, fetched.images, sources, fetched.indices, fetched.labels)
-
-    def _planned(self, step: int) -> tuple[Integers, Integers]:
-        plan = self._plan
-        if plan is None or not 0 <= step - plan.first < len(plan.sources):
-            local = self.slice.stop - self.slice.start
-            steps = np.arange(step, step + max(1, _PLANNED // max(local, 1)))
-            positions = steps[:, None] * self.global_batch + np.arange(self.slice.start, self.slice.stop)
-            sources, indices = self._curriculum.schedule.at(positions.ravel())
-            self._plan = plan = _Plan(step, sources.reshape(len(steps), local), indices.reshape(len(steps), local))
-        return plan.sources[step - plan.first], plan.indices[step - plan.first]
+        sources, indices = self._planner.at(step)
+        size, crops = self._fetcher.size, self._crops
+        sizes = crops.sizes if crops is not None else [size] if size else []
+        outs = [self.allocate((len(sources), *each, 3)) for each in sizes]
+        draw_of = None if crops is None else partial(crops.drawing, step)
+        fetched = self._fetcher.fetch(step * self.global_batch + self.slice.start, sources, indices, outs, draw_of)
+        images = fetched.images[0] if outs else fetched.images
+        return Batch(step, images, sources, fetched.indices, fetched.labels, tuple(outs) if crops is not None else ())

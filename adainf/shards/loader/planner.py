@@ -1,0 +1,32 @@
+"""The images of a rank's slices: several steps are planned together, to amortize numpy's overhead."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adainf.shards.loader.mixture import MixtureSchedule
+from adainf.shards.loader.permutation import Integers
+
+_PLANNED = 8192
+"""Positions planned together."""
+
+
+class Planner:
+    """Plans the slice `part` of every global batch."""
+
+    def __init__(self, schedule: MixtureSchedule, global_batch: int, part: slice) -> None:
+        self._schedule, self._global_batch, self._slice = schedule, global_batch, part
+        self._first = 0
+        self._sources = self._indices = np.empty((0, 0), np.int64)
+        """Row k is step `_first` + k."""
+
+    def at(self, step: int) -> tuple[Integers, Integers]:
+        """(sources, indices) of a step."""
+        if not 0 <= step - self._first < len(self._sources):
+            local = self._slice.stop - self._slice.start
+            steps = np.arange(step, step + max(1, _PLANNED // max(local, 1)))
+            positions = steps[:, None] * self._global_batch + np.arange(self._slice.start, self._slice.stop)
+            sources, indices = self._schedule.at(positions.ravel())
+            self._first = step
+            self._sources, self._indices = sources.reshape(len(steps), local), indices.reshape(len(steps), local)
+        return self._sources[step - self._first], self._indices[step - self._first]
