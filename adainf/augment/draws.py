@@ -74,8 +74,13 @@ def draw(identities_B: Tensor, seed: int, step: int, view: int, profile: Profile
     factors = torch.cat([factors.clamp_(min=0), (2 * u["factors"][:, 3:] - 1) * profile.hue], dim=1)
     orders = constant(tuple(itertools.permutations(range(4))), torch.int64, numbers.device)
     sigma = SIGMAS_PX[0] + (SIGMAS_PX[1] - SIGMAS_PX[0]) * u["sigma"][:, 0]
+    if profile.min_scale >= 1:  # torchvision would crop the sides of an elongated image
+        boxes = constant((0, 0, height, width), torch.int64, numbers.device).expand(len(numbers), 4)
+    else:
+        size = (constant((float(each),), torch.float64, numbers.device).expand(len(numbers)) for each in (height, width))
+        boxes = _boxes(u["areas"], u["ratios"], u["place"], profile, *size)
     return Draws(
-        boxes_B4=_boxes(u["areas"], u["ratios"], u["place"], profile, height, width),
+        boxes_B4=boxes,
         flip_B=selected("flip", profile.flip_probability),
         factors_B4=torch.where(selected("jitter", profile.jitter_probability)[:, None], factors, fixed(1, 1, 1, 0)),
         order_B4=orders[(u["order"][:, 0] * len(orders)).long()],
@@ -85,24 +90,38 @@ def draw(identities_B: Tensor, seed: int, step: int, view: int, profile: Profile
     )
 
 
-def _boxes(areas_BT: Tensor, ratios_BT: Tensor, place_B2: Tensor, profile: Profile, height: int, width: int) -> Tensor:
+def draw_boxes(
+    identities_B: Tensor, seed: int, step: int, view: int, profile: Profile, heights_B: Tensor, widths_B: Tensor
+) -> Tensor:
+    """The boxes of `draw` for images that each have their own size, B x 4; without a random crop the central square."""
+    numbers = uniform(identities_B, seed, step, view, sum(_UNIFORMS.values()))
+    u = dict(zip(_UNIFORMS, numbers.split(list(_UNIFORMS.values()), dim=1), strict=True))
+    heights, widths = heights_B.long(), widths_B.long()
+    if profile.min_scale >= 1:
+        sides = torch.minimum(heights, widths)
+        return torch.stack([(heights - sides) // 2, (widths - sides) // 2, sides, sides], dim=1)
+    return _boxes(u["areas"], u["ratios"], u["place"], profile, heights.double(), widths.double())
+
+
+def _boxes(
+    areas_BT: Tensor, ratios_BT: Tensor, place_B2: Tensor, profile: Profile, heights_B: Tensor, widths_B: Tensor
+) -> Tensor:
     """Random boxes as in `torchvision.transforms.RandomResizedCrop.get_params`: the first of several tries that fits.
 
     In float64 as there, so that every device rounds a box in the same way.
     """
-    if profile.min_scale >= 1:  # torchvision would crop the sides of an elongated image
-        return constant((0, 0, height, width), torch.int64, areas_BT.device).expand(len(areas_BT), 4)
-    area = (profile.min_scale + (profile.max_scale - profile.min_scale) * areas_BT.double()) * (height * width)
+    area = (profile.min_scale + (profile.max_scale - profile.min_scale) * areas_BT.double()) * (heights_B * widths_B)[:, None]
     low, high = map(math.log, RATIOS)
     ratio = (low + (high - low) * ratios_BT.double()).exp_()
     widths, heights = (area * ratio).sqrt_().round_(), (area / ratio).sqrt_().round_()
-    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    fits = (widths > 0) & (widths <= widths_B[:, None]) & (heights > 0) & (heights <= heights_B[:, None])
     first = fits.byte().argmax(1, keepdim=True)
     found = fits.any(1)
-    central_height = min(height, round(width / RATIOS[0]))
-    central_width = min(width, round(height * RATIOS[1]))
     extent = torch.stack([heights.gather(1, first), widths.gather(1, first)], dim=1)[:, :, 0]
-    free = constant((height, width), extent.dtype, extent.device) - extent
+    free = torch.stack([heights_B, widths_B], dim=1) - extent
     random = torch.cat([(place_B2 * (free + 1)).floor_(), extent], dim=1)
-    central = ((height - central_height) // 2, (width - central_width) // 2, central_height, central_width)
-    return torch.where(found[:, None], random, constant(central, random.dtype, random.device)).long()
+    central_height = torch.minimum(heights_B, (widths_B / RATIOS[0]).round_())
+    central_width = torch.minimum(widths_B, (heights_B * RATIOS[1]).round_())
+    top, left = ((heights_B - central_height) / 2).floor_(), ((widths_B - central_width) / 2).floor_()
+    central = torch.stack([top, left, central_height, central_width], dim=1)
+    return torch.where(found[:, None], random, central).long()

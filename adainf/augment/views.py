@@ -57,6 +57,33 @@ def augment(
     return [views[view] for view in range(len(profiles))]
 
 
+def augment_crops(
+    views_VBHWC: Sequence[Tensor],
+    identities_B: Tensor,
+    seed: int,
+    step: int,
+    profiles: Sequence[Profile],
+    mean: Sequence[float],
+    std: Sequence[float],
+    hue: Hue = "exact",
+) -> list[Tensor]:
+    """As `augment`, for views that are cropped already (`adainf.augment.originals`): one tensor per profile, at its size."""
+    views = []
+    for view, (images_BHWC, profile) in enumerate(zip(views_VBHWC, profiles, strict=True)):
+        height, width = images_BHWC.shape[1:3]
+        draws = draw(identities_B.to(images_BHWC.device), seed, step, view, profile, height, width)
+        mean_3111, std_3111 = (
+            constant(tuple(each), torch.float32, images_BHWC.device)[:, None, None, None] for each in (mean, std)
+        )
+        out_BCHW = images_BHWC.new_empty(len(images_BHWC), 3, height, width, dtype=torch.float32)
+        for chunk in _chunks(images_BHWC, out_BCHW[None]):
+            x = to_planes(images_BHWC[chunk]).div_(255)
+            update_selected(x, draws.flip_B[chunk], lambda some, _: some.flip(-1))
+            out_BCHW[chunk] = _colours(x, draws[chunk], hue).sub_(mean_3111).div_(std_3111).transpose(0, 1)
+        views.append(out_BCHW)
+    return views
+
+
 def _chunks(images_BHWC: Tensor, views_VBCHW: Tensor) -> Iterator[slice]:
     """Ranges of images whose views are computed together; on a GPU one range."""
     batch, height, width, _ = images_BHWC.shape
@@ -67,7 +94,11 @@ def _chunks(images_BHWC: Tensor, views_VBCHW: Tensor) -> Iterator[slice]:
 
 def _views(x_3BHW: Tensor, draws: Draws, size: tuple[int, int], hue: Hue) -> Tensor:
     """Images in 0..1 → 3 x B x h x w, views in 0..1; the operations in the order of the paper's code."""
-    x = crop(x_3BHW, draws.boxes_B4, draws.flip_B, *size).clamp_(0, 1)
+    return _colours(crop(x_3BHW, draws.boxes_B4, draws.flip_B, *size).clamp_(0, 1), draws, hue)
+
+
+def _colours(x: Tensor, draws: Draws, hue: Hue) -> Tensor:
+    """All operations after the crop."""
     pixels = x.flatten(2)
     if hue == "yiq":
         x = colour.affine_jitter(pixels, draws.factors_B4, draws.grey_B).view_as(x)

@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adainf.augment.originals import OriginalCrops, identities_of
 from adainf.augment.profiles import Views
-from adainf.augment.views import augment
+from adainf.augment.views import augment, augment_crops
 from adainf.errors import BadInput
 from adainf.methods import build_method
 from adainf.methods.method import Embedded, Method
@@ -74,6 +75,9 @@ class Trainer:
         self.optimizer = build_optimizer(self.method.parameters(), config.optimizer)
         # Only model and optimiser: a prepared scheduler would step once per process, a prepared loader would drop data.
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
+        if experiment.stream.originals:
+            size_px = experiment.stream.image_size[0]
+            experiment.stream.crop(OriginalCrops(experiment.seed, self.views, size_px))
         self.batches = DeviceStream(experiment.stream, self.device, config.stream.on_device)
         self.checked = False  # per process: a resumed launch may have other processes
         self.learning_rate = 0.0
@@ -87,7 +91,7 @@ class Trainer:
             batch = next(self.batches)
             self._check(step, batch)
         with self.watch("augment"):
-            identities = to_device(torch.from_numpy((batch.sources.astype(np.int64) << 40) + batch.indices), self.device)
+            identities = to_device(torch.from_numpy(identities_of(batch.sources, batch.indices)), self.device)
             views = self._views(step, batch, identities)
         with self.watch("model"):
             self.prepared.zero_grad()
@@ -111,7 +115,9 @@ class Trainer:
     def _views(self, step: int, batch: DeviceBatch, identities: Tensor) -> list[Tensor]:
         experiment, normalisation = self.experiment, self.experiment.normalisation
         mean, std, hue = normalisation.mean, normalisation.std, self.config.augmentation.hue
-        views = augment(batch.images_BHWC, identities, experiment.seed, step, self.views, mean, std, hue)
+        settings = (identities, experiment.seed, step, self.views, mean, std, hue)
+        crops = batch.views_VBHWC
+        views = augment_crops(crops, *settings) if crops else augment(batch.images_BHWC, *settings)
         if self.method.reads_text:
             tokens = np.empty((len(batch.sources), experiment.tokens[0].shape[1]), np.uint8)
             for source, captions in enumerate(experiment.tokens):

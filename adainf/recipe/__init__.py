@@ -22,7 +22,7 @@ from adainf.recipe.methods import *  # noqa: F403
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.quality import Inception, Quality
 from adainf.recipe.real import *  # noqa: F403
-from adainf.recipe.real import Real
+from adainf.recipe.real import ReadsFiles, Real
 from adainf.recipe.sections import Section
 from adainf.recipe.verify import Verify
 
@@ -107,6 +107,13 @@ class Recipe(Section):
                 "quality is measured against the validation split, but real.validation_fraction is 0; raise it, or set "
                 "quality: null"
             )
+        if isinstance(self.real, ReadsFiles) and self.real.keep == "original":
+            for setting in ("window_shards", "on_device"):
+                if getattr(self.pretrain.stream, setting):
+                    raise ValueError(
+                        "real.keep is original, whose views are decoded from a cache of all files, and "
+                        f"pretrain.stream.{setting} is set; remove one of them"
+                    )
         if ("verified" in self.arms) != (self.plan.verify is not None):
             raise ValueError(
                 "arms lists verified and plan.verify is null; set plan.verify: {} for its defaults"

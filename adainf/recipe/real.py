@@ -38,10 +38,16 @@ class ReadsFiles(RealImages):
     """Greyscale of 16 bits: scale 0..65535 to 0..255, or refuse it."""
     decode: Literal["exact", "scaled"] = "exact"
     """`exact`: decode every pixel, then resize. `scaled`: decode a JPEG at a half, a quarter or an eighth of its size
-    where that is at least twice `image_size_px`: several times faster for large photos, with slightly different pixels."""
+    where that is at least 1.25 x `image_size_px`: several times faster for large photos, with slightly other pixels."""
+
+    keep: Literal["resized", "original"] = "resized"
+    """`resized`: store images at `image_size_px`. `original`: store the files as they are; views are random crops of the photo,
+    and whatever needs images of one size crops and resizes them to `image_size_px` when it reads them."""
 
     @model_validator(mode="after")
     def _scales_to_a_size(self) -> ReadsFiles:
+        if self.keep == "original" and self.image_size_px is None:
+            raise ValueError("has keep: original without image_size_px, the size of the views; set image_size_px")
         if self.decode == "scaled" and self.image_size_px is None:
             raise ValueError("has decode: scaled without image_size_px; set image_size_px, or remove decode")
         return self
@@ -113,7 +119,7 @@ class ImageFolder(WithPath, WithoutTestSplit, ReadsFiles, FindsCopies):
     """A folder of images; sub-folders are classes. Folders named train, val and test are splits."""
 
     implementation = "adainf.sources.folder:open_folder"
-    added_later = frozenset({"splits", "exif_transpose", "sixteen_bit", "duplicates", "decode"})
+    added_later = frozenset({"splits", "exif_transpose", "sixteen_bit", "duplicates", "decode", "keep"})
     kind: Literal["folder"]
     splits: FolderSplits | None = None
     """State which folders are the splits; null finds them by their names, and refuses an ambiguous layout."""
@@ -137,7 +143,7 @@ class Shards(WithPath, WithoutTestSplit, ReadsFiles, FindsCopies):
 
     implementation = "adainf.sources.tars:open_tars"
     added_later = frozenset(
-        {"image_field", "label_field", "text_field", "skip", "exif_transpose", "sixteen_bit", "duplicates", "decode"}
+        {"image_field", "label_field", "text_field", "skip", "exif_transpose", "sixteen_bit", "duplicates", "decode", "keep"}
     )
     kind: Literal["shards"]
     image_field: FieldName | None = None

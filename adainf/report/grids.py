@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from adainf.errors import BadInput
+from adainf.shards.format.decode import fitted
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.png import Pixels, decode_image
 
@@ -28,10 +29,11 @@ def first_images(folder: ShardFolder, split: str = "train", count: int = COLUMNS
             break
         index = folder.index(shard)
         tar = folder.read(shard.tar)
+        reading, size_px = folder.shards.decoding(None)
         wanted = list(zip(index.keys, index.image_offsets, index.image_sizes_bytes, strict=True))[: count - len(images)]
         for key, offset, size in wanted:
             try:
-                images.append(decode_image(tar[offset : offset + size]))
+                images.append(fitted(decode_image(tar[offset : offset + size], reading=reading), None, size_px))
             except ValueError as error:
                 raise BadInput(f"{folder.locate(shard.tar.key)}: sample {key}: {error}; make the shard again") from None
     return images

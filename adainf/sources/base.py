@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.errors import BadInput
+from adainf.recipe import ReadsFiles
 from adainf.shards.format.fields import MAX_CLASSES
-from adainf.shards.format.formats import Header
-from adainf.shards.format.png import Pixels
+from adainf.shards.format.formats import Header, Reading
+from adainf.shards.format.png import Pixels, decode_image
 from adainf.shards.format.summary import Findings
-from adainf.shards.format.tar import Sample
+from adainf.shards.format.tar import Original, Sample
 from adainf.shards.format.writer import Images
 
 
@@ -67,6 +68,17 @@ class ImageSource:
     """What the source has understood and left out, besides the counts of its splits; see `adainf.shards.format.summary`."""
     validation: SourceImages | None = None
     """None where the source has no validation split of its own: it is then taken from train."""
+
+
+def reading_of(settings: ReadsFiles) -> Reading:
+    """How a recipe's image files become pixels."""
+    return Reading(settings.exif_transpose, settings.sixteen_bit, None, settings.least_px, settings.keep == "original")
+
+
+def decoded_sample(data: bytes, label: int | None, text: str | None, reading: Reading) -> Sample:
+    """An image file as a sample. Raises `ValueError` as `decode_image` does."""
+    sample = Sample(decode_image(data, reading=reading), label, text)
+    return Original.of(sample, data) if reading.keep_encoded else sample
 
 
 @dataclass(frozen=True)

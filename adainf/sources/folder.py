@@ -15,10 +15,10 @@ from pathlib import Path
 from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImageFolder
 from adainf.shards.format.formats import AS_STORED, Reading, header_of
-from adainf.shards.format.png import SixteenBitImage, decode_image
+from adainf.shards.format.png import SixteenBitImage
 from adainf.shards.format.summary import Findings, skip
 from adainf.shards.format.tar import Sample
-from adainf.sources.base import BadData, CorruptImage, Described, ImageSource
+from adainf.sources.base import BadData, CorruptImage, Described, ImageSource, decoded_sample, reading_of
 from adainf.sources.files import Files, list_files, sizes
 from adainf.sources.layout import Layout, SplitFiles, class_of, find_layout, role_of
 from adainf.sources.tables import Table, number_classes, read_tables
@@ -49,7 +49,7 @@ class FolderImages:
         """Raises `CorruptImage`, with the file, where it cannot be decoded."""
         file = self.root / self.names[index]
         try:
-            return Sample(decode_image(file.read_bytes(), reading=self.reading), self.labels[index], self._text(index))
+            return decoded_sample(file.read_bytes(), self.labels[index], self._text(index), self.reading)
         except OSError as error:
             reason = error.strerror or str(error)
         except SixteenBitImage as error:
@@ -105,7 +105,7 @@ def open_folder(settings: ImageFolder) -> ImageSource:
             labels.append(number[label] if label else None)
         return labels
 
-    reading = Reading(settings.exif_transpose, settings.sixteen_bit, settings.least_px)
+    reading = reading_of(settings)
     images = {
         split: FolderImages(files.root, found.names, labels_of(found), table.texts, captions, reading)
         for split, found in layout.splits.items()

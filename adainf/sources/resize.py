@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adainf.shards.format.decode import resized
-from adainf.shards.format.tar import Sample
+from adainf.shards.format.tar import Original, Sample
 from adainf.sources.base import BadData, Described, SourceImages
 
 
@@ -36,7 +36,8 @@ class Selection:
     def __getitem__(self, position: int) -> Sample:
         """Raises `BadData`, with the location of the image, where its size differs."""
         index = int(self.indices[position])
-        image, label, text = self.images[index]
+        found = self.images[index]
+        image, label, text = found
         if self.image_size_px is not None:
             image = resized(image, self.image_size_px)
         if image.shape != (self.height_px, self.width_px, 3):
@@ -45,7 +46,8 @@ class Selection:
                 f"{self.images.locate(index)} is {height} x {width} px, expected {self.height_px} x {self.width_px} px: all "
                 f"images must have one size; {self.resizing}"
             )
-        return Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None, text)
+        sample = Sample(image[:, :, ::-1] if self.bgr else image, label if self.labelled else None, text)
+        return Original.of(sample, found.encoded) if isinstance(found, Original) else sample
 
     def describe(self, position: int) -> Described:
         """What is known of the image without decoding it, before resizing."""

@@ -19,12 +19,12 @@ from adainf.pipeline.records import canonical_json, sha256
 from adainf.recipe import ImportedImages, Shards
 from adainf.shards.format.fields import MAX_CLASSES
 from adainf.shards.format.formats import AS_STORED, Header, Reading, header_of
-from adainf.shards.format.png import SixteenBitImage, decode_image
+from adainf.shards.format.png import SixteenBitImage
 from adainf.shards.format.samples import Fields, SampleScan
 from adainf.shards.format.scan import Forward
 from adainf.shards.format.summary import Findings
 from adainf.shards.format.tar import Sample
-from adainf.sources.base import BadData, Described, ImageSource, numbered_classes
+from adainf.sources.base import BadData, Described, ImageSource, decoded_sample, numbered_classes, reading_of
 from adainf.sources.tar_files import find_tars, locate, splits_of
 from adainf.sources.tar_rules import NONE, Rules, Tally, of_import, of_recipe
 from adainf.storage import NotFound, ObjectInfo, PreconditionFailed, Store
@@ -150,14 +150,13 @@ class TarImages:
     def __getitem__(self, index: int) -> Sample:
         """Raises `BadData`, with tar and sample, where the image cannot be decoded."""
         tar, number = self._find(index)
+        label = self.labels[index]
         try:
-            image = decode_image(tar.encoded(number), reading=self._reading)
+            return decoded_sample(tar.encoded(number), None if label < 0 else label, tar.texts[number], self._reading)
         except SixteenBitImage as error:
             raise BadData(f"{self.locate(index)}: {error}; a recipe scales it with real.sixteen_bit: scale") from None
         except ValueError as error:
             raise BadData(f"{self.locate(index)}: {error}; recreate the shard") from None
-        label = self.labels[index]
-        return Sample(image, None if label < 0 else label, tar.texts[number])
 
     def describe(self, index: int) -> Described:
         """As `SourceImages.describe`."""
@@ -211,7 +210,7 @@ def open_tars(settings: Shards | ImportedImages, field: str = "real.path") -> Im
     if isinstance(settings, Shards):
         fields = Fields(settings.image_field, settings.label_field, settings.text_field)
         rules = Rules(fields, settings.skip, of_recipe)
-        reading = Reading(settings.exif_transpose, settings.sixteen_bit, settings.least_px)
+        reading = reading_of(settings)
     else:  # labels of generated images are not used
         rules, reading = Rules(Fields(label=NONE), option=of_import), AS_STORED
     store, tars, _ = find_tars(path, fix)

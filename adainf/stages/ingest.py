@@ -13,8 +13,8 @@ from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import artifact
 from adainf.pipeline.progress import Reporter
 from adainf.pipeline.records import Manifest
-from adainf.recipe import FindsCopies, Real, Recipe, WithoutTestSplit
-from adainf.shards.format.manifest import ShardSet, Split
+from adainf.recipe import FindsCopies, ReadsFiles, Real, Recipe, WithoutTestSplit
+from adainf.shards.format.manifest import Originals, ShardSet, Split
 from adainf.shards.format.writer import write_split
 from adainf.sources import BadData, ImageSource, SourceImages, open_source
 from adainf.sources.corrupt import report_all_corrupt
@@ -57,6 +57,7 @@ def ingest(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
             splits=written,
             origin={"kind": recipe.real.kind},
             summary=examined.summary,
+            originals=_originals(recipe.real),
         )
         manifest = job.commit(shards)
     reporter.info("ingest: done, " + ", ".join(f"{len(chosen):,} {name}" for name, chosen in splits.items()) + " images")
@@ -97,6 +98,14 @@ def _splits(real: Real, source: ImageSource) -> dict[str, Selection]:
         "validation": chosen(source.train, validation) if source.validation is None else entire(source.validation),
         "test": chosen(source.train, test) if source.test is None else entire(source.test),
     }
+
+
+def _originals(real: Real) -> Originals | None:
+    if not isinstance(real, ReadsFiles) or real.keep == "resized" or real.image_size_px is None:
+        return None
+    return Originals(
+        size_px=real.image_size_px, exif_transpose=real.exif_transpose, sixteen_bit=real.sixteen_bit, decode=real.decode
+    )
 
 
 def _test_fraction(real: Real) -> float:

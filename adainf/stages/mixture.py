@@ -93,6 +93,7 @@ class Mixture:
 
     def open(self, config: Pretrain, seed: int, accelerator: Accelerator) -> Stream:
         """The stream of batches of this process."""
+        originals = self.real.shards.originals
         return open_stream(
             {name: Source(folder, self.weights[name]) for name, folder in self.folders.items()},
             config.global_batch,
@@ -102,6 +103,8 @@ class Mixture:
             window_shards=config.stream.window_shards,
             damage=config.stream.damage,
             prefetch_batches=config.stream.prefetch_batches,
+            size_px=None if originals is None else originals.size_px,
+            cached="auto" if originals is None else "encoded",
         )
 
     def describe(self, config: Pretrain) -> dict[str, JsonValue]:

@@ -188,7 +188,9 @@ def _dali(folder: Path | None, data: list[bytes], views: int, scaled: bool = Fal
     """A pipeline of one thread on the CPU: of the tars of a folder, or of the same encoded images again and again."""
     from nvidia.dali import fn, pipeline_def, types
 
-    @pipeline_def(batch_size=BATCH if folder else len(data), num_threads=1, device_id=None, prefetch_queue_depth=1)
+    @pipeline_def(  # type: ignore[untyped-decorator]
+        batch_size=BATCH if folder else len(data), num_threads=1, device_id=None, prefetch_queue_depth=1
+    )
     def pipeline() -> Any:
         if folder is None:
             encoded = fn.external_source(source=lambda: [np.frombuffer(each, np.uint8) for each in data], batch=True)

@@ -10,16 +10,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from adainf.shards.format import jpeg
 from adainf.shards.format.formats import AS_STORED, Reading, header_in, turned
+from adainf.shards.format.jpeg import Box
 from adainf.shards.format.png import Pixels, decode_image
-
-Box = tuple[int, int, int, int]
-"""Top, left, height and width in pixels of the upright photo."""
 
 
 class Shape(NamedTuple):
@@ -44,34 +40,37 @@ def shape_of(data: bytes, reading: Reading = AS_STORED) -> Shape:
 
 
 def cut(data: bytes, shape: Shape, boxes: Sequence[Box], outs: Sequence[Pixels], reading: Reading, scaled: bool) -> None:
-    """Decode an image once and write each box, resized, into its array (H x W x 3).
+    """Decode an image once and write each box of the upright image, resized, into its array (H x W x 3).
 
     The filter is Pillow's bicubic, as in `adainf.augment.crop`. `scaled` decodes a JPEG at a half, a quarter or an eighth of
-    its size where each box then has at least twice the height and width of its array. Raises `ValueError` as `decode_image`.
+    its size where each box then is some times its array (`jpeg.scale_of`). Raises `ValueError` as `decode_image`.
     """
+    height, width, orientation = shape
     ratio = min(min(box[2] / out.shape[0], box[3] / out.shape[1]) for box, out in zip(boxes, outs, strict=True))
-    shortest = min(shape.height_px, shape.width_px)
-    least_px = math.ceil(shortest / ratio) if scaled and ratio else None
-    pixels = decode_image(data, verified=True, reading=reading._replace(exif_transpose=False, least_px=least_px))
-    pixels = turned(pixels, shape.orientation)
-    scale = jpeg.scale_of(shape.height_px, shape.width_px, least_px)
-    if pixels.shape[:2] != (-(-shape.height_px // scale), -(-shape.width_px // scale)):
+    least_px = math.ceil(min(height, width) / ratio) if scaled and ratio else None
+    stored = reading._replace(exif_transpose=False, square_px=None, least_px=least_px)
+    pixels = decode_image(data, verified=True, reading=stored)
+    if orientation >= 5:
+        height, width = width, height
+    scale = jpeg.scale_of(height, width, least_px)
+    if pixels.shape[:2] != (-(-height // scale), -(-width // scale)):
         scale = 1  # a format that is not scaled
-        if pixels.shape[:2] != shape[:2]:
-            found = f"{pixels.shape[0]} x {pixels.shape[1]} px"
-            raise ValueError(f"the image is {found}, its header states {shape.height_px} x {shape.width_px} px")
+        if pixels.shape[:2] != (height, width):
+            raise ValueError(f"the image is {pixels.shape[0]} x {pixels.shape[1]} px, its header states {height} x {width} px")
     for box, out in zip(boxes, outs, strict=True):
-        _resize(pixels, np.array(box) / scale, out)
+        rows, columns = (out.shape[1], out.shape[0]) if orientation >= 5 else out.shape[:2]
+        place = _stored(box, height, width, orientation)
+        view = jpeg.resize(pixels, place, scale, rows, columns, Image.Resampling.BICUBIC)
+        out[...] = turned(view, orientation)
 
 
-def _resize(pixels: Pixels, box: NDArray[np.float64], out: Pixels) -> None:
-    top, left, height, width = box.tolist()
-    first, start = int(top), int(left)
-    piece = pixels[first : math.ceil(top + height), start : math.ceil(left + width)]
-    if piece.shape == out.shape and (height, width) == piece.shape[:2]:
-        out[...] = piece
-        return
-    bottom, right = min(top - first + height, piece.shape[0]), min(left - start + width, piece.shape[1])
-    image = Image.fromarray(np.ascontiguousarray(piece))
-    size = (out.shape[1], out.shape[0])
-    out[...] = np.asarray(image.resize(size, Image.Resampling.BICUBIC, (left - start, top - first, right, bottom)))
+def _stored(box: Box, height_px: int, width_px: int, orientation: int) -> Box:
+    """A box of the upright image, in an image that is stored with that height, width and EXIF orientation."""
+    top, left, height, width = box
+    if orientation >= 5:
+        top, left, height, width = left, top, width, height
+    if orientation in (3, 4, 6, 7):
+        top = height_px - top - height
+    if orientation in (2, 3, 7, 8):
+        left = width_px - left - width
+    return top, left, height, width

@@ -46,7 +46,11 @@ class Reading(NamedTuple):
     sixteen_bit: SixteenBit = "refuse"
     """Greyscale of 16 bits: scaled, 0..65535 to 0..255, or an error."""
     least_px: int | None = None
-    """Decode a JPEG at a half, a quarter or an eighth of its size, with both sides at least this; None: at its size."""
+    """Decode a JPEG at a half, a quarter or an eighth of its size, with both sides some times this; None: at its size."""
+    square_px: int | None = None
+    """The same, and resize the central square of what was scaled to this: a scaled image ends within a pixel."""
+    keep_encoded: bool = False
+    """Return the encoded image with the pixels (`adainf.shards.format.tar.Original`)."""
 
 
 AS_STORED = Reading()
@@ -105,6 +109,18 @@ def header_in(data: bytes) -> Header | None:
     except ValueError:
         return None
     return Header("RGB", height, width, 1)
+
+
+_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "PPM": "ppm", "TIFF": "tif", "JPEG2000": "jp2"}
+
+
+def suffix_of(data: bytes) -> str:
+    """The suffix for an encoded image that can be read."""
+    if data.startswith(NPY):
+        return "npy"
+    with open_image(io.BytesIO(data)) as image:
+        kind = image.format or ""
+    return _SUFFIXES.get(kind, kind.lower())
 
 
 def upright(image: Image.Image) -> Image.Image:

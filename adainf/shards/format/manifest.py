@@ -72,19 +72,24 @@ class ShardIndex(Record):
     """-1 is none."""
     texts: list[str | None] = Field(default_factory=_no_texts)
     """Captions. The stored object omits the column where no sample has one, as indexes of older versions do."""
+    image_sha256s: list[str] = Field(default=[])
+    """Of the encoded images, where they are the files of the source; else the column is omitted."""
     pixels: PixelFacts | None = None
-    """None: indexed without decoding."""
+    """Of the images as they are read; None: indexed without decoding."""
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
         columns = (self.image_offsets, self.image_sizes_bytes, self.image_crc32s, self.labels, self.texts)
         if any(len(column) != len(self.keys) for column in columns):
             raise ValueError("its columns differ in length")
+        if len(self.image_sha256s) not in (0, len(self.keys)):
+            raise ValueError("its columns differ in length")
         return self
 
     def to_json(self) -> bytes:
         """JSON on one line: indentation would double the size."""
-        columns = self.model_dump(mode="json", exclude=None if any(self.texts) else {"texts"})
+        empty = {name for name, column in (("texts", self.texts), ("image_sha256s", self.image_sha256s)) if not any(column)}
+        columns = self.model_dump(mode="json", exclude=empty or None)
         return json.dumps(columns, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -207,8 +212,8 @@ class ShardSet(Record):
         if self.originals is None:
             return Decoding(AS_STORED, size_px)
         size_px = self.originals.size_px if size_px is None else size_px
-        least_px = size_px if self.originals.decode == "scaled" else None
-        return Decoding(Reading(self.originals.exif_transpose, self.originals.sixteen_bit, least_px), size_px)
+        square_px = size_px if self.originals.decode == "scaled" else None
+        return Decoding(Reading(self.originals.exif_transpose, self.originals.sixteen_bit, None, square_px), size_px)
 
     def has_same_images(self, other: ShardSet) -> bool:
         """Whether both are the same set, apart from their summaries: an older version stored none."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from adainf.shards.format import jpeg
-from adainf.shards.format.formats import AS_STORED, NPY, Reading, header_of, open_image, turned, upright
+from adainf.shards.format.formats import AS_STORED, NPY, Reading, header_of, open_image, orientation, turned, upright
 
 Pixels = NDArray[np.uint8]
 
@@ -113,7 +113,11 @@ def decode_image(data: bytes, verified: bool = False, reading: Reading = AS_STOR
             mode, (width, height) = opened.mode, opened.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} px exceed the limit of {MAX_PIXELS:,} pixels")
-            jpeg.draft(opened, jpeg.scale_of(height, width, reading.least_px))
+            scale = jpeg.scale_of(height, width, reading.square_px or reading.least_px)
+            jpeg.draft(opened, scale)
+            if reading.square_px and opened.size != (width, height):
+                pixels = jpeg.square(np.array(opened.convert("RGB")), height, width, scale, reading.square_px)
+                return turned(pixels, orientation(opened)) if reading.exif_transpose else pixels
             image = upright(opened) if reading.exif_transpose else opened
             if mode == "RGB":
                 return np.array(image)
@@ -157,7 +161,10 @@ def _decode_jpeg(data: bytes, reading: Reading) -> Pixels | None:
     frame = jpeg.frame_of(data)
     if frame is None or not 0 < frame.height_px * frame.width_px <= MAX_PIXELS:
         return None
-    pixels = jpeg.decode_jpeg(data, frame, jpeg.scale_of(frame.height_px, frame.width_px, reading.least_px))
+    scale = jpeg.scale_of(frame.height_px, frame.width_px, reading.square_px or reading.least_px)
+    pixels = jpeg.decode_jpeg(data, frame, scale)
+    if pixels is not None and scale > 1 and reading.square_px:
+        pixels = jpeg.square(pixels, frame.height_px, frame.width_px, scale, reading.square_px)
     if pixels is None or not (frame.has_app1 and reading.exif_transpose):
         return pixels
     header = header_of(io.BytesIO(data))

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adainf.shards.format.formats import suffix_of
 from adainf.shards.format.png import Pixels, encode_deflated_png, encode_stored_png, encode_stored_pngs
 from adainf.shards.format.scan import BLOCK, Buffer
 
@@ -29,12 +30,26 @@ class Sample(NamedTuple):
     """Its caption: not empty, stripped of white space."""
 
 
+class Original(Sample):
+    """A sample whose file is stored; its pixels are those that are read."""
+
+    encoded: bytes
+
+    @classmethod
+    def of(cls, sample: Sample, encoded: bytes) -> Original:
+        """The sample with its file."""
+        original = cls(*sample)
+        original.encoded = encoded
+        return original
+
+
 def encode_shard(first_index: int, samples: Sequence[Sample], compression: Compression = "stored") -> bytes:
     """Pack samples `first_index`, `first_index` + 1, … as ``000123.png`` (and ``.cls``, ``.txt``) into one tar."""
     files: list[tuple[str, Buffer]] = []
-    images = _encode_images([sample.image for sample in samples], compression)
+    kept = [sample.encoded for sample in samples if isinstance(sample, Original)]
+    images = kept if len(kept) == len(samples) else _encode_images([sample.image for sample in samples], compression)
     for number, (image, (_, label, text)) in enumerate(zip(images, samples, strict=True), first_index):
-        files.append((f"{number:06d}.png", image))
+        files.append((f"{number:06d}.{suffix_of(bytes(image)) if kept else 'png'}", image))
         if label is not None:
             files.append((f"{number:06d}.cls", str(label).encode()))
         if text is not None:

@@ -16,7 +16,7 @@ from adainf.pipeline.records import Output, sha256
 from adainf.shards.format.manifest import Channels, PixelFacts, Shard, ShardIndex, Split, index_key
 from adainf.shards.format.png import Pixels, decode_image
 from adainf.shards.format.samples import TarSample, number_of, samples
-from adainf.shards.format.tar import Compression, Sample, encode_shard
+from adainf.shards.format.tar import Compression, Original, Sample, encode_shard
 from adainf.storage import NotFound
 
 _BLOCK_IMAGES = 16
@@ -123,7 +123,9 @@ class SplitWriter:
         key, indices = self._key(number), self.indices(number)
         data = encode_shard(indices.start, made, self._compression)
         held = self._run.compare_and_swap(f"{self._folder}/{key}", data, may_replace=_is_corrupt)
+        digests = [sha256(sample.encoded) for sample in made if isinstance(sample, Original)]
         index = _index(key, data, samples(data), pixel_facts(sample.image for sample in made))
+        index = index.model_copy(update={"image_sha256s": digests})
         if held != data:  # for example by another zlib build: the decoded content is what counts
             own, index = index, _decoded_index(key, held)
             if _content(own) != _content(index):

@@ -45,7 +45,7 @@ class EncodedSplit(CompleteSplit):
     def __init__(self, folder: ShardFolder, split: str, cache: Cache, policy: Policy, size_px: int | None = None) -> None:
         self.size = one_size(folder, size_px)
         self._reading, self._resize_px = folder.shards.decoding(size_px)
-        self._scaled = self._reading.least_px is not None
+        self._scaled = self._reading.square_px is not None
         described = folder.split(split)
         self._tar_starts = np.concatenate([[0], np.cumsum(described.tar_sizes_bytes)]).astype(np.int64)
         size_bytes = int(self._tar_starts[-1])

@@ -83,7 +83,8 @@ def open_stream(
     folders = {name: source.open() for name, source in given.items()}
     counts = [folders[name].split(source.split).images for name, source in given.items()]
     node = Cache(None if cache is None else Path(cache), cache_bytes)
-    opener = Opener(node, damage, size_px, window_shards, cached)
+    originals = any(folder.shards.originals is not None for folder in folders.values())
+    opener = Opener(node, damage, size_px, window_shards, cached, originals)
     with ExitStack() as undo:  # close what is open if a later step fails
         undo.callback(node.close)
         windows = [one for name, source in given.items() if (one := opener.windows(folders[name], source.split))] or None

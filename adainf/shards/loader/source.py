@@ -72,6 +72,8 @@ class Opener:
     size_px: int | None
     window_shards: int | None
     mode: CacheMode = "auto"
+    originals: bool = False
+    """Whether a source keeps the files of its photos; see `Stream.originals`."""
 
     def windows(self, folder: ShardFolder, split: str) -> Windows | None:
         """The windows of a split, without reading its shards; None where images are shuffled over the entire split."""

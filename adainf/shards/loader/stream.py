@@ -54,6 +54,8 @@ class Stream:
         self._first = self._curriculum = curriculum
         self.global_batch, self.rank, self.world = global_batch, rank, world
         self.slice = slice_of(global_batch, rank, world)
+        self.originals = opener.originals
+        """Whether a source keeps the files of its photos, of which views should be cropped (`crop`)."""
         self.loss_weight = (self.slice.stop - self.slice.start) * world / global_batch
         """Factor for the mean loss of this rank's slice, which makes the mean over ranks that of the global batch."""
         self.data_wait_seconds = 0.0
