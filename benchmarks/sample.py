@@ -159,7 +159,7 @@ def draw_ours(images: int, save: str | None = None, **task: Any) -> Values:
     from adainf.generators.sample import sample_images
     from adainf.runtime.determinism import default_device
 
-    config, fitted, size_px = _generator(**task)
+    config, fitted, size_px = fitted_generator(**task)
     short_one = config.model_copy(update={"sampler": config.sampler.model_copy(update={"steps": 2})})
     batch, device = min(images, config.sampler.batch), default_device()
     open_diffusion(short_one, fitted, size_px, 0, device)(range(batch))  # what is set up once is not what is measured
@@ -177,7 +177,7 @@ def draw_diffusers(images: int, kind: str, steps: int, save: str | None = None, 
     from adainf.generators.schedules import ddpm_sigmas
     from adainf.runtime.determinism import default_device
 
-    config, fitted, size_px = _generator(kind, steps, **task)
+    config, fitted, size_px = fitted_generator(kind, steps, **task)
     device = default_device()
     network = build_denoiser(config, size_px, 0.5).network
     network.load_state_dict(fitted.weights)
@@ -236,7 +236,7 @@ def judge(images: str, uri: str) -> Values:
     return {"fd_rand": distance, "coverage": Manifold(real, NEIGHBOURS, device).coverage(drawn)}
 
 
-def _generator(
+def fitted_generator(
     kind: str,
     steps: int,
     objective: str = "ddpm",

@@ -117,7 +117,7 @@ def choose(found: Found, name: str, method: str, gpu: bool, threads: int) -> lis
         Line(1, "horizontal_flip", flips),
         Line(1, "ema_half_life_images", 100_000 if gpu else 20_000),
         Line(1, "unet", {"channels": 64 if gpu else 32, "multipliers": [1, 2, 2][:resolutions], "attention_below_px": 8}),
-        Line(1, "sampler", {"kind": "dpmpp2m", "steps": 16 if gpu else 8}),
+        Line(1, "sampler", {"kind": "dpmpp2m", "steps": 16 if gpu else 10, "rho": 14, "sigma_min": 0.01}),
     ]
     if gpu:
         lines.append(Line(1, "precision", "bf16"))
