@@ -139,7 +139,7 @@ def ceiling(
     if as_json:
         print(found.to_json().decode(), end="")
     for line in lines(found):
-        log.info(line)
+        log.console.print(line, markup=False)  # also with --quiet
     return found
 
 
@@ -218,8 +218,16 @@ def _parts(shared: _Experiments, seed: int) -> dict[str, ShardFolder]:
                     ]
 
                 split = write_split(shared.run, name, "train", len(rows), shared.recipe.real.shard_images, samples)
-                shards = shared.real.shards.model_copy(update={"splits": {"train": split}, "summary": None})
-                manifest = job.commit(ShardSet.model_validate(shards.model_dump()))
+                _, height_px, width_px, _ = shared.train.images.shape  # also where the real shards hold original photos
+                known = shared.real.shards
+                shards = ShardSet(
+                    height_px=height_px,
+                    width_px=width_px,
+                    classes=known.classes,
+                    splits={"train": split},
+                    origin=known.origin,
+                )
+                manifest = job.commit(shards)
         made[part] = ShardFolder.of(shared.run, name, manifest)
     return made
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from adainf import cli
@@ -127,6 +128,26 @@ def test_without_labels_held_out_infonce_judges(tmp_path: Path) -> None:
     found = ceiling(load_recipe(write_recipe(tmp_path, text)), Run(str(tmp_path / "run")), SILENT, seeds=2)
     assert (found.judged_by, found.knn_scores, found.knn_gains) == ("infonce", {}, [])
     assert all(score < 0 for values in found.scores.values() for score in values.values())
+
+
+def test_of_original_photos_the_resized_images_are_used(tmp_path: Path) -> None:
+    """Would catch parts that declare themselves photos, of which views are cropped."""
+    sizes = np.random.default_rng(0).integers(10, 20, (60, 2))
+    for number, (height, width) in enumerate(sizes.tolist()):
+        file = tmp_path / f"photos/{'ab'[number % 2]}/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((height, width, 3), number, np.uint8)).save(file)
+    kept = f"real: {{kind: folder, path: {tmp_path / 'photos'}, image_size_px: 8, keep: original, validation_fraction: 0.2}}"
+    text = TEXT.replace("real: {kind: digits, train_limit_images: 128}", kept).replace("global_batch: 32", "global_batch: 8")
+    run = Run(str(tmp_path / "run"))
+    ceiling(load_recipe(write_recipe(tmp_path, text)), run, SILENT, seeds=2)
+    parts = [key for key in artifact_hashes(run.uri) if key.endswith("real/manifest.json") and key.startswith("ceiling/")]
+    for key in parts:
+        committed = run.find(key.removesuffix("/manifest.json"))
+        assert committed is not None
+        assert committed.content_as(ShardSet).image_size == (8, 8)
+        assert "originals" not in committed.content
+    assert len(parts) == 2
 
 
 @pytest.mark.parametrize(
