@@ -92,9 +92,16 @@ def _show_recipe(parsed: argparse.Namespace) -> None:
 
 def _shards(command: str, view: str, uri: str, **options: Any) -> None:
     if view == "index":
+        from adainf.shards.format.folder import is_set
         from adainf.sources.indexing import index_tars
 
-        index_tars(uri, Reporter(), _fields(options), options["skip"])
+        other, reporter = options["other"], Reporter()
+        if other is None or not is_set(uri):
+            index_tars(uri, reporter, _fields(options), options["skip"])
+        if other is not None:
+            from adainf.sources.other_indexes import write_indexes
+
+            write_indexes(uri, other, reporter)
     elif view == "import":
         from adainf.sources.importing import import_images
 

@@ -121,6 +121,13 @@ def build_parser() -> argparse.ArgumentParser:
             )
         if name in ("import", "index"):
             _add_tar_arguments(action)
+        if name == "index":
+            action.add_argument(
+                "--as",
+                choices=("dali", "webshart"),
+                dest="other",
+                help="also write the index of another reader beside each tar: NAME.idx (dali), NAME.json (webshart, hfutils)",
+            )
         tars = "" if name in ("import", "index", "verify") else "; or one .tar, or a pattern of tars"
         action.add_argument("uri", metavar="URI", help=f"a folder or s3://bucket/prefix{tars}")
         if name == "verify":

@@ -97,6 +97,8 @@ def test_shards_hold_the_files_and_their_digests(made: tuple[Path, dict[str, byt
             assert {name.rpartition(".")[2] for name in images} <= {"jpg", "png", "webp"}
             held |= dict(zip(index.image_sha256s, images.values(), strict=True))
     assert sorted(held.values()) == sorted(files.values())
+    keys = [key for split in real.shards.splits.values() for shard in split.shards for key in real.index(shard).keys]
+    assert len(set(keys)) == len(files)  # also across splits
     verify(real.uri, Reporter())
 
 

@@ -13,6 +13,15 @@ from adainf.storage import NotFound
 from adainf.storage.base import is_key
 
 
+def is_set(uri: str) -> bool:
+    """Whether there is a manifest."""
+    try:
+        Run(uri).store.get("manifest.json")
+    except NotFound:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class ShardFolder:
     """The set in the folder `name` of `run` (the run itself where `name` is empty)."""

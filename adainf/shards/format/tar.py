@@ -43,17 +43,20 @@ class Original(Sample):
         return original
 
 
-def encode_shard(first_index: int, samples: Sequence[Sample], compression: Compression = "stored") -> bytes:
-    """Pack samples `first_index`, `first_index` + 1, … as ``000123.png`` (and ``.cls``, ``.txt``) into one tar."""
+def encode_shard(first_index: int, samples: Sequence[Sample], compression: Compression = "stored", prefix: str = "") -> bytes:
+    """Pack samples `first_index`, `first_index` + 1, … as ``000123.png`` (and ``.cls``, ``.txt``) into one tar.
+
+    `prefix`: of each key.
+    """
     files: list[tuple[str, Buffer]] = []
     kept = [sample.encoded for sample in samples if isinstance(sample, Original)]
     images = kept if len(kept) == len(samples) else _encode_images([sample.image for sample in samples], compression)
     for number, (image, (_, label, text)) in enumerate(zip(images, samples, strict=True), first_index):
-        files.append((f"{number:06d}.{suffix_of(bytes(image)) if kept else 'png'}", image))
+        files.append((f"{prefix}{number:06d}.{suffix_of(bytes(image)) if kept else 'png'}", image))
         if label is not None:
-            files.append((f"{number:06d}.cls", str(label).encode()))
+            files.append((f"{prefix}{number:06d}.cls", str(label).encode()))
         if text is not None:
-            files.append((f"{number:06d}.txt", text.encode()))
+            files.append((f"{prefix}{number:06d}.txt", text.encode()))
     return _pack(files)
 
 

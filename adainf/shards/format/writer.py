@@ -115,13 +115,16 @@ class SplitWriter:
         except (NotFound, BadInput):  # recreated, and compared with the tar
             return
         matches = (index.tar.key, index.tar.size_bytes) == (self._key(number), tar_size_bytes)
-        if matches and index.keys == [f"{sample:06d}" for sample in self.indices(number)]:
+        # Originals have keys that are unique in their set, as some readers demand; the bytes of other sets stay as they were.
+        prefix = f"{self._stem}-" if index.image_sha256s else ""
+        if matches and index.keys == [f"{prefix}{sample:06d}" for sample in self.indices(number)]:
             self._record(number, index, data)
 
     def _commit(self, number: int, made: list[Sample]) -> int:
         """Write the shard, then its index; the number of its images."""
         key, indices = self._key(number), self.indices(number)
-        data = encode_shard(indices.start, made, self._compression)
+        prefix = f"{self._stem}-" if any(isinstance(sample, Original) for sample in made) else ""
+        data = encode_shard(indices.start, made, self._compression, prefix)
         held = self._run.compare_and_swap(f"{self._folder}/{key}", data, may_replace=_is_corrupt)
         digests = [sha256(sample.encoded) for sample in made if isinstance(sample, Original)]
         index = _index(key, data, samples(data), pixel_facts(sample.image for sample in made))
