@@ -20,8 +20,9 @@ from adainf.pipeline.progress import Reporter
 from adainf.stages.fit import fit
 from adainf.stages.generate import generate
 from adainf.stages.ingest import ingest
+from adainf.stages.positives import positives
 from tests.test_chain import launch
-from tests.tiny import adainf, artifact_hashes, write_recipe
+from tests.tiny import RECIPE, adainf, artifact_hashes, write_recipe
 
 STAGES = [
     "ingest",
@@ -223,6 +224,27 @@ def test_a_worker_killed_during_an_upload_keeps_all_shards_before_it(
     there = artifact_hashes(run)
     assert there == {key: value for key, value in artifact_hashes(reference).items() if key in there}
     assert "generated/manifest.json" in there
+    assert {file: file.stat().st_mtime_ns for file in left} == left, "a complete shard was written again"
+
+
+def test_a_killed_worker_keeps_the_candidates_that_it_has_written(tmp_path: Path) -> None:
+    """During the upload of shard 1 of candidate 1: those of candidate 0 stay, and the rest becomes the same bytes."""
+    text = "positives: {draw: {kind: renoise, sigma: 0.1}, candidates: 2}\narms: [none, positives]\nquality: null\n"
+    path = write_recipe(tmp_path, RECIPE.replace("train_limit_images: 256", "train_limit_images: 256, shard_images: 64") + text)
+    recipe = load_recipe(path)
+    reference, run = tmp_path / "reference", tmp_path / "killed"
+    ingest(recipe, Run(str(reference)), Reporter())
+    fit(recipe, Run(str(reference)), Reporter())
+    shutil.copytree(reference, run)
+    positives(recipe, Run(str(reference)), Reporter())
+    victim = stalled("001-000001.tar", "positives", path, run)
+    victim.kill()
+    victim.communicate(timeout=60)
+    left = {file: file.stat().st_mtime_ns for file in (run / "positives").rglob("*-0*")}
+    assert len([file for file in left if file.name.endswith(".index.json")]) == 5
+
+    assert positives(recipe, Run(str(run)), Reporter())
+    assert artifact_hashes(run) == artifact_hashes(reference)
     assert {file: file.stat().st_mtime_ns for file in left} == left, "a complete shard was written again"
 
 

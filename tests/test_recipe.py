@@ -103,7 +103,36 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ("arms: [none, none]", "arms contains an arm twice"),
         (
             "arms: [none, best]",
-            "arms.1 is 'best'; input should be 'none', 'none-weak', 'vanilla', 'reweighted', 'weak', 'adainf' or 'verified'",
+            "arms.1 is 'best'; input should be 'none', 'none-weak', 'vanilla', 'reweighted', 'weak', 'adainf', 'verified', "
+            "'positives', 'adainf-positives', 'third-view' or 'random-positives'",
+        ),
+        ("arms: [none, positives]", "arms lists positives and positives is null; set positives: {}"),
+        ("arms: [none, third-view]", "arms lists third-view and positives is null; set positives: {}"),
+        (
+            "positives: {}",
+            "positives is for arms positives, adainf-positives and their controls; add one to arms, or remove it",
+        ),
+        (
+            "arms: [third-view]\npositives: {}",
+            "arms lists third-view, the control of positives.use.kind add; set that, or remove",
+        ),
+        ("arms: [positives]\npositives: {draw: {kind: neighbour}}", "searches by the encoder of arm none; add none to arms"),
+        ("arms: [positives]\npositives: {draw: {kind: noise}}", "positives.draw.kind must be one of 'renoise', 'neighbour'"),
+        (
+            "arms: [positives]\npositives: {draw: {kind: renoise, sigma: 90}}",
+            "positives.draw.sigma is 90, outside of the sampler's",
+        ),
+        ("arms: [positives]\npositives: {draw: {kind: renoise, sigma: 0.001}}", "positives.draw.sigma is 0.001, outside"),
+        (
+            "arms: [positives]\npositives: {use: {kind: replace, probability: 0}}",
+            "positives.use.probability is 0; input should",
+        ),
+        ("arms: [positives]\npositives: {use: {kind: add, wieght: 1}}", "positives.use.wieght is not a setting; did you mean"),
+        ("arms: [positives]\npositives: {candidates: 0}", "positives.candidates is 0; input should be greater"),
+        ("arms: [positives]\npositives: {source: a}", "positives.source is a; remove it, there is one generator"),
+        (
+            "arms: [positives]\npositives: {use: {kind: add}}\npretrain: {method: {kind: byol}}",
+            "positives.use.kind is add, which method byol does not support; set it to replace",
         ),
         ("name: other", "line 6, column 1 is not valid YAML (duplicate key 'name')"),
         ("name: [", "is not valid YAML"),
@@ -160,6 +189,18 @@ def test_a_wrong_recipe_is_explained(tmp_path: Path, old: str, new: str, sentenc
     ("generators", "sentence"),
     [
         ("", "generator is missing; add it, or name several in generators"),
+        (
+            "generators: {a: {generator: {kind: gan, steps: 1}}}\narms: [positives]\npositives: {}",
+            "positives.source is null; set it to one of a",
+        ),
+        (
+            "generators: {a: {generator: {kind: gan, steps: 1}}}\narms: [positives]\npositives: {source: a}",
+            "positives.draw.kind is renoise, which needs a generator of kind diffusion, not gan; set it to neighbour",
+        ),
+        (
+            "generators: {positives: {generator: {kind: diffusion, steps: 1}}}\narms: [positives]\npositives: {source: positives}",
+            "generators contains the name positives, which the candidates have; rename",
+        ),
         ("generators: {}", "generators is {}; dictionary should have at least 1 item"),
         ("generators: {A b: {generator: {kind: gan, steps: 1}}}", "'A b'; string should match pattern"),
         ("generators: {a: {kind: gan}}", "generators.a.kind is not a setting; known here: generator, generate"),

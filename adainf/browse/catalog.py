@@ -18,7 +18,7 @@ from adainf.shards.loader.permutation import Integers, shard_of
 from adainf.sources.tar_files import check_uri, find_tars, is_tar_uri
 from adainf.storage import open_store
 
-SETS = ("real", "generated")
+SETS = ("real", "generated", "positives")
 """The artifacts of a run that are shard sets, or folders of several shard sets."""
 _FIX = "pass a run, a shard set, or tars (a folder, one .tar, or a pattern); `adainf shards import` makes a set of other data"
 SPLITS = ("train", "validation", "test")

@@ -14,6 +14,7 @@ from adainf.pipeline.stages import STAGES
 
 RUN = "run all stages in order on this machine"
 WORKER = {
+    "positives": "write only shards K, K + N, … of all candidates; without K/, K is JOB_COMPLETION_INDEX (default: all shards)",
     "generate": "write only shards K, K + N, …; without K/, K is JOB_COMPLETION_INDEX (default: all shards)",
     "verify": "run only probes K, K + N, …; without K/, K is JOB_COMPLETION_INDEX (default: all probes)",
     "evaluate": "evaluate only arms K, K + N, …; without K/, K is JOB_COMPLETION_INDEX (default: all arms)",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adainf.generators.batches import Batches
-from adainf.generators.denoiser import DdpmDenoiser, EdmDenoiser
+from adainf.generators.denoiser import DdpmDenoiser, DenoiserFn, EdmDenoiser
 from adainf.generators.ema import update_ema
 from adainf.generators.kind import DrawBatch, Fitted, GeneratorKind, check_count, check_size
 from adainf.generators.noise import RowRandom, initial_noise
 from adainf.generators.objectives import denoising_loss, loss_weight, stable_target, training_sigmas
-from adainf.generators.pixels import deviation, to_pixels
+from adainf.generators.pixels import deviation, to_pixels, to_unit
 from adainf.generators.samplers import SAMPLERS, sample
 from adainf.generators.schedules import sampling_sigmas
 from adainf.models.diffusers_unet import DiffusersUNet, unet2d_model
@@ -89,24 +91,54 @@ def clip_pixels(clean: Tensor) -> Tensor:
     return clean.clamp(-1, 1)
 
 
-def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
-    """The sampler of a fitted diffusion model."""
+def _denoiser(config: Diffusion, fitted: Fitted, size_px: int, device: torch.device) -> DenoiserFn:
+    """The denoiser of a fitted diffusion model, ready to sample."""
     denoiser = build_denoiser(config, size_px, float(fitted.described["sigma_data"]))  # type: ignore[arg-type]
     denoiser.network.load_state_dict(fitted.weights)
     # At least a tenth faster; channels-last convolutions keep the layout.
     denoiser = denoiser.eval().to(device).to(memory_format=torch.channels_last)
-    shape, levels, sampler = (3, size_px, size_px), sampling_sigmas(config), SAMPLERS[config.sampler.kind]
 
     def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.sampler.precision == "bf16"):
             denoised: Tensor = denoiser(x_BCHW, sigma_B)
         return denoised
 
+    return denoise
+
+
+def open_diffusion(config: Diffusion, fitted: Fitted, size_px: int, seed: int, device: torch.device) -> DrawBatch:
+    """The sampler of a fitted diffusion model."""
+    denoise, shape = _denoiser(config, fitted, size_px, device), (3, size_px, size_px)
+    levels, sampler = sampling_sigmas(config), SAMPLERS[config.sampler.kind]
+
     def draw(indices: range) -> Pixels:
         def noise(step: int) -> Tensor:
             return initial_noise(seed, indices, shape, step).to(device)
 
         return to_pixels(sample(sampler, denoise, noise(0), levels, noise, clip_pixels)).cpu().numpy()
+
+    return draw
+
+
+def open_renoise(
+    config: Diffusion, fitted: Fitted, parents: Pixels, sigma: float, seed: int, device: torch.device
+) -> Callable[[int, range], Pixels]:
+    """SDEdit (Meng et al. 2022, arXiv 2108.01073, algorithm 1): (candidate number, indices of `parents`) → their candidates.
+
+    The parent plus noise of standard deviation `sigma`, then the sampler's levels below `sigma`. `parents`: N x H x W x 3 uint8.
+    A candidate is a function of (seed, index, candidate number). Indices beyond the last parent, which pad a batch, wrap around.
+    """
+    size_px = parents.shape[1]
+    denoise, shape, sampler = _denoiser(config, fitted, size_px, device), (3, size_px, size_px), SAMPLERS[config.sampler.kind]
+    below = sampling_sigmas(config)
+    levels = torch.cat([torch.tensor([sigma], dtype=below.dtype), below[below < sigma]])
+
+    def draw(candidate: int, indices: range) -> Pixels:
+        def noise(step: int) -> Tensor:
+            return initial_noise(seed, indices, shape, step, candidate).to(device)
+
+        clean = to_unit(torch.from_numpy(parents[np.arange(indices.start, indices.stop) % len(parents)])).to(device)
+        return to_pixels(sample(sampler, denoise, noise(0), levels, noise, clip_pixels, clean)).cpu().numpy()
 
     return draw
 

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from adainf.runtime.determinism import to_device
 
-_SAMPLING, _FIT = 0, 1
+_SAMPLING, _FIT, _CANDIDATES = 0, 1, 2
 
 
-def initial_noise(seed: int, indices: range, shape: tuple[int, ...], step: int = 0) -> Tensor:
-    """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index, step).
+def initial_noise(seed: int, indices: range, shape: tuple[int, ...], step: int = 0, candidate: int | None = None) -> Tensor:
+    """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index, step, candidate).
 
     Step 0 is the initial noise; a stochastic sampler adds that of later steps. Any shard can be regenerated separately, on
-    another machine, in another batch.
+    another machine, in another batch. `candidate`: number of a positive of real image `index`; None for generated image `index`.
     """
+    use = _SAMPLING if candidate is None else _CANDIDATES + candidate
     noise = np.empty((len(indices), *shape), np.float32)
     for row, index in enumerate(indices):
-        noise[row] = _generator(seed, _SAMPLING, step, index).standard_normal(shape, np.float32)
+        noise[row] = _generator(seed, use, step, index).standard_normal(shape, np.float32)
     return torch.from_numpy(noise)
 
 

@@ -33,8 +33,9 @@ def sample(
     levels: Tensor,
     fresh_noise: FreshNoise,
     project: Project = identity,
+    clean_BCHW: Tensor | None = None,
 ) -> Tensor:
-    """Images from standard normal noise. The state is float64, since small steps are summed; the network gets float32.
+    """Images from standard normal noise, added to `clean_BCHW` where that is given. The state is float64, since small steps are summed; the network gets float32.
 
     `levels` descend to 0. Only stochastic samplers call `fresh_noise`. `project` corrects errors of the network: the expected
     clean image is a mean of images and lies in their range, the prediction may not. Deterministic samplers keep the predicted
@@ -44,7 +45,8 @@ def sample(
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return denoiser(x.float(), torch.full((len(x),), float(sigma), device=x.device)).double()
 
-    return sampler(denoise, noise_BCHW.double() * float(levels[0]), levels, fresh_noise, project)
+    x = noise_BCHW.double() * float(levels[0])
+    return sampler(denoise, x if clean_BCHW is None else x + clean_BCHW.double(), levels, fresh_noise, project)
 
 
 def heun(denoise: Denoise, x: Tensor, levels: Tensor, fresh_noise: FreshNoise, project: Project) -> Tensor:

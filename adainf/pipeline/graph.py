@@ -13,12 +13,18 @@ from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.records import Manifest, Request
 from adainf.pipeline.stages import STAGES
-from adainf.recipe import REAL_ALONE, Arm, External, GeneratedSource, ImportedImages, Recipe
+from adainf.recipe import REAL_ALONE, WITH_CANDIDATES, Arm, External, GeneratedSource, ImportedImages, Recipe, Renoise
 
 REPORT = "report"
 """The artifact that summarizes all others. It is not a node of the graph; also the name of its task."""
 UNTRAINED = "untrained"
 """The initial encoder of every arm, evaluated as a baseline."""
+POSITIVES = "positives"
+"""The artifact with the candidates of the real training images."""
+POSITIVES_QUALITY = "quality/positives"
+"""The artifact with their measurements."""
+GROWS_WITH = {"generate": "generate.images", "positives": "positives.candidates"}
+"""Stage → the setting that extends its set where it is raised."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
             nodes |= _generated(source)
     if "none" in recipe.arms:
         nodes |= _pretrained(recipe, "none")  # first, as measure uses its encoder
+    if recipe.uses_candidates:
+        nodes |= _positives(recipe)
     qualities = tuple(measured(source) for source in recipe.sources) if recipe.measures_quality else ()
     if recipe.measures_quality:
         assert recipe.quality is not None
@@ -105,6 +113,8 @@ def build_graph(recipe: Recipe) -> dict[str, Node]:
         settings = recipe.quality.model_dump(mode="json", exclude={"batch": True, "inception": {"weights"}})
         for quality, images in zip(qualities, generated_sets(recipe), strict=True):
             nodes[quality] = Node("measure", ("real", images, *([judge] if judge else [])), settings)
+        if recipe.uses_candidates:
+            nodes[POSITIVES_QUALITY] = _positives_quality(recipe, judge)
     if recipe.uses_plan:
         augmentation = recipe.pretrain.augmentation.model_dump(mode="json")
         settings = {"plan": recipe.plan.model_dump(mode="json", exclude={"verify"}), "augmentation": augmentation}
@@ -155,7 +165,31 @@ def _pretrained(recipe: Recipe, arm: Arm) -> dict[str, Node]:
     generated_images = () if arm in REAL_ALONE else generated_sets(recipe)
     inputs = ("real", *generated_images, *_DECIDED_BY.get(arm, ("plan",)))
     common, seeds = training(recipe), recipe.pretrain.seeds
+    if arm in WITH_CANDIDATES:  # measured first: candidates that have nothing to do with their parents are refused
+        inputs = (*inputs, POSITIVES, *([POSITIVES_QUALITY] if recipe.measures_quality else []))
+    if arm in (*WITH_CANDIDATES, "third-view"):
+        assert recipe.positives is not None
+        common["use"] = recipe.positives.use.model_dump(mode="json")
     return {pretrained(arm, seed): Node("pretrain", inputs, {"arm": arm, "seed": seed, **common}) for seed in seeds}
+
+
+def _positives(recipe: Recipe) -> dict[str, Node]:
+    assert recipe.positives is not None
+    source, settings = recipe.candidate_source, recipe.positives.model_dump(mode="json", exclude={"use"})
+    if isinstance(recipe.positives.draw, Renoise):
+        settings |= source.generator.model_dump(mode="json", include={"sampler"})
+        return {POSITIVES: Node("positives", ("real", fitted(source.name)), settings)}
+    judge = judging_encoder(recipe)
+    assert judge is not None
+    return {POSITIVES: Node("positives", ("real", generated(source.name), judge), settings)}
+
+
+def _positives_quality(recipe: Recipe, judge: str | None) -> Node:
+    settings = {
+        "quality": {"images": recipe.quality.images} if recipe.quality else {},
+        "augmentation": recipe.pretrain.augmentation.model_dump(mode="json"),
+    }
+    return Node("measure", ("real", POSITIVES, *([judge] if judge else [])), settings)
 
 
 def _generated(source: GeneratedSource) -> dict[str, Node]:
@@ -194,6 +228,8 @@ def extends(stored: Request, wanted: Request) -> bool:
 
     Raises `BadInput` if only the number of images differs and they cannot: fewer images, or a last shard that is not full.
     """
+    if stored.stage == "positives":
+        return _has_more_candidates(stored, wanted)
     if stored == wanted or "sampler" not in stored.settings:  # an import samples evenly from all its images
         return False
     before: Any = stored.settings["generate"]
@@ -211,6 +247,19 @@ def extends(stored: Request, wanted: Request) -> bool:
         raise BadInput(
             f"the {images_before} images that this run generates do not fill a shard of {now['shard_images']}, and only full "
             f"shards can be reused for {images} images; set generate.images to {images_before}, or choose another --run"
+        )
+    return True
+
+
+def _has_more_candidates(stored: Request, wanted: Request) -> bool:
+    before, now = stored.settings.get("candidates"), wanted.settings.get("candidates")
+    settings = {**stored.settings, "candidates": now}
+    if stored == wanted or stored.model_copy(update={"settings": settings}) != wanted:
+        return False
+    if not (isinstance(before, int) and isinstance(now, int) and before < now):
+        raise BadInput(
+            f"this run has {before} candidates per image and positives.candidates is now {now}: a set can grow but not shrink; "
+            f"set positives.candidates to {before} or more, or choose another --run"
         )
     return True
 
@@ -239,10 +288,10 @@ def require(recipe: Recipe, run: Run, names: Iterable[str]) -> dict[str, Manifes
         # Only the stage that read data from outside the run knows their digest.
         data = manifest.request.inputs.get("data")
         wanted = request(recipe, name, {before: found[before] for before in node.inputs}, data)
-        if node.stage == "generate" and extends(manifest.request, wanted):
+        if node.stage in GROWS_WITH and extends(manifest.request, wanted):
             raise BadInput(
-                f"{run.locate(name)} holds fewer images than generate.images asks for: run `adainf generate RECIPE` on this "
-                "run to extend it"
+                f"{run.locate(name)} holds fewer images than {GROWS_WITH[node.stage]} asks for: run `adainf {node.stage} "
+                "RECIPE` on this run to extend it"
             )
         run.check_request(name, manifest.request, wanted)
         found[name] = manifest

@@ -21,6 +21,7 @@ from adainf.storage import NotFound, open_store
 
 _GENERATORS = [["generator"], ["generators", "*", "generator"]]
 _UNIONS = [["real"], *_GENERATORS, *([*one, "diffusion", "objective"] for one in _GENERATORS), ["pretrain", "method"]]
+_UNIONS += [["positives", "draw"], ["positives", "use"]]
 """Discriminated unions by `kind`; pydantic adds the tag to the location of an error. `*` stands for any name."""
 _REMOVED = {
     "plan.schedule": "was removed in 0.2.0: arms adainf and weak use the plan's augmentation from the first step; delete it",

@@ -86,3 +86,16 @@ class Quality(Record):
     def primary_space(self) -> str:
         """The space that the plan uses: the run's own encoder, or the random network where that is missing or weak."""
         return "ssl" if "ssl" in self.spaces and not self.weak_encoder else "rand"
+
+
+class PositivesQuality(Record):
+    """The content of the manifest of ``quality/positives/``; see docs/positives.md."""
+
+    images: int
+    """n: parents, evenly spaced over the training images."""
+    candidates: int
+    """K: candidates of each."""
+    spaces: dict[str, Network]
+    """The judge: `ssl`, the first encoder of arm `none`, or `rand`."""
+    scores: dict[str, Score]
+    """`retrieval`, `distance`, `diversity` (for K above 1) and `copy_rate`."""

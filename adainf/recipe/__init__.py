@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from adainf.recipe.arm import REAL_ALONE, Arm
+from adainf.recipe.arm import REAL_ALONE, WITH_CANDIDATES, Arm
 from adainf.recipe.augmentation import Augmentation
 from adainf.recipe.diffusion import *  # noqa: F403
 from adainf.recipe.evaluate import Evaluate, Finetune, Published
@@ -19,6 +19,8 @@ from adainf.recipe.gan import *  # noqa: F403
 from adainf.recipe.generator import *  # noqa: F403
 from adainf.recipe.generator import Generate, GeneratedSource, Generator, ImportedImages, SourceName, SourceSettings
 from adainf.recipe.methods import *  # noqa: F403
+from adainf.recipe.positives import *  # noqa: F403
+from adainf.recipe.positives import Positives, check_positives
 from adainf.recipe.pretrain import Backbone, Monitor, Optimizer, Pretrain, Stream
 from adainf.recipe.quality import Inception, Quality
 from adainf.recipe.real import *  # noqa: F403
@@ -28,6 +30,7 @@ from adainf.recipe.verify import Verify
 
 __all__ = [
     "REAL_ALONE",
+    "WITH_CANDIDATES",
     "Arm",
     "Augmentation",
     "Backbone",
@@ -62,6 +65,8 @@ class Plan(Section):
 class Recipe(Section):
     """One experiment, from real images to evaluated encoders."""
 
+    added_later = frozenset({"positives"})
+
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=40)]
     """Lower-case letters, digits and hyphens; the default folder of the run is runs/NAME."""
     real: Real
@@ -77,6 +82,8 @@ class Recipe(Section):
     """How the quality of generated images is measured against the validation split; null does not measure it."""
     plan: Plan = Plan()
     """How weights and augmentation of arm `adainf`, and of its ablations `reweighted` and `weak`, are chosen."""
+    positives: Positives | None = None
+    """Generated positives, for the arms that use them; null draws none."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("none", "none-weak", "vanilla", "adainf")
     """Which encoders to pretrain and evaluate."""
     pretrain: Pretrain = Pretrain()
@@ -122,7 +129,19 @@ class Recipe(Section):
             )
         if self.plan.verify is not None and not self.real.validation_fraction:
             raise ValueError("plan.verify scores on the validation split, but real.validation_fraction is 0; raise it")
+        check_positives(self)
         return self
+
+    @property
+    def uses_candidates(self) -> bool:
+        """Whether an arm trains on candidates."""
+        return any(arm in WITH_CANDIDATES for arm in self.arms)
+
+    @property
+    def candidate_source(self) -> GeneratedSource:
+        """The source whose generator, or whose images, give the candidates."""
+        assert self.positives is not None
+        return self.sources[self.positives.source or ""]
 
     @property
     def sources(self) -> dict[str, GeneratedSource]:

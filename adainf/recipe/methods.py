@@ -18,12 +18,15 @@ class MethodSettings(Section):
 
     implementation: ClassVar[str]
     """Its `adainf.methods.method.Method`, "module:class"."""
+    aligns_third_view: ClassVar[bool] = False
+    """Whether `positives.use.kind: add` works: its loss compares the projections of `Method.projection` directly."""
 
 
 class SimClr(MethodSettings):
     """SimCLR (Chen et al. 2020): NT-Xent over all pairs of the global batch."""
 
     implementation = "adainf.methods.simclr:SimClr"
+    aligns_third_view = True
     kind: Literal["simclr"] = "simclr"
     temperature: Positive = 0.2
     """T of NT-Xent."""
@@ -37,6 +40,7 @@ class MoCo(MethodSettings):
     """MoCo v2 (Chen et al. 2020) with the symmetric loss: keys of a momentum encoder against a queue of earlier keys."""
 
     implementation = "adainf.methods.moco:MoCo"
+    aligns_third_view = True
     kind: Literal["moco"]
     temperature: Positive = 0.2
     """T of InfoNCE."""
@@ -89,6 +93,7 @@ class BarlowTwins(MethodSettings):
     """Barlow Twins (Zbontar et al. 2021): make the cross-correlation of the projections of both views the identity."""
 
     implementation = "adainf.methods.barlow:BarlowTwins"
+    aligns_third_view = True
     kind: Literal["barlow"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layers."""
@@ -104,6 +109,7 @@ class VicReg(MethodSettings):
     """VICReg (Bardes et al. 2022): invariance, variance and covariance."""
 
     implementation = "adainf.methods.vicreg:VicReg"
+    aligns_third_view = True
     kind: Literal["vicreg"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layers."""
@@ -121,6 +127,7 @@ class Spectral(MethodSettings):
     """Spectral contrastive loss (HaoChen et al. 2021); the paper's theory is about its minimiser."""
 
     implementation = "adainf.methods.spectral:Spectral"
+    aligns_third_view = True
     kind: Literal["spectral"]
     projector_hidden: Width = 2048
     """Width of the projector's hidden layer."""

@@ -6,7 +6,7 @@ of them commits the set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
@@ -77,7 +77,7 @@ def _draw_source(
     with artifact(recipe, run, name, reporter, label, extends=extends) as job:
         if job.finished:
             return job.finished
-        _check_version(job)
+        check_version(job)
         prepare(recipe.cpu_threads)
         count, generator, real = settings.images, job.inputs[fitted(source.name)], job.inputs["real"]
         assert count is not None  # the recipe requires it unless images are imported
@@ -93,9 +93,7 @@ def _draw_source(
         own = range(first, len(writer), step)
         with reporter.track(label, sum(len(writer.indices(number)) for number in own)) as track:
             writer.write(own, lambda indices: [Sample(image, None) for image in draw(indices)], track.advance)
-        missing = len(writer.missing())
-        if missing:
-            reporter.info(f"{label}: this worker is done; {missing} of {len(writer)} shards are still to be written by others")
+        if not all_written([writer], label, reporter):
             return None
         origin = _origin(config, generator, real)
         manifest = job.commit(ShardSet(height_px=size[0], width_px=size[1], splits={"train": writer.split()}, origin=origin))
@@ -103,11 +101,23 @@ def _draw_source(
     return manifest
 
 
+def all_written(writers: Sequence[SplitWriter], label: str, reporter: Reporter) -> bool:
+    """Whether the workers together have written all shards; reports how many are missing."""
+    missing, shards = sum(len(writer.missing()) for writer in writers), sum(map(len, writers))
+    if missing:
+        reporter.info(f"{label}: this worker is done; {missing} of {shards} shards are still to be written by others")
+    return not missing
+
+
+def read_fitted(run: Run, generator: Manifest) -> Fitted:
+    """The weights of a generator fitted in this run."""
+    model = generator.output("model.safetensors")
+    return Fitted(*decode(run.read(model), run.locate(model.key)))
+
+
 def open_fitted(run: Run, config: FittedKind, generator: Manifest, seed: int, size_px: tuple[int, int]) -> Draw:
     """The generator fitted in this run, ready to draw."""
-    model = generator.output("model.safetensors")
-    trained = Fitted(*decode(run.read(model), run.locate(model.key)))
-    draw = generator_kind(config).open(config, trained, size_px[0], seed, default_device())
+    draw = generator_kind(config).open(config, read_fitted(run, generator), size_px[0], seed, default_device())
     return lambda indices: sample_images(draw, config.sampler.batch, indices)
 
 
@@ -142,7 +152,7 @@ def _digest(config: FittedKind | External, generator: Manifest, generate: Genera
     return sha256(canonical_json(decided_by))
 
 
-def _check_version(job: ArtifactJob) -> None:
+def check_version(job: ArtifactJob) -> None:
     """Refuse to extend a set that another version of this package has made, whose images may differ."""
     smaller = job.run.find(job.name)
     if smaller is not None and smaller.made_by != f"adainf {__version__}":

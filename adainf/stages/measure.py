@@ -29,12 +29,13 @@ from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import ShardSet
 from adainf.shards.format.png import encode_stored_png
 from adainf.shards.loader import read_all
+from adainf.stages.positives_quality import measure_positives
 from adainf.storage import NotFound
 
 
 def measure(recipe: Recipe, run: Run, reporter: Reporter) -> list[Manifest]:
     """Write ``quality/``, or ``quality/NAME/`` for each of several sources: a sidecar per generated shard, then map,
-    gallery and scores.
+    gallery and scores. With generated positives, write ``quality/positives/``, too.
 
     A shard that has its sidecar is not read again.
     """
@@ -42,7 +43,8 @@ def measure(recipe: Recipe, run: Run, reporter: Reporter) -> list[Manifest]:
         raise BadInput(
             "nothing to measure: the recipe has no arm with generated images, or quality: null; change it, or skip this stage"
         )
-    return [_measure_source(recipe, run, reporter, source) for source in recipe.sources.values()]
+    measured_sources = [_measure_source(recipe, run, reporter, source) for source in recipe.sources.values()]
+    return [*measured_sources, *([measure_positives(recipe, run, reporter)] if recipe.uses_candidates else [])]
 
 
 def _measure_source(recipe: Recipe, run: Run, reporter: Reporter, source: GeneratedSource) -> Manifest:

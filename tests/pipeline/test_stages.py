@@ -14,16 +14,20 @@ from adainf.kubernetes.render import K8S
 from adainf.pipeline.graph import REPORT, build_graph, tasks
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.stages import STAGES
-from adainf.recipe import Arm, Recipe, Verify
+from adainf.recipe import Add, Arm, NearestGenerated, Positives, Recipe, Verify
 from tests.manifests.objects import template
 
+ADD = Positives(use=Add(kind="add"))
+NEIGHBOURS = Positives(draw=NearestGenerated(kind="neighbour"), use=Add(kind="add"))
 RECIPES = sorted((K8S.parent / "recipes").glob("*.yaml"))
 
 
 def full_recipe() -> Recipe:
     """The demo with every arm and with verify: it needs every stage."""
     demo = load_recipe(K8S.parent / "recipes" / "demo.yaml")
-    return demo.model_copy(update={"arms": get_args(Arm), "plan": demo.plan.model_copy(update={"verify": Verify()})})
+    return demo.model_copy(
+        update={"arms": get_args(Arm), "plan": demo.plan.model_copy(update={"verify": Verify()}), "positives": ADD}
+    )
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -47,8 +51,9 @@ def test_a_stage_reads_no_other_stages_than_it_declares(path: object) -> None:
 
 def test_the_declared_inputs_are_all_in_use() -> None:
     graph = build_graph(full_recipe())
+    neighbours = build_graph(full_recipe().model_copy(update={"positives": NEIGHBOURS}))
     for name, stage in STAGES.items():
-        read = {graph[i].stage for node in graph.values() if node.stage == name for i in node.inputs}
+        read = {g[i].stage for g in (graph, neighbours) for node in g.values() if node.stage == name for i in node.inputs}
         assert set(stage.inputs) == (set(STAGES) - {REPORT} if name == REPORT else read)
 
 

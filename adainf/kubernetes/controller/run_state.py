@@ -8,7 +8,7 @@ from adainf.errors import BadInput
 from adainf.kubernetes.controller.tasks import Task
 from adainf.kubernetes.termination_record import TerminationRecord
 from adainf.pipeline.artifacts import Run
-from adainf.pipeline.graph import REPORT, Node, build_graph, committed_pieces, extends, request
+from adainf.pipeline.graph import GROWS_WITH, REPORT, Node, build_graph, committed_pieces, extends, request
 from adainf.pipeline.records import Manifest, sha256
 from adainf.recipe import Recipe
 from adainf.storage import NotFound
@@ -52,7 +52,7 @@ class RunState:
             return manifest.request.inputs == {before: made.digest for before, made in found.items()}
         inputs = {before: found[before] for before in node.inputs}
         wanted = request(self._recipe, name, inputs, manifest.request.inputs.get("data"))
-        if node.stage == "generate" and extends(manifest.request, wanted):
+        if node.stage in GROWS_WITH and extends(manifest.request, wanted):
             return False
         self._run.check_request(name, manifest.request, wanted)
         return True

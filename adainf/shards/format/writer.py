@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -94,10 +94,11 @@ class SplitWriter:
 
     def split(self) -> Split:
         """All shards as a split, with merged statistics; none may be missing."""
-        written = [self._written[number] for number in range(len(self))]
-        facts = [each.facts for each in written if each.facts]
-        labelled = self._count > 0 and all(each.labelled for each in written)
-        return Split.of([each.shard for each in written], labelled, *channel_moments(facts, len(written)))
+        return joined_split([self])
+
+    def written(self) -> list[_Written]:
+        """All shards, in order; none may be missing."""
+        return [self._written[number] for number in range(len(self))]
 
     def _find_existing(self, numbers: range) -> None:
         """Record the existing shards, by one listing, their sizes and their indexes; no tar is read."""
@@ -149,6 +150,14 @@ class SplitWriter:
 
     def _key(self, number: int) -> str:
         return f"{self._stem}-{number:06d}.tar"
+
+
+def joined_split(writers: Sequence[SplitWriter]) -> Split:
+    """The shards of all writers, one after the other, as one split with merged statistics; none may be missing."""
+    written = [each for writer in writers for each in writer.written()]
+    facts = [each.facts for each in written if each.facts]
+    labelled = bool(written) and all(each.labelled for each in written)
+    return Split.of([each.shard for each in written], labelled, *channel_moments(facts, len(written)))
 
 
 def write_split(
