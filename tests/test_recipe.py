@@ -116,7 +116,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
             "arms: [third-view]\npositives: {}",
             "arms lists third-view, the control of positives.use.kind add; set that, or remove",
         ),
-        ("arms: [positives]\npositives: {draw: {kind: neighbour}}", "searches by the encoder of arm none; add none to arms"),
+        ("arms: [positives]\npositives: {draw: {kind: neighbour}}", "which uses the encoder of arm none; add none to arms"),
         ("arms: [positives]\npositives: {draw: {kind: noise}}", "positives.draw.kind must be one of 'renoise', 'neighbour'"),
         (
             "arms: [positives]\npositives: {draw: {kind: renoise, sigma: 90}}",
@@ -198,7 +198,7 @@ def test_a_wrong_recipe_is_explained(tmp_path: Path, old: str, new: str, sentenc
             "positives.draw.kind is renoise, which needs a generator of kind diffusion, not gan; set it to neighbour",
         ),
         (
-            "generators: {positives: {generator: {kind: diffusion, steps: 1}}}\narms: [positives]\npositives: {source: positives}",
+            "generators: {positives: {generator: {kind: gan, steps: 1}}}\narms: [positives]\npositives: {source: positives}",
             "generators contains the name positives, which the candidates have; rename",
         ),
         ("generators: {}", "generators is {}; dictionary should have at least 1 item"),

@@ -30,15 +30,19 @@ def augment(
     mean: Sequence[float],
     std: Sequence[float],
     hue: Hue = "exact",
+    numbers: Sequence[int] | None = None,
 ) -> list[Tensor]:
     """One random view of every image for each profile: B x 3 x h x w float32, standardised, on the device of the images.
+
+    `numbers`: of the views, which address their random parameters; None is 0, 1, …
 
     `images_BHWC`: uint8, RGB. `identities_B`: int64, a unique number per image, on any device. `mean`, `std`: of R, G and B in
     0..1. `hue`: `exact` rotates HSV's hue and clamps after each operation, as in torchvision; `yiq` is faster.
     """
     height, width = images_BHWC.shape[1:3]
     identities_B = identities_B.to(images_BHWC.device)
-    draws = [draw(identities_B, seed, step, view, each, height, width) for view, each in enumerate(profiles)]
+    numbers = range(len(profiles)) if numbers is None else numbers
+    draws = [draw(identities_B, seed, step, view, each, height, width) for view, each in zip(numbers, profiles, strict=True)]
     sizes = [(each.size_px or height, each.size_px or width) for each in profiles]
     mean_3111, std_3111 = (
         constant(tuple(each), torch.float32, images_BHWC.device)[:, None, None, None] for each in (mean, std)

@@ -125,8 +125,8 @@ def open_renoise(
 ) -> Callable[[int, range], Pixels]:
     """SDEdit (Meng et al. 2022, arXiv 2108.01073, algorithm 1): (candidate number, indices of `parents`) → their candidates.
 
-    The parent plus noise of standard deviation `sigma`, then the sampler's levels below `sigma`. `parents`: N x H x W x 3 uint8.
-    A candidate is a function of (seed, index, candidate number). Indices beyond the last parent, which pad a batch, wrap around.
+    The parent plus noise of standard deviation `sigma`, then the sampler's levels below it. `parents`: N x H x W x 3 uint8. A
+    candidate is a function of (seed, index, candidate number). Indices beyond the last parent, which pad a batch, wrap around.
     """
     size_px = parents.shape[1]
     denoise, shape, sampler = _denoiser(config, fitted, size_px, device), (3, size_px, size_px), SAMPLERS[config.sampler.kind]

@@ -19,7 +19,7 @@ def initial_noise(seed: int, indices: range, shape: tuple[int, ...], step: int =
     """Standard normal noise of each sample: len(indices) x shape, float32, a function of (seed, index, step, candidate).
 
     Step 0 is the initial noise; a stochastic sampler adds that of later steps. Any shard can be regenerated separately, on
-    another machine, in another batch. `candidate`: number of a positive of real image `index`; None for generated image `index`.
+    another machine, in another batch. `candidate`: number of a positive of real image `index`; None: generated image `index`.
     """
     use = _SAMPLING if candidate is None else _CANDIDATES + candidate
     noise = np.empty((len(indices), *shape), np.float32)

@@ -35,7 +35,8 @@ def sample(
     project: Project = identity,
     clean_BCHW: Tensor | None = None,
 ) -> Tensor:
-    """Images from standard normal noise, added to `clean_BCHW` where that is given. The state is float64, since small steps are summed; the network gets float32.
+    """Images from standard normal noise, added to `clean_BCHW` where that is given. The state is float64, since small steps are
+    summed; the network gets float32.
 
     `levels` descend to 0. Only stochastic samplers call `fresh_noise`. `project` corrects errors of the network: the expected
     clean image is a mean of images and lies in their range, the prediction may not. Deterministic samplers keep the predicted

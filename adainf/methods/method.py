@@ -34,6 +34,7 @@ class Method(nn.Module):
     """
 
     backbone: Backbone
+    projector: nn.Module
     independent_rows = False
     """Whether the loss is a mean over independent rows; then the mean of the losses of chunks is the loss of the batch."""
 
@@ -53,6 +54,11 @@ class Method(nn.Module):
     def forward(self, views: Sequence[Tensor]) -> Embedded:
         """`views`: b x 3 x h x w each, normalised."""
         raise NotImplementedError
+
+    def projection(self, view_bCHW: Tensor) -> Tensor:
+        """The row of `Embedded` that the method computes of a first view: b x D. For methods with `aligns_third_view`."""
+        projected: Tensor = self.projector(self.backbone(view_bCHW))
+        return projected
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:
         """The loss of the local rows against those of all processes. `identities_b`: image ids, equal for copies."""

@@ -185,10 +185,8 @@ def _positives(recipe: Recipe) -> dict[str, Node]:
 
 
 def _positives_quality(recipe: Recipe, judge: str | None) -> Node:
-    settings = {
-        "quality": {"images": recipe.quality.images} if recipe.quality else {},
-        "augmentation": recipe.pretrain.augmentation.model_dump(mode="json"),
-    }
+    assert recipe.quality is not None
+    settings = {"images": recipe.quality.images, "augmentation": recipe.pretrain.augmentation.model_dump(mode="json")}
     return Node("measure", ("real", POSITIVES, *([judge] if judge else [])), settings)
 
 
@@ -252,11 +250,11 @@ def extends(stored: Request, wanted: Request) -> bool:
 
 
 def _has_more_candidates(stored: Request, wanted: Request) -> bool:
-    before, now = stored.settings.get("candidates"), wanted.settings.get("candidates")
-    settings = {**stored.settings, "candidates": now}
-    if stored == wanted or stored.model_copy(update={"settings": settings}) != wanted:
+    before: Any = stored.settings["candidates"]
+    now: Any = wanted.settings["candidates"]
+    if stored == wanted or stored.model_copy(update={"settings": {**stored.settings, "candidates": now}}) != wanted:
         return False
-    if not (isinstance(before, int) and isinstance(now, int) and before < now):
+    if now < before:
         raise BadInput(
             f"this run has {before} candidates per image and positives.candidates is now {now}: a set can grow but not shrink; "
             f"set positives.candidates to {before} or more, or choose another --run"

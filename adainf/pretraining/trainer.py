@@ -19,13 +19,14 @@ from adainf.augment.views import augment, augment_crops
 from adainf.errors import BadInput
 from adainf.methods import build_method
 from adainf.methods.method import Embedded, Method
+from adainf.methods.third_view import ThirdView
 from adainf.models.backbones import Backbone, build_backbone
 from adainf.models.encoder import Normalisation
 from adainf.models.norm import batch_norms, synchronise_batch_norm
 from adainf.pipeline.serialization import flatten_optimizer, restore_optimizer, with_prefix, without_prefix
 from adainf.pretraining.optim import apply_schedules, build_optimizer, clip_gradients
 from adainf.pretraining.timing import Stopwatch
-from adainf.recipe import Pretrain
+from adainf.recipe import Add, Pretrain, Replace
 from adainf.runtime import distributed
 from adainf.runtime.determinism import seeded_init, to_device
 from adainf.shards import Stream
@@ -44,6 +45,8 @@ class Experiment:
     normalisation: Normalisation
     tokens: Sequence[NDArray[np.uint8]] = ()
     """Per source the bytes of its captions, N x T; for methods with `reads_text`."""
+    positives: Replace | Add | None = None
+    """How the companions of the stream are used; `Add` without companions adds a third view of the image itself."""
 
 
 class Step(NamedTuple):
@@ -64,6 +67,8 @@ class Trainer:
         self.config = config = experiment.config
         with seeded_init(experiment.seed):  # backbone first: it is the same for every arm of this seed
             method = build_method(config.method, build_backbone(config.backbone))
+        if isinstance(experiment.positives, Add):
+            method = ThirdView(method, experiment.positives)
         _check_chunks(config, method)
         self.method = synchronise_batch_norm(method, self.device)
         self.method.to(self.device)
@@ -115,9 +120,29 @@ class Trainer:
     def _views(self, step: int, batch: DeviceBatch, identities: Tensor) -> list[Tensor]:
         experiment, normalisation = self.experiment, self.experiment.normalisation
         mean, std, hue = normalisation.mean, normalisation.std, self.config.augmentation.hue
-        settings = (identities, experiment.seed, step, self.views, mean, std, hue)
-        crops = batch.views_VBHWC
-        views = augment_crops(crops, *settings) if crops else augment(batch.images_BHWC, *settings)
+        settings = (mean, std, hue)
+
+        def augmented(images_BHWC: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+            profiles = [self.views[number] for number in numbers]
+            return augment(images_BHWC, identities, experiment.seed, step, profiles, *settings, numbers)
+
+        companions, numbers = batch.companions, range(len(self.views))
+        if batch.views_VBHWC:
+            views = augment_crops(batch.views_VBHWC, identities, experiment.seed, step, self.views, *settings)
+        elif companions is None:
+            views = augmented(batch.images_BHWC, numbers)
+        else:
+            images = batch.images_BHWC.clone()
+            images[companions.rows] = companions.images_BHWC
+            # A third view is the last one. Replaced is the second view, of DINO the second large one, of CLIP the only one.
+            of_companion = len(self.views) - 1 if isinstance(experiment.positives, Add) else min(len(self.views) - 1, 1)
+            views = augmented(batch.images_BHWC, [number for number in numbers if number != of_companion])
+            views[of_companion:of_companion] = augmented(images, [of_companion])
+        if isinstance(experiment.positives, Add):
+            has_b = torch.full((len(identities),), float(companions is None), device=self.device)
+            if companions is not None:
+                has_b[companions.rows] = 1
+            views.append(has_b)
         if self.method.reads_text:
             tokens = np.empty((len(batch.sources), experiment.tokens[0].shape[1]), np.uint8)
             for source, captions in enumerate(experiment.tokens):

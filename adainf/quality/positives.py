@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def candidate_scores(
         return Estimate(by_parent.mean(), by_parent.mean() - error, by_parent.mean() + error)
 
     def diversity(of: Sequence[Features]) -> Estimate:
-        return relative([_cosine_distances(one, other) for one, other in zip(of, of[1:], strict=False)])
+        return relative([_cosine_distances(one, other) for one, other in itertools.pairwise(of)])
 
     def distance(of: Sequence[Features]) -> Estimate:
         return relative([_cosine_distances(one, parents_nD) for one in of])

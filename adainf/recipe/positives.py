@@ -82,8 +82,8 @@ def check_positives(recipe: Recipe) -> None:
     if isinstance(positives.use, Add):
         if not method.aligns_third_view:
             raise ValueError(
-                f"positives.use.kind is add, which method {method.kind} does not support; set it to replace, or use simclr, moco, "
-                "barlow, vicreg or spectral"
+                f"positives.use.kind is add, which method {method.kind} does not support; set it to replace, or use simclr, "
+                "moco, barlow, vicreg or spectral"
             )
     elif "third-view" in recipe.arms:
         raise ValueError("arms lists third-view, the control of positives.use.kind add; set that, or remove the arm")
@@ -98,6 +98,8 @@ def check_positives(recipe: Recipe) -> None:
 
 def _check_draw(recipe: Recipe, positives: Positives) -> None:
     generator = recipe.candidate_source.generator
+    if getattr(recipe.real, "keep", "resized") == "original":
+        raise ValueError("positives need images of one size, and real.keep is original; set real.keep to resized")
     if not isinstance(positives.draw, Renoise):
         if "none" not in recipe.arms:
             raise ValueError("positives.draw.kind is neighbour, which uses the encoder of arm none; add none to arms")

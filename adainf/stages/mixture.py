@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from accelerate import Accelerator
@@ -17,10 +17,10 @@ from adainf.inflation.record import InflationPlan
 from adainf.inflation.search import VerifyResult
 from adainf.methods.clip import tokens_of
 from adainf.pipeline.artifacts import Run
-from adainf.pipeline.graph import generated_sets
+from adainf.pipeline.graph import POSITIVES, generated_sets
 from adainf.pipeline.records import Manifest
-from adainf.recipe import REAL_ALONE, Arm, Clip, Pretrain, Recipe
-from adainf.shards import Source, Stream, open_stream
+from adainf.recipe import REAL_ALONE, WITH_CANDIDATES, Arm, Clip, Pretrain, Recipe, Replace
+from adainf.shards import Companions, Source, Stream, open_stream
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.loader import read_all
 from adainf.shards.loader.mixture import MixtureSchedule
@@ -35,6 +35,8 @@ class Mixture:
     weights: dict[str, float]
     """Weight of one image of each source."""
     views: Views
+    companions: Companions | None = None
+    """Candidates of the real images."""
 
     @classmethod
     def of(
@@ -65,6 +67,11 @@ class Mixture:
         Raises `BadInput` where a batch takes more images of a source than it has.
         """
         mixture = cls._for_arm(recipe, run, arm, inputs)
+        if arm in WITH_CANDIDATES:
+            assert recipe.positives is not None
+            use, folder = recipe.positives.use, ShardFolder.of(run, POSITIVES, inputs[POSITIVES])
+            probability = use.probability if isinstance(use, Replace) else 1.0
+            mixture = replace(mixture, companions=Companions(folder, "real", probability, random=arm == "random-positives"))
         check_batch(recipe, arm, mixture.counts, list(mixture.weights.values()))
         return mixture
 
@@ -105,6 +112,7 @@ class Mixture:
             prefetch_batches=config.stream.prefetch_batches,
             size_px=None if originals is None else originals.size_px,
             cached="auto" if originals is None else "encoded",
+            companions=self.companions,
         )
 
     def describe(self, config: Pretrain) -> dict[str, JsonValue]:

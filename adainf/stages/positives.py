@@ -96,7 +96,13 @@ def _open(recipe: Recipe, run: Run, inputs: dict[str, Manifest], real: ShardFold
     judge = judging_encoder(recipe)
     assert judge is not None
     weights = inputs[judge].output("encoder.safetensors")
-    encoder = Encoder.from_bytes(run.read(weights), run.locate(weights.key), recipe.pretrain.backbone)
+    try:
+        encoder = Encoder.from_bytes(run.read(weights), run.locate(weights.key), recipe.pretrain.backbone)
+    except ModuleNotFoundError as error:  # timm is in the images that pretrain, not in those that only generate
+        raise BadInput(
+            f"positives.draw.kind neighbour needs a {recipe.pretrain.backbone.name}, whose library {error.name} is not "
+            "installed here; run `adainf positives` where `adainf pretrain` runs"
+        ) from None
     space = of_encoder("ssl", encoder, (recipe.quality or Quality()).batch, default_device())
     features = space.features(parents, "training"), space.features(images, "generated")
     rows = nearest(*features, config.candidates, default_device()).indices
@@ -104,7 +110,7 @@ def _open(recipe: Recipe, run: Run, inputs: dict[str, Manifest], real: ShardFold
 
 
 def _digest(job: ArtifactJob) -> str:
-    """SHA-256 of all that decides the shards' bytes except the number of candidates: a larger set keeps a smaller one's shards."""
+    """SHA-256 of all that decides the shards' bytes except the number of candidates: a larger set starts with a smaller one."""
     settings = {name: value for name, value in job.request.settings.items() if name != "candidates"}
     return sha256(canonical_json({"settings": settings, "inputs": job.request.inputs, "version": __version__}))
 

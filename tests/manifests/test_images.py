@@ -26,6 +26,7 @@ ABSENT = {
     "torch_fidelity": {"train", "train-cpu"},  # optional: needs weights of its own; its absence is reported with the fix
     "diffusers": {"train-cpu"},  # likewise: `unet: {kind: diffusers}` is too slow on CPUs
     "sklearn": {"generate", "browse"},  # only ingest reads its digits
+    "timm": {"generate"},  # only positives of kind neighbour with a ViT; its absence is reported with the fix
     "torchvision": {"browse"},  # only ingest reads its CIFAR-10
 }
 """Import → the images without it, although their stages import it. All are optional there."""

@@ -14,7 +14,7 @@ from adainf.kubernetes.render import K8S
 from adainf.pipeline.graph import build_graph
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.pipeline.stages import STAGES
-from adainf.recipe import Arm, Recipe, Verify
+from adainf.recipe import Add, Arm, Positives, Recipe, Verify
 from tests.manifests.objects import (
     JOB_FILES,
     OVERLAYS,
@@ -249,7 +249,8 @@ def test_tasks_wait_for_what_they_read(recipe: str) -> None:
     arms = load_recipe(K8S / recipe).arms
     assert tuple(arms) == ("none", "none-weak", "vanilla", "adainf")
     read = load_recipe(K8S / recipe)
-    with_all = read.model_copy(update={"arms": RUN_ARMS, "plan": read.plan.model_copy(update={"verify": Verify()})})
+    plan, positives = read.plan.model_copy(update={"verify": Verify()}), Positives(use=Add(kind="add"))
+    with_all = read.model_copy(update={"arms": RUN_ARMS, "plan": plan, "positives": positives})
     before = _after(with_all)
     assert set(before) == {*(set(STAGES) - {"pretrain"}), *(f"pretrain.{arm}" for arm in RUN_ARMS)}
     graph = build_graph(with_all)

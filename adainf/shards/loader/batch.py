@@ -8,6 +8,17 @@ from adainf.shards.format.png import Pixels
 from adainf.shards.loader.permutation import Integers
 
 
+class Candidates(NamedTuple):
+    """The companions of m images of a batch."""
+
+    rows: Integers
+    """m; their rows in the batch, ascending. The other rows have no companion."""
+    images: Pixels
+    """m x H x W x 3 uint8 RGB."""
+    indices: Integers
+    """m; the index of each candidate in its set."""
+
+
 class Batch(NamedTuple):
     """This rank's slice of one global batch."""
 
@@ -22,6 +33,8 @@ class Batch(NamedTuple):
     """b; -1 is none."""
     views: tuple[Pixels, ...] = ()
     """The random crops of `Stream.crop`, each b x h x w x 3; `images` is the first."""
+    companions: Candidates | None = None
+    """Of the images of one source; None for a stream without companions."""
 
 
 def slice_of(global_batch: int, rank: int, world: int) -> slice:

@@ -13,12 +13,22 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from adainf.errors import BadInput
 from adainf.runtime.determinism import to_device
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.permutation import Integers
 from adainf.shards.loader.source import Sources
 from adainf.shards.loader.stream import Stream
 from adainf.shards.loader.weights import Weight
+
+
+class DeviceCandidates(NamedTuple):
+    """See `Candidates`; both are on the device."""
+
+    rows: Tensor
+    """int64"""
+    images_BHWC: Tensor
+    """uint8"""
 
 
 class DeviceBatch(NamedTuple):
@@ -33,6 +43,7 @@ class DeviceBatch(NamedTuple):
     """int64; on the device"""
     views_VBHWC: tuple[Tensor, ...] = ()
     """Random crops of `Stream.crop`, one tensor per view; `images_BHWC` is the first."""
+    companions: DeviceCandidates | None = None
 
 
 class _Resident(NamedTuple):
@@ -53,6 +64,7 @@ class DeviceStream:
     def __init__(self, stream: Stream, device: torch.device, resident: bool = False) -> None:
         self._stream, self._device, self._step = stream, device, 0
         self._resident: list[_Resident] = []
+        self._candidates: Tensor | None = None
         if resident:
             self._hold_all()
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -93,7 +105,11 @@ class DeviceStream:
             labels = to_device(torch.from_numpy(batch.labels), self._device)
             views = tuple(self._copied(torch.from_numpy(view)) for view in batch.views)
             images = views[0] if views else self._copied(torch.from_numpy(batch.images))
-            return DeviceBatch(batch.step, images, batch.sources, batch.indices, labels, views)
+            companions = None
+            if batch.companions is not None:
+                rows = to_device(torch.from_numpy(batch.companions.rows), self._device)
+                companions = DeviceCandidates(rows, self._copied(torch.from_numpy(batch.companions.images)))
+            return DeviceBatch(batch.step, images, batch.sources, batch.indices, labels, views, companions)
         except BaseException:
             self._stream.seek(batch.step)
             raise
@@ -103,6 +119,10 @@ class DeviceStream:
         held = list(zip(self._stream.all_images(), self._stream.all_labels(), strict=True))
         for arrays in held[len(self._resident) :]:
             self._resident.append(_Resident(*(torch.from_numpy(array).to(self._device) for array in arrays)))
+        if self._stream.companions and self._candidates is None:
+            if self._stream.damage:  # the plan names the image, not its replacement, whose candidates differ
+                raise BadInput("images or candidates are corrupt; restore them, or set stream.on_device to false")
+            self._candidates = torch.from_numpy(self._stream.companions.all_images()).to(self._device)
 
     def _copied(self, images: Tensor) -> Tensor:
         if self._copies is None:
@@ -123,8 +143,14 @@ class DeviceStream:
             rows = to_device(torch.from_numpy(np.flatnonzero(sources == number)), self._device)
             selected = to_device(torch.from_numpy(indices[sources == number]), self._device)
             images[rows], labels[rows] = source.images[selected], source.labels[selected]
+        companions = None
+        if self._candidates is not None:
+            assert self._stream.companions is not None
+            chosen = self._stream.companions.schedule.choose(self._stream.planned(step), indices)
+            numbers = [to_device(torch.from_numpy(each), self._device) for each in chosen]
+            companions = DeviceCandidates(numbers[0], self._candidates[numbers[1]])
         self._step = step + 1
-        return DeviceBatch(step, images, sources, indices, labels)
+        return DeviceBatch(step, images, sources, indices, labels, companions=companions)
 
 
 def _pinned(shape: tuple[int, ...]) -> Pixels:

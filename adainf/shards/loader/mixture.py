@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,16 @@ from adainf.shards.loader.apportion import Balanced, Nested, apportion
 from adainf.shards.loader.permutation import Integers, mix, permute, unique
 from adainf.shards.loader.weights import Shares, Weight, shares_of
 from adainf.shards.loader.windows import Window, Windows
+
+
+class Planned(NamedTuple):
+    """The image of each position; columns of the same shape."""
+
+    sources: Integers
+    images: Integers
+    """Index in its source."""
+    draws: Integers
+    """Number of images drawn of its source before it: // the number of images is the pass."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +69,26 @@ class MixtureSchedule:
 
     def at(self, positions: Integers) -> tuple[Integers, Integers]:
         """(source, image index) of each position, as two arrays of the shape of `positions`."""
+        return self.planned(positions)[:2]
+
+    def planned(self, positions: Integers) -> Planned:
+        """The image of each position."""
         if not self.earlier or (positions >= self.first).all():
             return self._own(positions)
-        sources, images = np.empty_like(positions), np.empty_like(positions)
+        found = Planned(*(np.empty_like(positions) for _ in Planned._fields))
         mixture: MixtureSchedule | None = self
         left = np.arange(len(positions))
         while mixture and len(left):  # not recursive: there may be thousands of changes
             own = positions[left] >= mixture.first
             rows, left = left[own], left[~own]
             if len(rows):
-                sources[rows], images[rows] = mixture._own(positions[rows])
+                for column, values in zip(found, mixture._own(positions[rows]), strict=True):
+                    column[rows] = values
             mixture = mixture.earlier
-        return sources, images
+        return found
 
-    def _own(self, positions: Integers) -> tuple[Integers, Integers]:
-        """`at` for positions of this mixture, not of an earlier one."""
+    def _own(self, positions: Integers) -> Planned:
+        """`planned` for positions of this mixture, not of an earlier one."""
         sources, draws = self._apportionment.draws(positions - self.first if self.first else positions)
         if any(self._before):
             draws += np.array(self._before)[sources]
@@ -80,7 +96,7 @@ class MixtureSchedule:
         for source in range(len(self.counts)):
             mine = np.flatnonzero(sources == source)
             images[mine] = self._image(source, draws[mine])
-        return sources, images
+        return Planned(sources, images, draws)
 
     def drawn(self, position: int) -> list[int]:
         """The number of images of each source before `position`."""

@@ -11,6 +11,7 @@ from adainf.errors import BadInput
 from adainf.shards.format.decode import Policy
 from adainf.shards.loader.apportion import is_balanced
 from adainf.shards.loader.cache import Cache
+from adainf.shards.loader.companions import Companions, open_companions
 from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import APPORTIONMENT, Fingerprint
@@ -34,6 +35,7 @@ def open_stream(
     cache_bytes: int | None = None,
     prefetch_batches: int = 2,
     cached: CacheMode = "auto",
+    companions: Companions | None = None,
 ) -> Stream:
     """Open a stream of batches that mixes the sources by image, not by shard: the share of a source is weight x images, or the
     one that is given.
@@ -53,6 +55,7 @@ def open_stream(
     `cached`: what the cache holds, decoded pixels or encoded images, which threads decode for each batch; ``auto`` takes pixels
     where they take at most 1 GiB or three times the bytes of the shards, and fit. Batches do not depend on it.
     `prefetch_batches`: the number of batches prepared ahead.
+    `companions`: a set with candidates of the images of one source; a batch carries one for each (`Batch.companions`).
 
     Raises `BadInput` where a source is missing or empty, shares cannot be met, or the cache is too small.
     """
@@ -100,6 +103,12 @@ def open_stream(
         if fetcher.size is None and window_shards is None:
             found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(given, splits, strict=True) if s.size)
             raise BadInput(f"the sources' images differ in size ({found} px); set size_px to resize them to one")
+        fetchers = None
+        if companions is not None:
+            fetchers = open_companions(companions, given, folders, seed, opener)
+            undo.callback(fetchers.split.close)
+            if fetchers.split.size is None or fetchers.split.size != fetcher.size:
+                raise BadInput("companions need images of one size, and candidates of the same; set size_px to resize them")
         undo.pop_all()
     fingerprint: Fingerprint = {
         "order": list(given),
@@ -113,7 +122,10 @@ def open_stream(
     }
     if is_balanced(mixture.shares):
         fingerprint["apportionment"] = APPORTIONMENT
-    return Stream(fetcher, Curriculum(tuple(given), mixture), opener, fingerprint, global_batch, rank, world, prefetch_batches)
+    if companions is not None:
+        fingerprint["companions"] = companions.identity
+    first = Curriculum(tuple(given), mixture)
+    return Stream(fetcher, first, opener, fingerprint, global_batch, rank, world, prefetch_batches, fetchers)
 
 
 def _number(variable: str, default: int) -> int:

@@ -77,8 +77,12 @@ class Opener:
 
     def windows(self, folder: ShardFolder, split: str) -> Windows | None:
         """The windows of a split, without reading its shards; None where images are shuffled over the entire split."""
-        shard_images = np.array(folder.split(split).shard_images)
-        return None if self.window_shards is None else Windows(shard_images, self.window_shards)
+        return None if self.window_shards is None else self.windows_of(folder.split(split))
+
+    def windows_of(self, split: Split) -> Windows:
+        """The windows of a split of a windowed stream."""
+        assert self.window_shards is not None
+        return Windows(np.array(split.shard_images), self.window_shards)
 
     def open(self, folder: ShardFolder, split: str) -> CompleteSplit | WindowedSplit:
         """A split in the cache. Raises `BadInput` where it does not fit."""

@@ -23,10 +23,12 @@ from adainf.errors import BadInput
 from adainf.shards.format.decode import Corruption
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.batch import Batch, slice_of
+from adainf.shards.loader.companions import CompanionFetcher
 from adainf.shards.loader.complete import Crops
 from adainf.shards.loader.curriculum import Curriculum
 from adainf.shards.loader.fetcher import Fetcher, Split
 from adainf.shards.loader.fingerprint import Fingerprint, check_ranks, check_same, hash_of, slice_hash
+from adainf.shards.loader.mixture import Planned
 from adainf.shards.loader.permutation import Integers
 from adainf.shards.loader.planner import Planner
 from adainf.shards.loader.source import Opener, Sources
@@ -49,7 +51,10 @@ class Stream:
         rank: int,
         world: int,
         ahead: int,
+        companions: CompanionFetcher | None = None,
     ) -> None:
+        self.companions = companions
+        """Their fetcher; None for a stream without companions."""
         self._fetcher, self._fingerprint, self._opener = fetcher, fingerprint, opener
         self._first = self._curriculum = curriculum
         self.global_batch, self.rank, self.world = global_batch, rank, world
@@ -123,6 +128,8 @@ class Stream:
             batch.cancel()
         self._batches.clear()
         self._producer.submit(self._fetcher.reset)
+        if self.companions:
+            self._producer.submit(self.companions.reset)
         self._step = int(step)
 
     def _check_usable(self) -> None:
@@ -210,9 +217,13 @@ class Stream:
 
     def plan(self, step: int, rank: int | None = None) -> tuple[Integers, Integers]:
         """(sources, indices) of the slice of a rank (None: this one) at a step; reads no data."""
+        return self.planned(step, rank)[:2]
+
+    def planned(self, step: int, rank: int | None = None) -> Planned:
+        """`plan`, with the number of images drawn before each."""
         part = self.slice if rank is None else slice_of(self.global_batch, rank, self.world)
         first = step * self.global_batch
-        return self._curriculum.schedule.at(np.arange(first + part.start, first + part.stop))
+        return self._curriculum.schedule.planned(np.arange(first + part.start, first + part.stop))
 
     def check(self, step: int, sources: Integers, indices: Integers, gather: Callable[[int], list[int]]) -> None:
         """Compare the images received at `step` with the plan, on this rank and across ranks.
@@ -272,11 +283,14 @@ class Stream:
         """Block until every shard is fetched and verified (at once for a windowed stream, which never holds all)."""
         self._check_usable()
         self._producer.submit(self._fetcher.wait_for_all, self._step * self.global_batch).result()
+        if self.companions:
+            self._producer.submit(self.companions.wait_for_all).result()
 
     @property
     def damage(self) -> list[Corruption]:
         """The corrupt samples found so far, which are replaced by others."""
-        return [record for split in self._fetcher.splits for record in split.quarantine.records()]
+        splits = self._fetcher.splits + ([self.companions.split] if self.companions else [])
+        return [record for split in splits for record in split.quarantine.records()]
 
     def close(self) -> None:
         """Stop the threads and release maps and locks; the cache remains. A second call does nothing."""
@@ -286,15 +300,21 @@ class Stream:
         for batch in self._batches.values():
             batch.cancel()
         self._fetcher.stop()
+        if self.companions:
+            self.companions.stop()
         self._producer.shutdown(wait=True)
-        self._fetcher.close()
+        if self.companions is None or self.companions.close():
+            self._fetcher.close()
 
     def _make(self, step: int) -> Batch:
-        sources, indices = self._planner.at(step)
-        size, crops = self._fetcher.size, self._crops
+        size, crops, companions = self._fetcher.size, self._crops, None
+        plan, position = self._planner.at(step), step * self.global_batch + self.slice.start
         sizes = crops.sizes if crops is not None else [size] if size else []
-        outs = [self.allocate((len(sources), *each, 3)) for each in sizes]
+        outs = [self.allocate((len(plan.sources), *each, 3)) for each in sizes]
         draw_of = None if crops is None else partial(crops.drawing, step)
-        fetched = self._fetcher.fetch(step * self.global_batch + self.slice.start, sources, indices, outs, draw_of)
-        images = fetched.images[0] if outs else fetched.images
-        return Batch(step, images, sources, fetched.indices, fetched.labels, tuple(outs) if crops is not None else ())
+        fetched = self._fetcher.fetch(position, plan.sources, plan.images, outs, draw_of)
+        if self.companions:
+            schedule = self._curriculum.schedule
+            companions = self.companions.fetch(schedule, position, plan, fetched.indices, self.allocate)
+        images, views = fetched.images[0] if outs else fetched.images, tuple(outs) if crops is not None else ()
+        return Batch(step, images, plan.sources, fetched.indices, fetched.labels, views, companions)

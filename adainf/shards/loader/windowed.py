@@ -156,6 +156,8 @@ class WindowedSplit:
         self.entry.close()
 
     def _by_shard(self, indices: Integers) -> list[tuple[int, Integers]]:
+        if not len(indices):
+            return []
         shards = shard_of(self.starts, indices)
         order = np.argsort(shards, kind="stable")
         numbers = unique(shards)
