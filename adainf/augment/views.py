@@ -34,7 +34,7 @@ def augment(
 ) -> list[Tensor]:
     """One random view of every image for each profile: B x 3 x h x w float32, standardised, on the device of the images.
 
-    `numbers`: of the views, which address their random parameters; None is 0, 1, …
+    `numbers`: those of the views, which address their random parameters; None is 0, 1, … in order.
 
     `images_BHWC`: uint8, RGB. `identities_B`: int64, a unique number per image, on any device. `mean`, `std`: of R, G and B in
     0..1. `hue`: `exact` rotates HSV's hue and clamps after each operation, as in torchvision; `yiq` is faster.

@@ -11,6 +11,8 @@ from adainf.evaluation.accuracy import Accuracy, digits_for, percent
 from adainf.evaluation.intervals import NORMAL_QUANTILE, half_width, t_quantile
 
 CONTROLS = ("none", "none-weak", "vanilla")
+CONTROLS_OF_POSITIVES = (*CONTROLS, "third-view", "random-positives")
+POSITIVES = ("adainf-positives", "positives")
 
 LABELS_NOTE = "The generated images depend on labels, so this run is no evidence for inflation without labels."
 
@@ -118,8 +120,8 @@ def _conclude(linear: Mapping[str, Accuracy], arms: Sequence[str], test_images: 
     if not linear:
         return Conclusion("open", f"The data have {no_probe_reason}, so no probe was trained: this run does not rank the arms.")
     digits = digits_for(test_images)
-    subject = next((arm for arm in ("adainf", "verified", "vanilla") if arm in arms), None)
-    controls = [arm for arm in CONTROLS if arm in arms and arm != subject]
+    subject = next((arm for arm in ("adainf", "verified", *POSITIVES, "vanilla") if arm in arms), None)
+    controls = _controls_of(subject, arms)
     untrained = _untrained_note(linear, arms, digits)
     if subject is None:
         headline = f"Only none was trained: {_accuracy(linear['none'], digits)}, without an inflated arm to compare with."
@@ -133,16 +135,19 @@ def _conclude(linear: Mapping[str, Accuracy], arms: Sequence[str], test_images: 
 
     def against_controls(arm: str) -> tuple[str, bool]:
         """The differences as text, and whether the arm is significantly above every control."""
-        comparisons = [compare(linear, arm, control, test_images) for control in controls]
+        comparisons = [compare(linear, arm, control, test_images) for control in _controls_of(arm, arms)]
         text = f"{_accuracy(linear[arm], digits)}, {_and([_clause(one, digits) for one in comparisons])}."
         return text, all(one.difference > 0 and one.is_significant for one in comparisons)
 
     differences, wins = against_controls(subject)
     verified = (f"verified, tuned by the probe runs: {against_controls('verified')[0]}",) if "verified" in arms else ()
+    compared = [arm for arm in POSITIVES if arm in arms and arm != subject and _controls_of(arm, arms)]
+    others = tuple(f"{arm}: {against_controls(arm)[0]}" for arm in compared)
+    verified = (*verified, *others)
     paired = all(linear[arm].hits is not None for arm in (subject, *controls))
     notes = (_margin_note(len(linear[subject].values), test_images, paired), *untrained)
     if subject != "adainf":
-        return Conclusion("open", f"This run has no arm adainf. {subject}: {differences}", notes)
+        return Conclusion("open", f"This run has no arm adainf. {subject}: {differences}", (*others, *notes))
     if not wins:
         return Conclusion(
             "no win", f"adainf does not significantly outperform every control: {differences}", (*verified, *notes)
@@ -150,6 +155,12 @@ def _conclude(linear: Mapping[str, Accuracy], arms: Sequence[str], test_images: 
     not_measured = () if "none-weak" in controls else (NONE_WEAK_NOTE,)
     headline = f"adainf significantly outperforms every control: {differences}"
     return Conclusion("win", headline, (*not_measured, *verified, *notes))
+
+
+def _controls_of(arm: str | None, arms: Sequence[str]) -> list[str]:
+    """The controls among the trained arms; those of generated positives have more."""
+    controls = CONTROLS_OF_POSITIVES if arm in POSITIVES else CONTROLS
+    return [control for control in controls if control in arms and control != arm]
 
 
 def _accuracy(accuracy: Accuracy, digits: int) -> str:

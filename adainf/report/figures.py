@@ -35,6 +35,10 @@ ARM_COLOURS = {
     "weak": "#0f7f86",
     "adainf": "#1f6feb",
     "verified": "#bf3989",
+    "positives": "#1a7f37",
+    "adainf-positives": "#8a6d00",
+    "third-view": "#8b5a3c",
+    "random-positives": "#c93c37",
     UNTRAINED: "#9a8f80",
 }
 _VARIABLES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from adainf.errors import BadInput
 from adainf.shards.format.decode import fitted
 from adainf.shards.format.folder import ShardFolder
+from adainf.shards.format.manifest import Shard
 from adainf.shards.format.png import Pixels, decode_image
 
 COLUMNS = 8
@@ -23,8 +25,23 @@ GAP_PX = 4
 
 def first_images(folder: ShardFolder, split: str = "train", count: int = COLUMNS * ROWS) -> list[Pixels]:
     """The first images of the split, at most `count`. Reads only the shards that contain them. Raises `BadInput`."""
+    return _first(folder, folder.shards.splits[split].shards, count)
+
+
+def candidates_png(real: ShardFolder, drawn: ShardFolder) -> tuple[bytes, int, int]:
+    """A PNG with rows of the first real training images, each followed by its candidates; the number of rows, and of candidates
+    in each. Raises `BadInput`."""
+    shards, parents = list(drawn.split("train").shards), real.split("train")
+    layers = [shards[first : first + len(parents)] for first in range(0, len(shards), len(parents))][: COLUMNS - 1]
+    columns = [_first(real, parents.shards, ROWS), *(_first(drawn, layer, ROWS) for layer in layers)]
+    png = grid_png([image for row in zip(*columns, strict=True) for image in row], len(columns))
+    assert png is not None
+    return png, len(columns[0]), len(layers)
+
+
+def _first(folder: ShardFolder, shards: Iterable[Shard], count: int) -> list[Pixels]:
     images: list[Pixels] = []
-    for shard in folder.shards.splits[split].shards:
+    for shard in shards:
         if len(images) >= count:
             break
         index = folder.index(shard)

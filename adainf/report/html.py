@@ -18,13 +18,13 @@ from adainf.augment.profiles import Profile
 from adainf.evaluation.accuracy import NOT_AVAILABLE, amount, digits_for, weight_text
 from adainf.inflation.record import QUALITY, InflationPlan, choice_name
 from adainf.pipeline.artifacts import Run
-from adainf.pipeline.graph import generated, measured
+from adainf.pipeline.graph import POSITIVES, POSITIVES_QUALITY, generated, measured
 from adainf.recipe import External, ImportedImages, Recipe
 from adainf.report import figures
-from adainf.report.grids import first_images, grid_png
+from adainf.report.grids import candidates_png, first_images, grid_png
 from adainf.report.measures import compare_with_published, measure_rows
 from adainf.report.overfitting import overfitting
-from adainf.report.quality import by_space, extremes, of_pixels, shards_text
+from adainf.report.quality import by_space, extremes, of_pixels, positives_text, shards_text
 from adainf.report.summary import SourceSummary, Summary, Trained
 from adainf.report.table import COLUMNS, cells
 from adainf.shards.format.folder import ShardFolder
@@ -172,10 +172,15 @@ def _grids(summary: Summary, run: Run) -> list[Grid]:
     sets = {"real": "Real"} | {generated(one.source.name): one.source.label("Generated") for one in summary.sources}
     for name, title in sets.items():
         images = first_images(ShardFolder.of(run, name, summary.manifests[name]))
-        png = grid_png(images)
-        if png:
+        if png := grid_png(images):
             alt = f"The first {len(images)} {title[0].lower()}{title[1:]} training images, in a grid"
             grids.append(Grid(title, len(images), _data_uri(png), alt))
+    if POSITIVES in summary.manifests:
+        real, drawn = (ShardFolder.of(run, name, summary.manifests[name]) for name in ("real", POSITIVES))
+        png, rows, columns = candidates_png(real, drawn)
+        alt = f"The first {rows} real training images, each followed by {columns} of its candidates, in rows"
+        title = f"Real images (left) and their candidates{positives_text(summary.manifests.get(POSITIVES_QUALITY))}"
+        grids.append(Grid(title, rows, _data_uri(png), alt))
     return grids
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.records import Manifest
-from adainf.quality.record import Quality, Score, score_name
+from adainf.quality.record import PositivesQuality, Quality, Score, score_name
 from adainf.report.grids import grid_png
 from adainf.shards.format.png import decode_image
 
@@ -91,3 +91,15 @@ def _values(score: Score) -> Values:
 
 def _short(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
+
+
+def positives_text(manifest: Manifest | None) -> str:
+    """The measurements of candidates as the end of a caption; empty where they were not measured."""
+    if manifest is None:
+        return ""
+    scores = manifest.content_as(PositivesQuality).scores
+    retrieval, distance = scores["retrieval"], scores["distance"]
+    return (
+        f"; {100 * retrieval.value:.3g} % have their parent as the nearest real image (chance: {100 * retrieval.null:.2g} %), "
+        f"and they are {distance.value:.2g} as far from it as two random images (augmented views: {distance.null:.2g})"
+    )

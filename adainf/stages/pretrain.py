@@ -72,7 +72,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
 
         if twin is None:
             with checkpoints, mixture.open(recipe.pretrain, seed, accelerator) as stream:
-                experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
+                use = recipe.positives.use if recipe.positives and "use" in job.request.settings else None
+                experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens, use)
                 validation = online_validation(recipe, mixture.real, normalisation, accelerator)
                 trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, validation)
                 _report_data(stream, reporter, label)
@@ -116,9 +117,9 @@ def _find_twin(
     """
 
     def find() -> Manifest | None:
-        if described["shares"] != {"real": 1.0}:
-            return None
         ours = job.request
+        if described["shares"] != {"real": 1.0} or "use" in ours.settings:  # of generated positives
+            return None
         for arm in recipe.arms:
             found = run.find(pretrained(arm, int(str(ours.settings["seed"]))))
             if (

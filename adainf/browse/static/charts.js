@@ -20,7 +20,8 @@ export function formatNumber(value) {
 }
 
 // The class with the colour of an arm, which is that of the report.
-const ARMS = ["none", "none-weak", "vanilla", "reweighted", "weak", "adainf", "verified", "untrained"];
+const ARMS = ["none", "none-weak", "vanilla", "reweighted", "weak", "adainf", "verified", "positives",
+  "adainf-positives", "third-view", "random-positives", "untrained"];
 export const colourOf = (arm) => (ARMS.includes(arm) ? `arm-${arm}` : "other");
 
 // `lines`: [name, points, class of the colour]; a point is [step, value].
