@@ -5,6 +5,7 @@ Files are evicted by unlinking. A process that still maps one can read on, so no
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -121,7 +122,7 @@ class WindowedSplit:
     def take(self, indices: Integers, out: Pixels) -> NDArray[np.int64]:
         """Copy the images into `out` (b x H x W x 3); their labels. Their shards must be mapped."""
         labels = np.empty_like(indices)
-        flat = out.reshape(len(indices), -1)
+        flat = out.reshape(len(indices), math.prod(out.shape[1:]))
         for number, rows in self._by_shard(indices):
             shard, positions = self._mapped[number], indices[rows] - self.starts[number]
             assert shard.rows is not None
