@@ -12,6 +12,7 @@ import numpy as np
 from adainf.errors import BadInput
 from adainf.shards.format.png import Pixels
 from adainf.shards.loader.cache import Cache
+from adainf.shards.loader.companions import CompanionFetcher
 from adainf.shards.loader.complete import CompleteSplit, Draw
 from adainf.shards.loader.encoded import EncodedSplit
 from adainf.shards.loader.mixture import MixtureSchedule
@@ -52,6 +53,7 @@ class Fetcher:
     def __init__(self, splits: list[Split], mixture: MixtureSchedule, cache: Cache) -> None:
         self.splits, self._mixture, self._cache = splits, mixture, cache
         self._prefetcher = Prefetcher(list(splits), cache.fetches)
+        self.companions: CompanionFetcher | None = None
         sizes = {split.size for split in splits}
         self.size = sizes.pop() if len(sizes) == 1 else None
         """(height, width) of every image; None where they differ."""
@@ -87,10 +89,14 @@ class Fetcher:
         """Block until every shard of the in-memory splits is ready."""
         self._schedule(position)
         self._prefetcher.wait([task for task in self._all_tasks() if isinstance(self.splits[task.split], CompleteSplit)])
+        if self.companions:
+            self.companions.wait_for_all()
 
     def reset(self) -> None:
         """Schedule again at the next batch, which does not follow the last one."""
         self._scheduled_to = [-1] * len(self.splits)
+        if self.companions:
+            self.companions.reset()
 
     def complete_splits(self) -> list[CompleteSplit]:
         """All splits. Raises `BadInput` where one has only a window of its images."""
@@ -112,10 +118,12 @@ class Fetcher:
     def stop(self) -> None:
         """Stop the prefetch threads, and raise `Closed` in a `fetch` that waits for them."""
         self._prefetcher.stop()
+        if self.companions:
+            self.companions.stop()
 
     def close(self) -> None:
         """Close the cache, unless a thread that hangs on the network still uses it."""
-        if self._prefetcher.join():
+        if (self.companions is None or self.companions.close()) and self._prefetcher.join():
             for split in self.splits:
                 split.close()
             self._cache.close()

@@ -103,11 +103,10 @@ def open_stream(
         if fetcher.size is None and window_shards is None:
             found = ", ".join(f"{name} {s.size[0]} x {s.size[1]}" for name, s in zip(given, splits, strict=True) if s.size)
             raise BadInput(f"the sources' images differ in size ({found} px); set size_px to resize them to one")
-        fetchers = None
         if companions is not None:
-            fetchers = open_companions(companions, given, folders, seed, opener)
-            undo.callback(fetchers.split.close)
-            if fetchers.split.size is None or fetchers.split.size != fetcher.size:
+            fetcher.companions = open_companions(companions, given, folders, seed, opener)
+            undo.callback(fetcher.companions.split.close)
+            if fetcher.companions.split.size is None or fetcher.companions.split.size != fetcher.size:
                 raise BadInput("companions need images of one size, and candidates of the same; set size_px to resize them")
         undo.pop_all()
     fingerprint: Fingerprint = {
@@ -125,7 +124,7 @@ def open_stream(
     if companions is not None:
         fingerprint["companions"] = companions.identity
     first = Curriculum(tuple(given), mixture)
-    return Stream(fetcher, first, opener, fingerprint, global_batch, rank, world, prefetch_batches, fetchers)
+    return Stream(fetcher, first, opener, fingerprint, global_batch, rank, world, prefetch_batches)
 
 
 def _number(variable: str, default: int) -> int:

@@ -51,10 +51,7 @@ class Stream:
         rank: int,
         world: int,
         ahead: int,
-        companions: CompanionFetcher | None = None,
     ) -> None:
-        self.companions = companions
-        """Their fetcher; None for a stream without companions."""
         self._fetcher, self._fingerprint, self._opener = fetcher, fingerprint, opener
         self._first = self._curriculum = curriculum
         self.global_batch, self.rank, self.world = global_batch, rank, world
@@ -128,8 +125,6 @@ class Stream:
             batch.cancel()
         self._batches.clear()
         self._producer.submit(self._fetcher.reset)
-        if self.companions:
-            self._producer.submit(self.companions.reset)
         self._step = int(step)
 
     def _check_usable(self) -> None:
@@ -283,14 +278,17 @@ class Stream:
         """Block until every shard is fetched and verified (at once for a windowed stream, which never holds all)."""
         self._check_usable()
         self._producer.submit(self._fetcher.wait_for_all, self._step * self.global_batch).result()
-        if self.companions:
-            self._producer.submit(self.companions.wait_for_all).result()
 
     @property
     def damage(self) -> list[Corruption]:
         """The corrupt samples found so far, which are replaced by others."""
-        splits = self._fetcher.splits + ([self.companions.split] if self.companions else [])
+        splits = [*self._fetcher.splits, *([self.companions.split] if self.companions else [])]
         return [record for split in splits for record in split.quarantine.records()]
+
+    @property
+    def companions(self) -> CompanionFetcher | None:
+        """The fetcher of companions; None for a stream without."""
+        return self._fetcher.companions
 
     def close(self) -> None:
         """Stop the threads and release maps and locks; the cache remains. A second call does nothing."""
@@ -300,11 +298,8 @@ class Stream:
         for batch in self._batches.values():
             batch.cancel()
         self._fetcher.stop()
-        if self.companions:
-            self.companions.stop()
         self._producer.shutdown(wait=True)
-        if self.companions is None or self.companions.close():
-            self._fetcher.close()
+        self._fetcher.close()
 
     def _make(self, step: int) -> Batch:
         size, crops, companions = self._fetcher.size, self._crops, None
