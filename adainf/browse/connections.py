@@ -37,9 +37,9 @@ class Connection(H11Protocol):
         """Whether the server waits for the client: for a request, or until it has read the response."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _progress(self) -> tuple[int, int]:
+    def _progress(self) -> tuple[object, int]:
         """Changes with every request, and with every part of a response that the client reads."""
-        return id(self.cycle), self.transport.get_write_buffer_size()
+        return self.cycle, self.transport.get_write_buffer_size()
 
     def _close_without_progress(self) -> None:
         before, self._state = self._state, self._progress()
