@@ -196,7 +196,7 @@ def _task(task: str, scratch: Path, arguments: argparse.Namespace, pythons: dict
     table(f"{title} ({kilobytes:.0f} kB)", ("side", "CPU us/image", "wall us/image"), rows)
     figures = {f"{side.replace(' + ', '_').replace(' ', '_')}_{task}_{CPU}": median(v, CPU) for side, v in found.items()}
     key, against = RATIOS[task]
-    best = [median(v, CPU) for side, v in found.items() if side != "ours" and against in ("", side)]
+    best = [median(v, CPU) for side, v in found.items() if not side.startswith("ours") and against in ("", side)]
     if "ours" in found and best:
         figures[key] = median(found["ours"], CPU) / min(best)
     return figures

@@ -63,14 +63,14 @@ def _ours_views() -> Work:
     return views
 
 
-def _ours_epoch(folder: Path) -> Iterator[int]:
+def _ours_epoch(folder: Path, **options: Any) -> Iterator[int]:
     import itertools
 
     from adainf.shards import open_stream
 
     with (
         tempfile.TemporaryDirectory() as cache,
-        open_stream({"all": folder}, BATCH, 0, window_shards=2, cache=cache) as stream,
+        open_stream({"all": folder}, BATCH, 0, cache=cache, **options) as stream,
     ):
         for batch in itertools.islice(stream, stream.counts[0] // BATCH):
             yield len(batch.images)
@@ -239,7 +239,8 @@ VIEWS = {
     "dali": lambda data: _dali(None, data, views=2),
 }
 EPOCH = {
-    "ours": _ours_epoch,
+    "ours": lambda folder: _ours_epoch(folder, window_shards=2),
+    "ours encoded": lambda folder: _ours_epoch(folder, cached="encoded"),
     "webdataset + pillow": lambda folder: _webdataset(folder, _pillow_decode()),
     "webdataset + simplejpeg": lambda folder: _webdataset(folder, _simplejpeg_decode()),
     "dali": lambda folder: _dali(folder, [], views=0),

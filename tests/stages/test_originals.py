@@ -28,6 +28,7 @@ from adainf.shards.format.formats import Reading
 from adainf.shards.format.png import decode_image
 from adainf.shards.format.verify import verify
 from adainf.shards.loader.read_all import read_split
+from adainf.shards.loader.source import mode_of
 from adainf.stages.ingest import ingest
 from adainf.stages.mixture import Mixture
 from adainf.stages.pretrain import pretrain
@@ -148,6 +149,7 @@ def test_an_encoder_is_pretrained_on_originals(made: tuple[Path, dict[str, bytes
     mixture = Mixture.of(real, {}, 1, {}, default_views(recipe_of(folder).pretrain.augmentation))
     with mixture.open(recipe_of(folder).pretrain, 0, Accelerator(cpu=True)) as stream:
         assert stream.originals
+        assert mode_of(real, "train", None) == "encoded"
         assert stream.image_size == (24, 24)
         assert next(stream).images.shape == (12, 24, 24, 3)  # without crops, the resized images
 

@@ -100,7 +100,12 @@ class Opener:
 
 
 def mode_of(folder: ShardFolder, split: str, size_px: int | None) -> Literal["decoded", "encoded"]:
-    """Decoded pixels where they take at most 1 GiB, or at most three times the bytes of the shards; else encoded images."""
+    """Decoded pixels where they take at most 1 GiB, or at most three times the bytes of the shards; else encoded images.
+
+    Originals, of which crops are cut, are always cached encoded.
+    """
+    if folder.shards.originals is not None:
+        return "encoded"
     pixels = decoded_bytes(folder, split, size_px)
     return "decoded" if pixels <= max(SMALL_SET_BYTES, MOST_EXPANSION * encoded_bytes(folder.split(split))) else "encoded"
 
