@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -27,10 +28,25 @@ _FILE_COLUMNS = 120
 """Width of a table that is not printed to a terminal."""
 
 
-def ls(reporter: Reporter, uri: str) -> None:
+def ls(reporter: Reporter, uri: str, as_json: bool = False) -> None:
     """Print a table of the sources."""
     catalog = Catalog(uri)
     plan = read_plan(catalog)
+    if as_json:
+        rows = [
+            {
+                "source": name,
+                "shards": source.shards,
+                "samples": sum(source.known) if len(source.known) == source.shards else None,
+                "bytes": sum(source.tar_sizes_bytes),
+                "weight": source_weight(name, plan) or None,
+                "quality": quality_score(name, plan) or None,
+                "digest": source.digest,
+            }
+            for name, source in catalog.sources.items()
+        ]
+        print(json.dumps(rows, indent=2))
+        return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("source")
     for name in ("shards", "samples", "bytes", "weight", "quality"):

@@ -182,7 +182,7 @@ def run_stage(command: str, recipe: Recipe, uri: str | None, **options: object) 
         reused = options.pop("from_run")
         options["others"] = (*place.others, *(from_run(str(reused)) if reused else ()))
     reporter = Reporter(run.store, command, quiet=int(os.environ.get("RANK", "0")) > 0)
-    if place.reason:
+    if place.reason and not options.get("as_json"):
         reporter.info(f"{command}: {place.reason}; this recipe's artifacts are in {run.uri}")
     # Imported when it is wanted: torch takes seconds, and help and recipes do not need it.
     stage = getattr(importlib.import_module(f"adainf.stages.{command}"), command)

@@ -91,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
         look = commands.add_parser(name, help=what, description=f"{name}: {what}.")
         look.add_argument("-n", "--namespace", help="namespace (default: that of the kubeconfig's context)")
         look.add_argument("--name", type=job_name, default="adainf", help="name of the controller's Job (default: adainf)")
+        if name == "status":
+            look.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
         if name == "wait":
             look.add_argument("--timeout", metavar="S", type=float, dest="timeout_s", help="give up after S seconds")
         if name == "clean":
@@ -286,6 +288,8 @@ def _add_browse_arguments(parser: argparse.ArgumentParser, action: str) -> None:
     if action == "export":
         parser.add_argument("-o", "--output", metavar="PATH", required=True, help="output folder or .npz")
         parser.add_argument("--limit", metavar="N", type=int, help="export only the first N images")
+    if action == "ls":
+        parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
     if action == "serve":
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
         parser.add_argument("--port", type=int, default=8080, help="port; 0 picks a free one (default: 8080)")

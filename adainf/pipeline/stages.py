@@ -165,6 +165,7 @@ STAGES = {
             inputs=("ingest", "fit", "generate", "positives", "measure", "plan", "verify", "pretrain", "evaluate"),
             recipe_sections=("name", "arms"),
             default_size=Size("1", "4Gi"),
+            options=("as_json",),
         ),
     )
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.lifecycle import ArtifactJob
@@ -16,8 +18,9 @@ NAME = "report"
 PAGE = f"{NAME}/index.html"
 
 
-def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
-    """Write ``report/``, then print the results. A missing or corrupt page is recreated; a report of fewer arms is replaced.
+def report(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) -> Manifest:
+    """Write ``report/``, then print the results as a table or as JSON. A missing or corrupt page is recreated; a report of fewer
+    arms is replaced.
 
     Raises `BadInput` as `graph.require` does, and where the page cannot be recreated with the same bytes.
     """
@@ -31,12 +34,15 @@ def report(recipe: Recipe, run: Run, reporter: Reporter) -> Manifest:
     job = ArtifactJob(run, NAME, request, summary.manifests, extends=_extends)
     manifest = job.finished
     if manifest is not None:
-        _ensure_page(manifest, summary, run, reporter)
+        _ensure_page(manifest, summary, run, Reporter(quiet=True) if as_json else reporter)
     else:
         job.claim()
         job.write(PAGE.removeprefix(f"{NAME}/"), render(summary, run))
         manifest = job.commit(rows_as_json(summary))
-    _print(summary, run, reporter)
+    if as_json:
+        print(json.dumps(rows_as_json(summary), indent=2, ensure_ascii=False))
+    else:
+        _print(summary, run, reporter)
     return manifest
 
 

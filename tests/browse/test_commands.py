@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,9 @@ def test_ls_and_stats_print_what_was_written(made: Made, capsys: pytest.CaptureF
     line = next(line for line in capsys.readouterr().out.splitlines() if "train" in line)
     size = sum(path.stat().st_size for path in made.path.glob("*.tar"))
     assert line.split()[:4] == ["train", "3", "30", f"{size:,}"]
+    assert main(["shards", "ls", made.uri, "--json"]) == OK
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["source"], row["shards"], row["samples"], row["bytes"]) == ("train", 3, 30, size)
     assert main(["shards", "stats", made.uri]) == OK
     printed = capsys.readouterr().out
     assert f"R {made.images[..., 0].mean():.1f} ± {made.images[..., 0].std():.1f}" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -252,3 +253,5 @@ def test_one_changed_number_by_the_command_line(
     assert "contains no run" in errors
     assert main(["plan", recipe, "--run", run, "--set", "pretrain.steps=5"]) == OK  # a single stage finds the variant
     assert "plan: done already" in capsys.readouterr().out
+    assert main(["report", recipe, "--run", run, "--set", "pretrain.steps=5", "--json"]) == OK
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["none", "adainf", "untrained", "chance"]

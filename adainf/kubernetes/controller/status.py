@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ _ALTERNATING = {"ErrImagePull": "ImagePullBackOff"}
 """The kubelet alternates between these reasons: they are one problem."""
 
 
-def status(namespace: str | None = None, name: str = "adainf") -> None:
+def status(namespace: str | None = None, name: str = "adainf", as_json: bool = False) -> None:
     """Print a table with the latest attempt of each task, or what the task waits for, and the state of the run.
 
     Raises `BadInput` if the controller's Job does not exist.
@@ -28,6 +29,12 @@ def status(namespace: str | None = None, name: str = "adainf") -> None:
     api = connect(namespace)
     seen = read_overview(api, name)
     columns = ("stage", "arm", "attempt", "state", "pods", "progress", "ETA", "GPU time", "reason")
+    if as_json:
+        tasks = [dict(zip(columns, _row(task, seen.now), strict=True)) for task in seen.tasks]
+        condition = _reported(seen.condition, seen.now) if seen.condition else None
+        run = {"tasks": tasks, "message": seen.message, "condition": condition, "exit_code": seen.exit_code}
+        print(json.dumps(run, indent=2, ensure_ascii=False))
+        return
     table = Table(*columns, title=f"Job/{name} in {api.namespace}")
     for task in seen.tasks:
         table.add_row(*map(Text, _row(task, seen.now)))  # as text: a message may contain brackets

@@ -151,3 +151,12 @@ def test_wait_prints_each_change_once(
         "generate, attempt 1: running; 4/4 pods ready",
     ]
     assert last == "Job/adainf is complete"
+
+
+def test_status_as_json(server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    put_controller(server)
+    put_attempt(server, active=3, ready=3)
+    assert main(["status", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [(task["stage"], task["pods"]) for task in printed["tasks"]] == [("generate", "3/4"), ("report", "")]
+    assert printed["exit_code"] is None
