@@ -94,6 +94,11 @@ def conflict(recipe: Recipe, run: Run) -> tuple[str, str] | None:
     report = run.find(REPORT)
     if report is not None and not report.request.inputs.keys() <= nodes.keys():
         return REPORT, f"arms: {report.request.settings.get('arms')} stored, {list(recipe.arms)} requested"
+    printed = report.request.settings.get("recipe") if report else None
+    wanted_recipe = _flat(recipe.model_dump(mode="json"))
+    for path, value in _flat(printed).items():  # the page prints the recipe, without what changes nothing and without paths
+        if path != "arms" and value != "PATH" and path in wanted_recipe and wanted_recipe[path] != value:
+            return REPORT, f"{path}: {value} stored, {wanted_recipe[path]} requested"
     return None
 
 
@@ -150,13 +155,20 @@ def _link(name: str, manifest: Manifest, source: Run, target: Run) -> None:
     target.commit(name, manifest)
 
 
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """The settings of a recipe by their paths, as pretrain.steps."""
+    if not isinstance(value, dict):
+        return {path: value} if path else {}
+    return {at: inner for key, of in value.items() for at, inner in _flat(of, f"{path}.{key}" if path else key).items()}
+
+
 def _digests(recipe: Recipe) -> Sequence[str]:
-    """Names of the recipe's variant: without arms and number of images, which a variant may extend, then with them."""
+    """Names of the recipe's variant: by its settings without arms and number of images, which a variant may extend, then by the
+    complete recipe."""
     settings: dict[str, Any] = {}
     for name, node in build_graph(recipe).items():
         of_node = {key: value for key, value in node.settings.items() if key not in ("arm", "seed")}
         if node.stage == "generate":
             of_node["generate"] = {**of_node["generate"], "images": None}
         settings[node.stage if node.stage in ("pretrain", "evaluate") else name] = of_node
-    everything = {**settings, "arms": sorted(recipe.arms), "images": [one.generate.images for one in recipe.sources.values()]}
-    return [sha256(canonical_json(one))[:8] for one in (settings, everything)]
+    return [sha256(canonical_json(one))[:8] for one in (settings, recipe.model_dump(mode="json"))]

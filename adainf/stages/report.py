@@ -19,8 +19,8 @@ PAGE = f"{NAME}/index.html"
 
 
 def report(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) -> Manifest:
-    """Write ``report/``, then print the results as a table or as JSON. A missing or corrupt page is recreated; a report of fewer
-    arms is replaced.
+    """Write ``report/``, then print the results as a table or as JSON. A missing or corrupt page is recreated; a report of
+    fewer arms is replaced.
 
     Raises `BadInput` as `graph.require` does, and where the page cannot be recreated with the same bytes.
     """
@@ -47,8 +47,8 @@ def report(recipe: Recipe, run: Run, reporter: Reporter, as_json: bool = False) 
 
 
 def _extends(stored: Request, wanted: Request) -> bool:
-    """Whether `wanted` covers the artifacts of `stored`: arms were added to the recipe, or what the page says about it."""
-    return stored != wanted and stored.inputs.items() <= wanted.inputs.items()
+    """Whether `wanted` covers the artifacts of `stored` and more: arms were added to the recipe."""
+    return stored.inputs.items() < wanted.inputs.items()
 
 
 def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Reporter) -> None:

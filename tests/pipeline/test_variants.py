@@ -6,6 +6,7 @@ import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,6 +160,13 @@ def test_fewer_arms_get_their_own_report(tmp_path: Path) -> None:
     place = find_place(fewer, run, create=True)
     assert place.run is not run
     assert "evaluate/none" in linked(fewer, place.run, *place.others)
+    # The page prints the recipe, so another one gets a page of its own, also if all artifacts are equal.
+    shown: Any = {**both.model_dump(mode="json"), "real": {"path": "PATH", "split_seed": 0}}
+    request = Request(stage="report", settings={"arms": ["none", "adainf"], "recipe": shown}, inputs=inputs)
+    run.store.put("report/manifest.json", Manifest(request=request).to_json())
+    assert find_place(both, run, create=True).run is run
+    assert find_place(recipe_of(tmp_path, "arms=[none, adainf, vanilla]"), run, create=True).run is run
+    assert find_place(recipe_of(tmp_path, "cpu_threads=3"), run, create=True).run is not run
 
 
 def test_artifacts_of_any_other_run_are_reused_by_digest(tmp_path: Path, s3_env: str) -> None:
