@@ -19,6 +19,8 @@ from adainf.recipe import Plan
 
 INFLATED, HELD_OUT = "inflated", "held-out"
 """The arm with further real images, and the source of these."""
+SAME_CLASS, SAME_CLASS_PROBABILITY = "same-class", 0.5
+"""The arm that replaces the second view by one of another real image of the same class, with this probability."""
 MIN_GAIN = 0.01
 """Accuracy: a fit whose gain is certainly smaller is not worth while."""
 
@@ -54,14 +56,19 @@ class Ceiling(Record):
     gains: list[Gain]
     """Over none-weak, over none; higher is better."""
     knn_gains: list[Gain]
+    positives: Gain | None = None
+    """Of `same-class`, the ceiling of positives; None without labels."""
     verdict: Verdict
     fit_seconds: float | None
     """Estimated time of the fits of the recipe on this machine; None where it is not known."""
 
 
-def settings(real_images: int, held_out_images: int, rule: Plan, default: Views, method: str) -> list[Setting]:
-    """The three arms: `none`, `none-weak`, and `inflated` by perfect images, which weigh as much as real ones, within
-    `max_generated_share`. The augmentation of the last two is the plan's for this amount of images of quality score 1."""
+def settings(
+    real_images: int, held_out_images: int, rule: Plan, default: Views, method: str, labelled: bool = False
+) -> list[Setting]:
+    """The arms: `none`, `none-weak`, `inflated` by perfect images, which weigh as much as real ones, within
+    `max_generated_share`, and with labels `same-class`. All but `none` have the plan's augmentation for so many images of
+    quality score 1."""
     sources = {HELD_OUT: SourceStats(images=held_out_images)}
     inputs = Inputs(real_images=real_images, sources=sources, reference_images=real_images, method=method)
     weak = make_plan(inputs, rule, default).views
@@ -71,6 +78,7 @@ def settings(real_images: int, held_out_images: int, rule: Plan, default: Views,
         Setting(name=NONE, real_weight=1.0, weights={}, views=(default[0], default[1])),
         Setting(name=NONE_WEAK, real_weight=1.0, weights={}, views=weak),
         Setting(name=INFLATED, real_weight=weight, weights={HELD_OUT: 1.0}, views=weak),
+        *([Setting(name=SAME_CLASS, real_weight=1.0, weights={}, views=weak)] if labelled else []),
     ]
 
 
@@ -103,6 +111,11 @@ def lines(found: Ceiling) -> list[str]:
     over = [f"{_interval(gain, is_accuracy)} over {gain.over}" for gain in others]
     over += [f"by nearest neighbours {_interval(gain, True)} over {gain.over}" for gain in found.knn_gains[:1]]
     text.append(f"  {arms}; inflated {', '.join(over)}")
+    if found.positives is not None:
+        text.append(
+            f"  positives: another real image of the class as second view (p = {SAME_CLASS_PROBABILITY:g}) gains "
+            f"{_interval(found.positives, True)} over {found.positives.over}"
+        )
     if found.fit_seconds is not None:
         text.append(f"  the fit of this recipe takes about {_duration(found.fit_seconds)} on this machine")
     return text

@@ -8,47 +8,53 @@ options do not collide, and more seeds reuse what is finished. An interrupted tr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from accelerate import Accelerator
 from pydantic import Field, JsonValue
 
-from adainf.augment.profiles import Views, default_views
+from adainf.augment.profiles import default_views
 from adainf.errors import BadInput, StageFailed
 from adainf.evaluation.accuracy import Accuracy
 from adainf.evaluation.features import Features, extract_local
 from adainf.evaluation.infonce import LEAST_IMAGES, MOST_IMAGES, infonce
 from adainf.evaluation.intervals import half_width
-from adainf.evaluation.linear import epoch_order, lbfgs_probe
+from adainf.evaluation.linear import lbfgs_probe
 from adainf.evaluation.neighbours import majority_vote, nearest
 from adainf.evaluation.scores import Measure
-from adainf.inflation.ceiling import HELD_OUT, INFLATED, Ceiling, Gain, lines, settings, verdict
+from adainf.inflation.ceiling import (
+    HELD_OUT,
+    INFLATED,
+    SAME_CLASS,
+    SAME_CLASS_PROBABILITY,
+    Ceiling,
+    Gain,
+    lines,
+    settings,
+    verdict,
+)
 from adainf.inflation.search import NONE, NONE_WEAK, Setting
 from adainf.models.encoder import Encoder, Normalisation
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.checkpoints import Checkpoints
-from adainf.pipeline.graph import training
 from adainf.pipeline.lifecycle import ArtifactJob
 from adainf.pipeline.progress import Reporter
-from adainf.pipeline.records import Record, Request, canonical_json, sha256
+from adainf.pipeline.records import Record
 from adainf.pretraining.loop import make_accelerator, pretrain_arm
 from adainf.pretraining.recalibrate import finished_encoder
 from adainf.pretraining.trainer import Experiment
-from adainf.recipe import Recipe
+from adainf.recipe import Recipe, Replace
 from adainf.report.comparison import compare
 from adainf.runtime.determinism import prepare
+from adainf.shards import Companions
 from adainf.shards.format.folder import ShardFolder
-from adainf.shards.format.manifest import ShardSet
-from adainf.shards.format.tar import Sample
-from adainf.shards.format.writer import write_split
 from adainf.shards.loader.read_all import Labelled, read_split
+from adainf.stages.ceiling_parts import CANDIDATES, NAME, Experiments, has_labels
 from adainf.stages.fit import estimated_seconds
 from adainf.stages.ingest import ingest
 from adainf.stages.mixture import Mixture, check_batch
 
-NAME = "ceiling"
 DEFAULT_SEEDS = 3
 
 
@@ -59,40 +65,6 @@ class Scores(Record):
     """Linear probe and nearest neighbours on the validation split; empty without labels."""
     infonce: float | None = None
     """Of held-out images, in nats; without labels."""
-
-
-@dataclass(frozen=True)
-class _Experiments:
-    """What all arms and seeds share."""
-
-    recipe: Recipe
-    """With the steps of this measurement."""
-    run: Run
-    real: ShardFolder
-    train: Labelled
-    validation: Labelled
-    settings: list[Setting]
-    real_images: int
-    accelerator: Accelerator
-    reporter: Reporter
-
-    @property
-    def has_labels(self) -> bool:
-        train, validation = (split.labels[split.labels >= 0] for split in (self.train, self.validation))
-        return len(np.unique(train)) > 1 and len(validation) > 1
-
-    @property
-    def judging_views(self) -> Views:
-        return self.settings[-1].views
-
-    def request(self, seed: int, **of: JsonValue) -> Request:
-        protocol = {"l2_grid": list(self.recipe.evaluate.l2_grid), "knn_neighbours": self.recipe.evaluate.knn_neighbours}
-        common = {"real_images": self.real_images, "seed": seed, **protocol, **training(self.recipe)}
-        return Request(stage=NAME, settings={**common, **of}, inputs={"real": self.real.digest})
-
-    def folder(self, seed: int) -> str:
-        settings: list[JsonValue] = [setting.model_dump(mode="json") for setting in self.settings]
-        return f"{NAME}/{sha256(canonical_json(self.request(0, arms=settings).model_dump(mode='json')))[:12]}/seed-{seed}"
 
 
 def ceiling(
@@ -129,9 +101,10 @@ def ceiling(
             "others are left to inflate them"
         )
     default = default_views(recipe.pretrain.augmentation)
-    arms = settings(images, len(train.labels) - images, recipe.plan, default, recipe.pretrain.method.kind)
-    _check_batches(recipe, arms, images, len(train.labels) - images)
-    shared = _Experiments(recipe, run, folder, train, validation, arms, images, accelerator, log)
+    others, method = len(train.labels) - images, recipe.pretrain.method.kind
+    arms = settings(images, others, recipe.plan, default, method, has_labels(train, validation))
+    _check_batches(recipe, arms, images, others)
+    shared = Experiments(recipe, run, folder, train, validation, arms, images, accelerator, log)
     _check_labels(shared, seeds)
     fit_seconds = estimated_seconds(recipe, run, folder.shards, train.images, accelerator.device, log)
     by_seed = {seed: {arm.name: _scores(shared, arm, seed) for arm in arms} for seed in range(seeds)}
@@ -152,7 +125,7 @@ def _check_batches(recipe: Recipe, arms: list[Setting], images: int, others: int
             raise BadInput(f"of {images} images that stand for the real ones: {error}; or raise --real") from None
 
 
-def _check_labels(shared: _Experiments, seeds: int) -> None:
+def _check_labels(shared: Experiments, seeds: int) -> None:
     """Raise `BadInput` where an encoder could not be judged after its training."""
     images = len(shared.validation.labels)
     if not shared.has_labels and images < LEAST_IMAGES:
@@ -161,7 +134,7 @@ def _check_labels(shared: _Experiments, seeds: int) -> None:
             "real.validation_fraction"
         )
     for seed in range(seeds if shared.has_labels else 0):
-        labels = shared.train.labels[_rows(shared, seed)["real"]]
+        labels = shared.train.labels[shared.rows(seed)["real"]]
         if len(np.unique(labels[labels >= 0])) < 2:
             raise BadInput(
                 f"the {len(labels)} images that stand for the real ones have labels of fewer than two classes, so no probe can "
@@ -169,10 +142,10 @@ def _check_labels(shared: _Experiments, seeds: int) -> None:
             )
 
 
-def _scores(shared: _Experiments, arm: Setting, seed: int) -> Scores:
+def _scores(shared: Experiments, arm: Setting, seed: int) -> Scores:
     """Train and judge one arm of one seed, where that is not done."""
     recipe, run, base = shared.recipe, shared.run, shared.folder(seed)
-    parts = _parts(shared, seed)
+    parts = shared.parts(seed)
     name, label = f"{base}/{arm.name}", f"ceiling {arm.name} (seed {seed})"
     checkpoints = Checkpoints(run, name, log=shared.reporter.info)
     request = shared.request(seed, arm=arm.model_dump(mode="json"))
@@ -181,64 +154,29 @@ def _scores(shared: _Experiments, arm: Setting, seed: int) -> Scores:
             return job.finished.content_as(Scores)
         job.claim()
         mixture = Mixture.of(parts["real"], {HELD_OUT: parts[HELD_OUT]}, arm.real_weight, arm.weights, arm.views)
+        replaced = None
+        if arm.name == SAME_CLASS:
+            replaced = Replace(kind="replace", probability=SAME_CLASS_PROBABILITY)
+            mixture = replace(mixture, companions=Companions(parts[CANDIDATES], "real", SAME_CLASS_PROBABILITY))
         normalisation = Normalisation.of(mixture.real.split("train"))
         tokens = mixture.captions(recipe.pretrain)
         with checkpoints, mixture.open(recipe.pretrain, seed, shared.accelerator) as stream:
-            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens)
+            experiment = Experiment(recipe.pretrain, seed, stream, mixture.views, normalisation, tokens, replaced)
             trained = pretrain_arm(experiment, shared.accelerator, checkpoints, shared.reporter, label)
-        images, device = shared.train.images[_rows(shared, seed)["real"]], shared.accelerator.device
+        images, device = shared.train.images[shared.rows(seed)["real"]], shared.accelerator.device
         encoder = finished_encoder(recipe.pretrain, trained.backbone, normalisation, lambda: images, device)
         found = _judged(shared, encoder, seed)
         job.commit(found)
     return found
 
 
-def _rows(shared: _Experiments, seed: int) -> dict[str, np.ndarray]:
-    """The rows of the training split that stand for the real and for the generated images."""
-    order = epoch_order(len(shared.train.labels), 0, seed)
-    return {"real": np.sort(order[: shared.real_images]), HELD_OUT: np.sort(order[shared.real_images :])}
-
-
-def _parts(shared: _Experiments, seed: int) -> dict[str, ShardFolder]:
-    """Both parts as sets of shards."""
-    texts = [text for shard in shared.real.split("train").shards for text in shared.real.index(shard).texts]
-    made = {}
-    for part, rows in _rows(shared, seed).items():
-        name = f"{shared.folder(seed)}/{part}"
-        with ArtifactJob(shared.run, name, shared.request(seed, part=part), {}) as job:
-            manifest = job.finished
-            if manifest is None:
-                job.claim()
-
-                def samples(indices: range, rows: np.ndarray = rows) -> list[Sample]:
-                    labels = shared.train.labels
-                    return [
-                        Sample(shared.train.images[row], int(labels[row]) if labels[row] >= 0 else None, texts[row])
-                        for row in rows[indices.start : indices.stop].tolist()
-                    ]
-
-                split = write_split(shared.run, name, "train", len(rows), shared.recipe.real.shard_images, samples)
-                _, height_px, width_px, _ = shared.train.images.shape  # also where the real shards hold original photos
-                known = shared.real.shards
-                shards = ShardSet(
-                    height_px=height_px,
-                    width_px=width_px,
-                    classes=known.classes,
-                    splits={"train": split},
-                    origin=known.origin,
-                )
-                manifest = job.commit(shards)
-        made[part] = ShardFolder.of(shared.run, name, manifest)
-    return made
-
-
-def _judged(shared: _Experiments, encoder: Encoder, seed: int) -> Scores:
+def _judged(shared: Experiments, encoder: Encoder, seed: int) -> Scores:
     """On the validation split. Every arm's probe is fitted on the labels of the images that stand for the real ones."""
     device, judged = shared.accelerator.device, shared.recipe.evaluate
     if not shared.has_labels:
         hue = shared.recipe.pretrain.augmentation.hue
         return Scores(infonce=round(infonce(encoder, shared.validation.images, shared.judging_views, hue, device).loss, 6))
-    rows = _rows(shared, seed)["real"]
+    rows = shared.rows(seed)["real"]
     splits = Labelled(shared.train.images[rows], shared.train.labels[rows]), shared.validation
     train, validation = (
         Features(extract_local(encoder, images[labels >= 0], judged.batch, device), labels[labels >= 0])
@@ -257,18 +195,18 @@ def _judged(shared: _Experiments, encoder: Encoder, seed: int) -> Scores:
     )
 
 
-def _conclude(shared: _Experiments, by_seed: Mapping[int, Mapping[str, Scores]], fit_seconds: float | None) -> Ceiling:
+def _conclude(shared: Experiments, by_seed: Mapping[int, Mapping[str, Scores]], fit_seconds: float | None) -> Ceiling:
     labelled, arms = shared.has_labels, [arm.name for arm in shared.settings]
 
     def values(place: int) -> dict[str, dict[str, float]]:
         """Accuracies by arm and seed of the measure at that place."""
         return {arm: {str(seed): of[arm].measures[place].accuracy for seed, of in by_seed.items()} for arm in arms}
 
-    def paired(place: int) -> list[Gain]:
+    def paired(place: int, one: str = INFLATED, others: Sequence[str] = (NONE_WEAK, NONE)) -> list[Gain]:
         accuracies = {arm: Accuracy.of([of[arm].measures[place] for of in by_seed.values()]) for arm in arms}
         images = next(iter(by_seed.values()))[NONE].measures[place].images
-        against = (compare(accuracies, INFLATED, other, images) for other in (NONE_WEAK, NONE))
-        return [Gain(over=one.other, difference=round(one.difference, 6), margin=round(one.margin, 6)) for one in against]
+        against = (compare(accuracies, one, other, images) for other in others)
+        return [Gain(over=each.other, difference=round(each.difference, 6), margin=round(each.margin, 6)) for each in against]
 
     if labelled:
         scores, gains, knn_scores, knn_gains = values(0), paired(0), values(1), paired(1)
@@ -287,6 +225,7 @@ def _conclude(shared: _Experiments, by_seed: Mapping[int, Mapping[str, Scores]],
         scores=scores,
         knn_scores=knn_scores,
         gains=gains,
+        positives=paired(0, SAME_CLASS, (NONE_WEAK,))[0] if labelled else None,
         knn_gains=knn_gains,
         verdict=verdict(gains[0], labelled),
         fit_seconds=fit_seconds,

@@ -19,6 +19,7 @@ def test_perfect_images_weigh_as_real_ones_up_to_the_largest_share(
 ) -> None:
     """Would catch the plan's 10 for a real image, which leaves a doubled set 9 % of further images."""
     none, weak, inflated = settings(real, held_out, Plan(max_generated_share=largest_share), DEFAULT, "simclr")
+    assert settings(real, held_out, Plan(), DEFAULT, "simclr", labelled=True)[3].views == weak.views
     assert held_out / (inflated.real_weight * real + held_out) == pytest.approx(share, abs=1e-3)
     assert (none.views, none.weights, weak.weights) == (DEFAULT, {}, {})
     assert weak.views == inflated.views

@@ -69,12 +69,29 @@ def test_every_arm_is_judged_on_validation_by_probe_and_neighbours(made: tuple[R
     assert manifest is not None
     images = manifest.content_as(ShardSet).splits["validation"].images
     assert (found.judged_by, found.validation_images) == ("linear", images)
-    assert list(found.scores) == list(found.knn_scores) == ["none", "none-weak", "inflated"]
+    assert list(found.scores) == list(found.knn_scores) == ["none", "none-weak", "inflated", "same-class"]
     assert [gain.over for gain in found.gains] == [gain.over for gain in found.knn_gains] == ["none-weak", "none"]
     means = {arm: sum(values.values()) / 2 for arm, values in found.scores.items()}
     assert found.gains[0].difference == pytest.approx(means["inflated"] - means["none-weak"], abs=1e-6)
+    assert found.positives is not None
+    assert found.positives.difference == pytest.approx(means["same-class"] - means["none-weak"], abs=1e-6)
     assert found.fit_seconds is not None
     assert not any("checkpoint" in key for key in artifact_hashes(run.uri))
+
+
+def test_candidates_are_other_images_of_the_same_class(made: tuple[Recipe, Run, Ceiling]) -> None:
+    """Would catch an image that is its own candidate, and candidates that are not aligned with their parents."""
+    _, run, _ = made
+    [digest] = {key.split("/")[1] for key in artifact_hashes(run.uri) if key.startswith("ceiling/")}
+    sets = {}
+    for name in ("real", "candidates"):
+        committed = run.find(f"ceiling/{digest}/seed-0/{name}")
+        assert committed is not None
+        sets[name] = read_split(ShardFolder.of(run, f"ceiling/{digest}/seed-0/{name}", committed), "train")
+    parents, candidates = sets["real"], sets["candidates"]
+    assert np.array_equal(candidates.labels, np.tile(parents.labels, 4))
+    repeated = np.tile(parents.images, (4, 1, 1, 1))
+    assert not any(np.array_equal(one, other) for one, other in zip(candidates.images, repeated, strict=True))
 
 
 def test_more_seeds_reuse_what_is_finished_and_other_steps_do_not_collide(
