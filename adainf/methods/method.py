@@ -34,7 +34,6 @@ class Method(nn.Module):
     """
 
     backbone: Backbone
-    projector: nn.Module
     independent_rows = False
     """Whether the loss is a mean over independent rows; then the mean of the losses of chunks is the loss of the batch."""
 
@@ -57,7 +56,7 @@ class Method(nn.Module):
 
     def projection(self, view_bCHW: Tensor) -> Tensor:
         """The row of `Embedded` that the method computes of a first view: b x D. For methods with `aligns_third_view`."""
-        projected: Tensor = self.projector(self.backbone(view_bCHW))
+        projected: Tensor = self.get_submodule("projector")(self.backbone(view_bCHW))
         return projected
 
     def loss(self, rows: Sequence[Tensor], identities_b: Tensor) -> Tensor:

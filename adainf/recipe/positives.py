@@ -87,7 +87,8 @@ def check_positives(recipe: Recipe) -> None:
             )
     elif "third-view" in recipe.arms:
         raise ValueError("arms lists third-view, the control of positives.use.kind add; set that, or remove the arm")
-    if positives.source not in (generators or {None: 0}):
+    sources: tuple[str | None, ...] = tuple(generators) if generators else (None,)
+    if positives.source not in sources:
         known = f"set it to one of {', '.join(generators)}" if generators else "remove it, there is one generator"
         raise ValueError(f"positives.source is {positives.source or 'null'}; {known}")
     if generators and "positives" in generators:

@@ -6,6 +6,7 @@ Workers share the shards of all candidate numbers (``--worker K/N``), as those o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from pydantic import JsonValue
@@ -68,7 +69,7 @@ def positives(recipe: Recipe, run: Run, reporter: Reporter, *, worker: tuple[int
         images = sum(len(writer.indices(shard)) for writer, own in zip(writers, owns, strict=True) for shard in own)
         with reporter.track(label, images) as track:
             for candidate, (writer, own) in enumerate(zip(writers, owns, strict=True)):
-                writer.write(own, lambda indices, c=candidate: [Sample(one, None) for one in draw(c, indices)], track.advance)
+                writer.write(own, partial(_samples, draw, candidate), track.advance)
         if not all_written(writers, label, reporter):
             return None
         height_px, width_px = real.shards.image_size
@@ -76,6 +77,10 @@ def positives(recipe: Recipe, run: Run, reporter: Reporter, *, worker: tuple[int
         manifest = job.commit(content)
     reporter.info(f"{label}: done, {config.candidates} candidates of {parents.images:,} images")
     return manifest
+
+
+def _samples(draw: DrawCandidates, candidate: int, indices: range) -> list[Sample]:
+    return [Sample(image, None) for image in draw(candidate, indices)]
 
 
 def _open(recipe: Recipe, run: Run, inputs: dict[str, Manifest], real: ShardFolder) -> DrawCandidates:

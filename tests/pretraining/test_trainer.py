@@ -23,7 +23,7 @@ from adainf.pretraining.loop import make_accelerator
 from adainf.pretraining.online import OnlineProbe, accuracy_in_eval_mode
 from adainf.pretraining.trainer import Experiment, Step, Trainer
 from adainf.runtime.distributed import rank, world_size
-from adainf.shards import Source, open_stream
+from adainf.shards import Companions, Source, open_stream
 from tests.processes import run_on_ranks
 from tests.shards.sets import make_set
 
@@ -251,3 +251,43 @@ def test_tensorboard_is_asked_for_by_name_where_it_is_missing(data: str, tmp_pat
         watcher.close()
         assert list(tmp_path.glob("events.*"))
     stream.close()
+
+
+@pytest.mark.parametrize("use", [recipe.Replace(kind="replace"), recipe.Add(kind="add"), None])
+def test_generated_positives_enter_only_the_view_that_they_replace_and_resume_bit_for_bit(data: str, use: Any) -> None:
+    """None: a control without companions, by which the other views are compared. Copies of the images are the candidates."""
+    companions = Companions(data, "real", 0.5 if isinstance(use, recipe.Replace) else 1.0, random=True)
+    settings = config("simclr", 4)
+
+    def opened() -> Any:
+        return open_stream({"real": Source(data)}, BATCH, 7, companions=companions if use else None)
+
+    def trainer(stream: Any) -> Trainer:
+        views, normalisation = default_views(settings.augmentation), Normalisation((0.5,) * 3, (0.25,) * 3)
+        return Trainer(Experiment(settings, 7, stream, views, normalisation, positives=use), make_accelerator(settings))
+
+    with opened() as stream, opened() as again:
+        one = trainer(stream)
+        losses = [float(one.step(step).loss) for step in range(2)]
+        saved, position = {key: value.clone() for key, value in one.state()[0].items()}, stream.state_at(2)
+        losses += [float(one.step(step).loss) for step in range(2, 4)]
+        two = trainer(again)
+        two.restore(saved, None)
+        assert [float(two.step(step).loss) for step in range(two.batches.load_state_dict(position), 4)] == losses[2:]
+    if use is None:
+        return
+    with opened() as stream, open_stream({"real": Source(data)}, BATCH, 7) as plain:
+        batch, other = next(trainer(stream).batches), next(trainer(plain).batches)
+        identities = torch.arange(BATCH)
+        ours = trainer(stream)._views(0, batch, identities)
+        own = trainer(plain)._views(0, other, identities)
+        assert batch.companions is not None
+        replaced = torch.isin(torch.arange(BATCH), batch.companions.rows)
+        assert torch.equal(ours[0], own[0])
+        if isinstance(use, recipe.Add):
+            assert torch.equal(ours[1], own[1])
+            assert ours[3].tolist() == [1.0] * BATCH
+        else:
+            assert 0 < replaced.sum() < BATCH
+            assert torch.equal(ours[1][~replaced], own[1][~replaced])
+            assert (ours[1][replaced] != own[1][replaced]).any((1, 2, 3)).all()
