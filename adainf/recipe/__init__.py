@@ -115,6 +115,8 @@ class Recipe(Section):
                 "quality: null"
             )
         if isinstance(self.real, ReadsFiles) and self.real.keep == "original":
+            if self.positives is not None:
+                raise ValueError("positives replace views of images of one size; set real.keep: resized, or remove positives")
             for setting in ("window_shards", "on_device"):
                 if getattr(self.pretrain.stream, setting):
                     raise ValueError(

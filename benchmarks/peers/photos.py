@@ -47,7 +47,7 @@ def _ours_shrink() -> Work:
     from adainf.shards.format.formats import Reading
     from adainf.shards.format.png import decode_image
 
-    reading = Reading(least_px=SIZE_PX)
+    reading = Reading(square_px=SIZE_PX)
     return lambda data: resized(decode_image(data, reading=reading), SIZE_PX)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from adainf.augment.originals import OriginalCrops
 from adainf.errors import BadInput
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.records import Manifest, Request
@@ -206,3 +207,9 @@ def test_sets_that_do_not_fit_are_refused(folder: str, tmp_path: Path) -> None:
         open_stream({"real": f"{folder}/real"}, 8, 0, companions=f"{folder}/candidates")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="nothing"):
         open_stream({"real": f"{folder}/real"}, 8, 0, companions=Companions(f"{tmp_path}/nothing"))
+
+
+def test_crops_do_not_go_with_companions(folder: str, tmp_path: Path) -> None:
+    """They would be left out silently."""
+    with opened(folder, cached="encoded", cache=tmp_path) as stream, pytest.raises(BadInput, match="leave out companions"):
+        stream.crop(OriginalCrops(0, (), 4))

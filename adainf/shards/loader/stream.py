@@ -108,11 +108,15 @@ class Stream:
     def crop(self, crops: Crops) -> None:
         """From the next batch on, `Batch.views` are random crops of the images as they are stored, at their own size.
 
-        Raises `BadInput` where a source is not cached encoded.
+        Raises `BadInput` where a source is not cached encoded, and for a stream with companions.
         """
         self._check_usable()
         if not self._fetcher.crops:
             raise BadInput("crops are cut from encoded images; open the stream with cached='encoded' and without window_shards")
+        if self.companions is not None:
+            raise BadInput(
+                "companions are images of one size, not crops; ingest with real.keep: resized, or leave out companions"
+            )
         self._crops = crops
         self.seek(self._step)
 
