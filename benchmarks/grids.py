@@ -54,7 +54,9 @@ def main() -> int:
         walk, levels = SAMPLERS[sampler.kind], sampling_sigmas(config.model_copy(update={"sampler": sampler}))
         return torch.cat([sample(walk, denoiser, noise, levels, torch.zeros, clip_pixels) for noise in noises])
 
-    exact, figures, rows = images(EXACT), {}, []
+    exact = images(EXACT)
+    figures: dict[str, float] = {}
+    rows: list[list[str]] = []
     for sampler in SETTINGS:
         found = images(sampler)
         values = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from adainf import __version__
 from adainf.cli.parser import Parser
@@ -188,7 +189,7 @@ def _add_stage_arguments(parser: argparse.ArgumentParser, command: str, options:
     if command == "plan":
         parser.add_argument("--what-if", metavar="NAME=NUMBER,…", help="print the plan for other inputs without writing it")
     if command == "run":
-        stages = {"choices": tuple(STAGES), "metavar": "STAGE"}
+        stages: dict[str, Any] = {"choices": tuple(STAGES), "metavar": "STAGE"}
         parser.add_argument("--only", action="append", default=[], help="run only this stage; can be repeated", **stages)
         parser.add_argument("--until", help="run the stages up to this one", **stages)
         parser.add_argument(

@@ -78,7 +78,8 @@ def _pretrain_one(recipe: Recipe, run: Run, reporter: Reporter, arm: Arm, seed: 
                 trained = pretrain_arm(experiment, accelerator, checkpoints, reporter, label, validation)
                 _report_data(stream, reporter, label)
             encoder = finished_encoder(recipe.pretrain, trained.backbone, normalisation, images, accelerator.device)
-            data, curve = encoder.to_bytes(), [list(point) for point in trained.curve]
+            data = encoder.to_bytes()
+            curve: JsonValue = [list(point) for point in trained.curve]
         else:
             if accelerator.is_main_process:
                 checkpoints.begin()  # fences off an attempt that trains

@@ -14,8 +14,9 @@ from scipy import stats
 from adainf.pipeline.load_recipe import load_recipe
 from adainf.recipe import Diffusion
 from benchmarks.studies import data, results
+from benchmarks.studies.base import Study
 from benchmarks.studies.cells import score_file, write_score
-from benchmarks.study import STUDIES, FashionMnist, Study
+from benchmarks.study import STUDIES, FashionMnist
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
 

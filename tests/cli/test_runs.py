@@ -80,7 +80,7 @@ def test_gc_lists_first_and_deletes_only_what_no_manifest_needs(tmp_path: Path, 
         run.store.put(key, b"needed")
     run.store.put("generated/bbbb/train-000000.tar", b"of killed workers")
     run.store.put("generator/checkpoints/0003.safetensors", b"late upload")
-    run.store.put("pretrain/vanilla/seed-0/request.json", before and run.store.get("generator/request.json"))
+    run.store.put("pretrain/vanilla/seed-0/request.json", run.store.get("generator/request.json"))
     run.store.put("pretrain/vanilla/seed-0/checkpoints/0001.safetensors", b"work")
     found = printed(capsys, "gc", run.uri)
     assert {(one["artifact"], one["objects"]) for one in found["garbage"]} == {("generated", 1), ("generator", 1)}
