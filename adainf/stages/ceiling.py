@@ -83,8 +83,6 @@ def ceiling(
     log = Reporter(quiet=True) if as_json else reporter
     if seeds < 2:
         raise BadInput(f"--seeds is {seeds}: an interval needs at least 2")
-    if not recipe.real.validation_fraction:
-        raise BadInput("the ceiling is judged on the validation split, but real.validation_fraction is 0; raise it")
     if steps is not None:
         changed = recipe.pretrain.model_copy(update={"steps": steps})
         recipe = recipe.model_copy(update={"pretrain": changed})
@@ -94,6 +92,8 @@ def ceiling(
     folder = ShardFolder.of(run, "real", ingest(recipe, run, log))
     prepare(recipe.cpu_threads)
     train, validation = (read_split(folder, name) for name in ("train", "validation"))
+    if not len(validation.labels):
+        raise BadInput("the ceiling is judged on the validation split, which has no images; raise real.validation_fraction")
     images = real if real is not None else len(train.labels) // 2
     if not 0 < images < len(train.labels):
         raise BadInput(
