@@ -93,9 +93,7 @@ def test_more_candidates_extend_the_set_and_keep_its_shards(run: Run, prepared: 
     after = of_positives(run.uri)
     assert {key for key in before if after[key] != before[key]} == {"positives/manifest.json", "positives/request.json"}
     assert after == of_positives(prepared)
-    with pytest.raises(
-        BadInput, match=r"has 2 candidates per image and positives\.candidates is now 1: a set can grow"
-    ):
+    with pytest.raises(BadInput, match=r"has 2 candidates per image and positives\.candidates is now 1: a set can grow"):
         positives(one, run, Reporter())
 
 
@@ -194,3 +192,16 @@ def test_the_content_is_a_set_of_shards(prepared: Path) -> None:
     manifest = Run(str(prepared)).find("positives")
     assert manifest is not None
     assert manifest.content_as(ShardSet).splits["train"].images == 512
+
+
+def test_a_control_is_not_linked_to_the_arm_that_it_controls(run: Run, tmp_path: Path) -> None:
+    """They have the same images, weights and views, and other companions."""
+    arms = ("none", "none-weak", "positives", "random-positives")
+    wanted = recipe(tmp_path).model_copy(update={"quality": None, "arms": arms})
+    for stage in (positives, plan):
+        stage(wanted, run, Reporter())
+    weights = set()
+    for arm in arms[1:]:
+        (manifest,) = pretrain(wanted, run, Reporter(), arm)
+        weights.add(manifest.output("encoder.safetensors").sha256)
+    assert len(weights) == 3
