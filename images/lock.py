@@ -23,12 +23,12 @@ def lock(target: str, *options: str, source: str = "pyproject.toml", text: str |
 def main() -> None:
     lock("controller", "--extra=kubernetes", "--no-emit-package=numpy", "--no-emit-package=pillow")
     lock("browse", "--extra=browse")
-    train = lock("train", "--extra=train", "--constraint=constraints.txt")
+    train = lock("train", "--extra=train", "--extra=fast", "--constraint=constraints.txt")
     as_train = "--constraint=images/train/requirements.lock"  # equal versions, so that images share layers
     lock("torch", as_train, source="-", text="torch\ntorchvision\n")
     lock("generate", "--extra=generate", as_train)
     cuda = [f"--no-emit-package={name}" for name in train if re.fullmatch(CUDA, name)]
-    lock("train-cpu", "--extra=train", as_train, *cuda)  # torch.txt is maintained by hand
+    lock("train-cpu", "--extra=train", "--extra=fast", as_train, *cuda)  # torch.txt is maintained by hand
 
 
 if __name__ == "__main__":
