@@ -179,7 +179,7 @@ def test_of_original_photos_the_resized_images_are_used(tmp_path: Path) -> None:
         (
             [],
             ("real: {kind: digits,", "quality: null\nreal: {kind: digits, validation_fraction: 0,"),
-            "validation_fraction is 0",
+            "validation split, which has no images",
         ),
     ],
 )
@@ -192,7 +192,8 @@ def test_what_cannot_be_measured_is_refused(
     message: str,
 ) -> None:
     path = write_recipe(tmp_path, TEXT.replace(*change))
-    assert cli.main(["ceiling", str(path), "--run", made[1].uri, *options]) == BAD_INPUT
+    run = str(tmp_path / "run") if change[0] else made[1].uri
+    assert cli.main(["ceiling", str(path), "--run", run, *options]) == BAD_INPUT
     assert message in capsys.readouterr().err
 
 
