@@ -134,9 +134,10 @@ def decoding_rate(folder: ShardFolder) -> float:
     """Images per CPU second: up to 64 images of the first training shard, decoded to the size of the set."""
     from adainf.shards.format.decode import fitted
     from adainf.shards.format.png import decode_image
+    from adainf.shards.format.reading import decoding
 
     index = folder.index(folder.split("train").shard(0))
-    reading, resize_px = folder.shards.decoding(None)
+    reading, resize_px = decoding(folder.shards, None)
     places = list(zip(index.image_offsets, index.image_sizes_bytes, strict=True))[:_DECODED_IMAGES]
     first = places[0][0]
     data = folder.run.store.get_range(folder.key(index.tar.key), first, sum(places[-1]) - first)

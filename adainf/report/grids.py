@@ -14,6 +14,7 @@ from adainf.shards.format.decode import fitted
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Shard
 from adainf.shards.format.png import Pixels, decode_image
+from adainf.shards.format.reading import decoding
 
 COLUMNS = 8
 ROWS = 8
@@ -46,7 +47,7 @@ def _first(folder: ShardFolder, shards: Iterable[Shard], count: int) -> list[Pix
             break
         index = folder.index(shard)
         tar = folder.read(shard.tar)
-        reading, size_px = folder.shards.decoding(None)
+        reading, size_px = decoding(folder.shards, None)
         wanted = list(zip(index.keys, index.image_offsets, index.image_sizes_bytes, strict=True))[: count - len(images)]
         for key, offset, size in wanted:
             try:

@@ -20,6 +20,7 @@ from adainf.pipeline.records import sha256
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.manifest import Shard
 from adainf.shards.format.png import Pixels, copy_stored_pngs, decode_image
+from adainf.shards.format.reading import decoding
 from adainf.shards.format.samples import number_of, samples
 from adainf.shards.format.scan import Buffer, members
 from adainf.storage import NotFound, Store
@@ -90,7 +91,7 @@ def decode_shard(
 
     Raises `BadInput` as `fetch_shard`, and for any image that cannot be decoded where `policy` is ``fail``.
     """
-    reading, resize_px = folder.shards.decoding(resize_px)
+    reading, resize_px = decoding(folder.shards, resize_px)
     fetched = fetch_shard(folder, shard, policy)
     data, intact, entries, problems = fetched
     count = len(entries.keys)

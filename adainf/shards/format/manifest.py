@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from adainf.errors import BadInput
 from adainf.pipeline.records import Output, Record
-from adainf.shards.format.formats import AS_STORED, Reading, SixteenBit
 from adainf.shards.format.summary import DataSummary
 
 Channels = tuple[float, float, float]
@@ -40,14 +39,6 @@ class PixelFacts(Record):
     channel_sums: tuple[int, int, int]
     """Sum of all R, of all G and of all B values."""
     channel_square_sums: tuple[int, int, int]
-
-
-class Decoding(NamedTuple):
-    """How the images of a set are decoded."""
-
-    reading: Reading
-    resize_px: int | None
-    """Crop and resize to this square; None leaves images as they are."""
 
 
 def _no_texts(index: dict[str, Any]) -> list[str | None]:
@@ -174,7 +165,7 @@ class Originals(Record):
     size_px: int
     """Where all images must have one size: the central square, resized to this height and width."""
     exif_transpose: bool
-    sixteen_bit: SixteenBit
+    sixteen_bit: Literal["scale", "refuse"]
     decode: Literal["exact", "scaled"]
     """See `adainf.recipe.real.ReadsFiles`."""
 
@@ -206,14 +197,6 @@ class ShardSet(Record):
             if getattr(self, name) is None:
                 fields.pop(name, None)
         return fields
-
-    def decoding(self, size_px: int | None) -> Decoding:
-        """How an image is decoded for a reader that wants squares of `size_px`, or for None the size of the set."""
-        if self.originals is None:
-            return Decoding(AS_STORED, size_px)
-        size_px = self.originals.size_px if size_px is None else size_px
-        square_px = size_px if self.originals.decode == "scaled" else None
-        return Decoding(Reading(self.originals.exif_transpose, self.originals.sixteen_bit, None, square_px), size_px)
 
     def has_same_images(self, other: ShardSet) -> bool:
         """Whether both are the same set, apart from their summaries: an older version stored none."""

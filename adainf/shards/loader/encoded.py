@@ -18,6 +18,7 @@ from adainf.shards.format.crops import Shape, cut, shape_of
 from adainf.shards.format.decode import SMALL_BYTES, Corruption, Policy, corruption_error, fetch_shard, fitted, replacements
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.png import Pixels, decode_image
+from adainf.shards.format.reading import decoding
 from adainf.shards.loader.cache import Cache, write_at
 from adainf.shards.loader.complete import CompleteSplit, Draw, Taken, map_file, one_size
 from adainf.shards.loader.permutation import Integers, shard_of
@@ -44,7 +45,7 @@ class EncodedSplit(CompleteSplit):
 
     def __init__(self, folder: ShardFolder, split: str, cache: Cache, policy: Policy, size_px: int | None = None) -> None:
         self.size = one_size(folder, size_px)
-        self._reading, self._resize_px = folder.shards.decoding(size_px)
+        self._reading, self._resize_px = decoding(folder.shards, size_px)
         self._scaled = self._reading.square_px is not None
         described = folder.split(split)
         self._tar_starts = np.concatenate([[0], np.cumsum(described.tar_sizes_bytes)]).astype(np.int64)

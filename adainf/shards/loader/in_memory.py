@@ -9,6 +9,7 @@ import numpy as np
 from adainf.shards.format.decode import Policy, decode_shard, fitted
 from adainf.shards.format.folder import ShardFolder
 from adainf.shards.format.png import Pixels, decode_image
+from adainf.shards.format.reading import decoding
 from adainf.shards.loader.cache import Cache, write_at
 from adainf.shards.loader.complete import CompleteSplit, Draw, Taken, map_file, one_size
 from adainf.shards.loader.permutation import Integers
@@ -48,7 +49,7 @@ class InMemorySplit(CompleteSplit):
 
     def render(self, data: bytes, index: int, row: int, outs: Sequence[Pixels], draw: Draw | None) -> None:
         """Decode an encoded image, whose shard need not be ready, into one row. Raises `ValueError` as `decode_image` does."""
-        reading, resize_px = self.folder.shards.decoding(self._resize_px)
+        reading, resize_px = decoding(self.folder.shards, self._resize_px)
         outs[0][row] = fitted(decode_image(data, verified=True, reading=reading), self.size, resize_px)
 
     def close(self) -> None:
