@@ -21,8 +21,8 @@ IMAGES = {image["target"]: image for image in yaml.safe_load((ROOT / "images" / 
 ENTRIES = {"controller": "adainf.kubernetes.controller.__main__", "browse": "adainf.browse.commands"}
 """Entry points other than stages."""
 ABSENT = {
-    "kornia_rs": IMAGES.keys() - {"controller"},  # optional: decodes faster
-    "simplejpeg": IMAGES.keys() - {"controller"},  # likewise
+    "kornia_rs": {"generate", "browse"},  # optional: decodes faster
+    "simplejpeg": {"generate", "browse"},  # likewise
     "torch_fidelity": {"train", "train-cpu"},  # optional: needs weights of its own; its absence is reported with the fix
     "diffusers": {"train-cpu"},  # likewise: `unet: {kind: diffusers}` is too slow on CPUs
     "sklearn": {"generate", "browse"},  # only ingest reads its digits
@@ -66,7 +66,7 @@ def imports(module: str) -> Iterator[str]:
 
 def others(*modules: str) -> set[str]:
     """The third-party packages that modules of ours import, directly or indirectly."""
-    found, seen, ahead = set[str](), set[str](), list(modules)
+    found, seen, ahead = set[str](), {"adainf"}, list(modules)  # only users call the functions of the package itself
     while ahead:
         module = ahead.pop()
         if module in seen or not file_of(module).exists():

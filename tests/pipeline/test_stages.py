@@ -70,14 +70,14 @@ def test_the_settings_of_a_request_come_from_the_declared_sections() -> None:
     assert differing == {name for name, stage in STAGES.items() if "evaluate" in stage.recipe_sections}
 
 
-EVERY = ("settings", "verbosity")
-"""Options of every command with a recipe: --set, -q and -v."""
+OF_CLI = {"help", "recipe", "run", "what_if", "settings", "verbosity", "allow_external"}
+"""Options that the command line handles, not the stage."""
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_every_stage_is_a_command_and_a_function_with_its_options(stage: object) -> None:
     name, options = stage.name, set(stage.options)  # type: ignore[attr-defined]
-    accepted = {action.dest for action in commands()[name]._actions} - {"help", "recipe", "run", "what_if", *EVERY}
+    accepted = {action.dest for action in commands()[name]._actions} - OF_CLI
     assert accepted == options
     parameters = list(inspect.signature(STAGES[name].load()).parameters)
     assert parameters[:3] == ["recipe", "run", "reporter"]
