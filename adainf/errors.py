@@ -11,6 +11,10 @@ SUPERSEDED = 66
 INTERRUPTED = 75
 
 
+class AdaInfWarning(RuntimeWarning):
+    """A problem that does not stop the work. The command line prints it as one line."""
+
+
 class AdaInfError(Exception):
     """Base of the errors whose message is one sentence for the user: what was wrong, where, and how to fix it."""
 

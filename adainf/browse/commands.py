@@ -92,9 +92,9 @@ def show(reporter: Reporter, uri: str, sample: str, source: str | None = None) -
     except ValueError as error:
         fields["image"] = f"cannot be shown: {error}"
     for name, value in fields.items():
-        reporter.info(f"{name:7} {printable(value)}")
+        reporter.result(f"{name:7} {printable(value)}")
     for name, value in near(chosen, ref).items():
-        reporter.info(f"json    {printable(name)}: {printable(as_text(value))}")
+        reporter.result(f"json    {printable(name)}: {printable(as_text(value))}")
 
 
 def cat(reporter: Reporter, uri: str, sample: str, source: str | None = None) -> None:
@@ -112,32 +112,32 @@ def stats(reporter: Reporter, uri: str, source: str | None = None) -> None:
     reader = Reader()
     for chosen in [catalog.source(source)] if source else catalog.sources.values():
         _scan_all(chosen, reporter)
-        reporter.info(f"{chosen.name}: {sum(chosen.known):,} samples in {chosen.shards:,} shards")
+        reporter.result(f"{chosen.name}: {sum(chosen.known):,} samples in {chosen.shards:,} shards")
         split = chosen.split if isinstance(chosen, IndexedSource) else None
         if split and split.channel_means and split.channel_stds:
             moments = zip("RGB", split.channel_means, split.channel_stds, strict=True)
-            reporter.info(
+            reporter.result(
                 "  channels  " + ", ".join(f"{name} {mean:.1f} ± {std:.1f}" for name, mean, std in moments) + " of 255"
             )
         else:
             fix = f"run `adainf shards index {uri}`" if catalog.is_folder else "index the folder"
-            reporter.info(f"  channels  unknown; {fix} to measure them")
+            reporter.result(f"  channels  unknown; {fix} to measure them")
         counts = label_counts(chosen)
         if counts:
             most = max(counts.values())
             for label, count in counts.items():
                 name = chosen.classes[label] if label < len(chosen.classes) else str(label)
-                reporter.info(f"  {printable(name)[:24]:24} {count:>9,}  {'▇' * max(1, round(30 * count / most))}")
+                reporter.result(f"  {printable(name)[:24]:24} {count:>9,}  {'▇' * max(1, round(30 * count / most))}")
         else:
-            reporter.info("  labels    none")
+            reporter.result("  labels    none")
         duplicates = exact_duplicates(chosen, reader)
-        reporter.info(f"  exact duplicates: {sum(len(group) - 1 for group in duplicates):,} images")
+        reporter.result(f"  exact duplicates: {sum(len(group) - 1 for group in duplicates):,} images")
         for group in duplicates[:5]:
             keys = [chosen.columns(sample.shard).keys[sample.number] for sample in group[:6]]
-            reporter.info(f"            {', '.join(map(printable, keys))}{', …' if len(group) > 6 else ''}")
+            reporter.result(f"            {', '.join(map(printable, keys))}{', …' if len(group) > 6 else ''}")
     if source is None and len(catalog.sources) > 1:
         for (name, other), (count, key) in shared_images(catalog.sources, reader).items():
-            reporter.info(f"{count:,} images of {name} are exact copies of images of {other} (for example {printable(key)})")
+            reporter.result(f"{count:,} images of {name} are exact copies of images of {other} (for example {printable(key)})")
 
 
 def export(reporter: Reporter, uri: str, output: str, source: str | None = None, limit: int | None = None) -> None:

@@ -41,7 +41,7 @@ def serve(uri: str, host: str, port: int, reporter: Reporter, no_token: bool = F
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     query = f"?token={token}" if token and not configured else ""  # logs must not contain a configured token
     address = f"http://{name}:{listener.getsockname()[1]}/{query}"
-    reporter.info(f"serve: {catalog.uri} at {address} (press Ctrl-C to stop)")
+    reporter.result(f"serve: {catalog.uri} at {address} (press Ctrl-C to stop)")
     with contextlib.suppress(Stopped):  # raised by the signal that stops the server
         uvicorn.Server(config_of(catalog, token)).run(sockets=[listener])
 

@@ -9,13 +9,14 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from adainf.cli.arguments import CLUSTER, ENCODERS, RUNS, build_parser
-from adainf.errors import OK, AdaInfError, BadInput, Stopped
+from adainf.errors import OK, AdaInfError, AdaInfWarning, BadInput, Stopped
 from adainf.kubernetes import render
 from adainf.pipeline.artifacts import Run
 from adainf.pipeline.load_recipe import check_external, load_recipe
@@ -29,6 +30,7 @@ from adainf.runtime import environment, signals
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; prints an error as one sentence."""
     signals.install()
+    warnings.formatwarning = _format_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot encode must not fail the command
@@ -80,6 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return OK
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """One line for our own warnings, without the place in the code; others as Python prints them."""
+    if issubclass(category, AdaInfWarning):
+        return f"adainf: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _show_recipe(parsed: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ def gc(reporter: Reporter, uri: str, unfinished: bool, complete: bool, delete: b
     if rows:
         _print(reporter, ("run", "artifact", "what", ">objects", ">size"), rows)
     what = "deleted" if delete else "would be deleted"
-    reporter.info(f"gc: {size_text(freed)} {what}" + ("" if delete or not garbage else "; --delete deletes it"))
+    reporter.result(f"gc: {size_text(freed)} {what}" + ("" if delete or not garbage else "; --delete deletes it"))
 
 
 def compare(reporter: Reporter, uris: Sequence[str], as_json: bool) -> None:

@@ -100,7 +100,13 @@ class Reporter:
     def info(self, text: str) -> None:
         """Print one plain line, and log it."""
         if _verbosity > Verbosity.QUIET:
-            self.console.print(text, markup=False)
+            self.result(text)
+        else:
+            self._log_line("say", text=text)
+
+    def result(self, text: str) -> None:
+        """Print one plain line that the user asked for, also with --quiet, and log it."""
+        self.console.print(text, markup=False)
         self._log_line("say", text=text)
 
     def log(self, event: str, **fields: object) -> None:

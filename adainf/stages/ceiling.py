@@ -112,7 +112,7 @@ def ceiling(
     if as_json:
         print(found.to_json().decode(), end="")
     for line in lines(found):
-        log.console.print(line, markup=False)  # also with --quiet
+        log.result(line)
     return found
 
 

@@ -80,4 +80,4 @@ def _show(
         print(json.dumps(explain.as_json(chosen, pretrain.augmentation.family, draws, verified), indent=2))
         return
     for line in [*explain.lines(chosen, draws, default[0].min_scale), *(verified.why if verified else ())]:
-        reporter.info(line)
+        reporter.result(line)

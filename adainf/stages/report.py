@@ -71,5 +71,5 @@ def _ensure_page(manifest: Manifest, summary: Summary, run: Run, reporter: Repor
 
 def _print(summary: Summary, run: Run, reporter: Reporter) -> None:
     reporter.console.print(results_table(summary))
-    reporter.info(summary.conclusion.text)
-    reporter.info(f"report: {run.locate(PAGE)}")
+    reporter.result(summary.conclusion.text)
+    reporter.result(f"report: {run.locate(PAGE)}")

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from adainf.errors import AdaInfWarning
+
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 """Top, left, height and width in pixels."""
@@ -103,7 +105,7 @@ def _decoder() -> Callable[[bytes, int, int], Pixels] | None:
     try:
         from simplejpeg import decode_jpeg as simplejpeg
     except ImportError:
-        warnings.warn(f"simplejpeg is not installed: {_SLOW}; pip install 'adainf[fast]'", stacklevel=2)
+        warnings.warn(f"simplejpeg is not installed: {_SLOW}; pip install 'adainf[fast]'", AdaInfWarning, stacklevel=2)
         return None
 
     def decode(data: bytes, height_px: int, width_px: int) -> Pixels:
@@ -112,7 +114,8 @@ def _decoder() -> Callable[[bytes, int, int], Pixels] | None:
     for data, scale in _examples():
         expected = pillow_pixels(data, scale)
         if not np.array_equal(decode(data, *expected.shape[:2]), expected):
-            warnings.warn(f"simplejpeg decodes other pixels than Pillow here: {_SLOW}; install another version", stacklevel=2)
+            text = f"simplejpeg decodes other pixels than Pillow here: {_SLOW}; install another version"
+            warnings.warn(text, AdaInfWarning, stacklevel=2)
             return None
     return decode
 

@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session, get_session
 
-from adainf.errors import BadInput
+from adainf.errors import AdaInfWarning, BadInput
 from adainf.storage.s3.errors import brief, host_of, is_rejected
 from adainf.storage.s3.throttle import ConcurrencyLimiter, RetryBudget, backoff
 
@@ -88,7 +88,7 @@ class S3Client:
                     warnings.warn(
                         f"{self._uri}: the store rejects the credentials ({brief(error)}); they are loaded again, and the "
                         "request is retried for some seconds",
-                        RuntimeWarning,
+                        AdaInfWarning,
                         stacklevel=4,
                     )
             else:

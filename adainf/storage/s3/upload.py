@@ -13,6 +13,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from adainf.errors import AdaInfWarning
 from adainf.storage.base import PROBE
 from adainf.storage.s3.client import S3Client
 from adainf.storage.s3.errors import CONDITION_FAILED, code_of, is_unsupported, status_of
@@ -69,7 +70,7 @@ class Uploader:
         warnings.warn(
             f"{self._uri}: this store refuses x-amz-checksum headers, so uploads are sent without them; set "
             "AWS_REQUEST_CHECKSUM_CALCULATION=when_required for such a store",
-            RuntimeWarning,
+            AdaInfWarning,
             stacklevel=4,
         )
         if isinstance(etag, ClientError):
@@ -84,7 +85,7 @@ class Uploader:
                 warnings.warn(
                     f"{self._uri}: this store ignores conditional writes, so each is checked by a read before the write; "
                     "do not run the same stage of this run twice at the same time",
-                    RuntimeWarning,
+                    AdaInfWarning,
                     stacklevel=4,
                 )
         return self._conditions
