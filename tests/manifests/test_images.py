@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -48,11 +48,16 @@ def implementations() -> list[str]:
     return re.findall(r'"(adainf(?:\.\w+)+):\w+"', text)
 
 
-def imports(module: str) -> Iterator[str]:
+@cache
+def imports(module: str) -> tuple[str, ...]:
     """All imports of a module, including those in functions. `from a import b` yields a and a.b, as b may be a module.
 
     `resolve_name` counts as an import of all implementations in the module's package.
     """
+    return tuple(_imports(module))
+
+
+def _imports(module: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(file_of(module).read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -77,9 +82,15 @@ def others(*modules: str) -> set[str]:
     return found - sys.stdlib_module_names - {"adainf"}
 
 
+@cache
+def installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+@cache
 def distributions(package: str) -> set[str]:
     """The distributions that provide an import, by their names in locks."""
-    return {name.lower().replace("_", "-") for name in packages_distributions().get(package, [package])}
+    return {name.lower().replace("_", "-") for name in installed().get(package, [package])}
 
 
 @pytest.mark.heavy

@@ -83,7 +83,7 @@ def single() -> dict[str, Any]:
     return train_all()
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def together(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     return run_on_ranks(request.param, train_all)
 

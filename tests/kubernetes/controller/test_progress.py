@@ -201,7 +201,7 @@ HEALTH = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_to
 TestHistory = History.TestCase
 # The same histories in each run: the slow test looks for new ones.
 TestHistory.settings = settings(
-    max_examples=12, stateful_step_count=STEPS, derandomize=True, deadline=None, suppress_health_check=HEALTH
+    max_examples=8, stateful_step_count=STEPS, derandomize=True, deadline=None, suppress_health_check=HEALTH
 )
 
 

@@ -40,7 +40,9 @@ def test_each_right_is_used_and_no_other(tmp_path: Path) -> None:
         cluster.request("POST", "resourcequotas", {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}})
         pipeline = Pipeline(cluster, tmp_path)
         pipeline.recipe = tmp_path / "verified.yaml"  # so that it has every stage
-        pipeline.recipe.write_text("arms: [none, vanilla, adainf, verified]\nplan: {verify: {}}\n" + RECIPE.read_text())
+        every = "arms: [none, vanilla, adainf, verified, positives]\nplan: {verify: {}}\n"
+        every += "positives: {draw: {kind: renoise, sigma: 0.5}}\n"
+        pipeline.recipe.write_text(every + RECIPE.read_text())
         pipeline.start_timeout_s = 3
         pipeline.apply()
         cluster.until(lambda: "ingest-2" in pipeline.jobs(), 60)
